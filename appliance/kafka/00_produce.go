@@ -1,0 +1,3 @@
+package kafka
+
+const produceKey = 0
