@@ -23,7 +23,7 @@ import (
 const apiVersionsKey = 18
 
 func init() {
-	register(api{key: apiVersionsKey, name: "ApiVersions", min: 0, max: 4, handle: (*Server).apiVersions,
+	register(api{key: apiVersionsKey, name: "ApiVersions", min: 0, max: 4, handle: (*Server).apiVersions, unsupported: unsupportedApiVersions,
 		notes: "unknown versions are answered with error 35 in version 0 form (KIP-511)"})
 }
 
@@ -47,13 +47,13 @@ func (s *Server) apiVersions(r *request) kmsg.Response {
 }
 
 // unsupportedApiVersions is version 0's layout: error, array of (key, min, max).
-func unsupportedApiVersions(r *request) reply {
+func unsupportedApiVersions(r *request, _ []byte) (reply, error) {
 	b := appendResponseHeader(nil, r.correlationID, apiVersionsKey, false)
 	b = binary.BigEndian.AppendUint16(b, uint16(kerr.UnsupportedVersion.Code))
 	b = binary.BigEndian.AppendUint32(b, 1)
 	b = binary.BigEndian.AppendUint16(b, apiVersionsKey)
-	b = binary.BigEndian.AppendUint16(b, uint16(r.api.advertiseMin))
+	b = binary.BigEndian.AppendUint16(b, uint16(r.api.min))
 	b = binary.BigEndian.AppendUint16(b, uint16(r.api.max))
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	return &encoded{buf: b}
+	return &encoded{buf: b}, nil
 }

@@ -32,6 +32,32 @@ type conn struct {
 	heavy chan struct{}
 	// software is what ApiVersions v3+ said the client is; only the reader uses it.
 	software string
+	// names are the topic names that hot requests use, so that each is made a string
+	// once; only the reader uses it.
+	names map[string]string
+	// round counts fetches: each starts at the next partition of its list.
+	round int
+}
+
+// maxNames bounds the names a connection keeps.
+const maxNames = 256
+
+// maxTopicName is the length in bytes of the longest name a topic can have.
+const maxTopicName = 249
+
+// intern is string(b) without the allocation, the second time.
+func (c *conn) intern(b []byte) string {
+	if name, ok := c.names[string(b)]; ok {
+		return name
+	}
+	if c.names == nil || len(c.names) >= maxNames {
+		c.names = make(map[string]string)
+	}
+	name := string(b)
+	if len(name) <= maxTopicName {
+		c.names[name] = name
+	}
+	return name
 }
 
 type queued struct {
@@ -101,7 +127,7 @@ func (c *conn) dispatch(f *frame) error {
 	}
 	c.s.requests[a.key].Add(1)
 	r := request{ctx: c.ctx, conn: c, api: a, version: h.version, correlationID: h.correlationID}
-	if a.stream != nil {
+	if a.stream != nil || !a.serves(h.version) {
 		defer f.release(c.frames.budget, true)
 		return c.stream(&r, h.body)
 	}
@@ -115,7 +141,7 @@ func (c *conn) stream(r *request, body []byte) error {
 	if heavy && !c.acquire() {
 		return context.Cause(c.ctx)
 	}
-	rep, err := r.api.stream(c.s, r, body)
+	rep, err := c.answer(r, body)
 	if err != nil || rep == nil {
 		if heavy {
 			<-c.heavy
@@ -125,14 +151,19 @@ func (c *conn) stream(r *request, body []byte) error {
 	return c.queue(queued{rep, heavy})
 }
 
+func (c *conn) answer(r *request, body []byte) (reply, error) {
+	a := r.api
+	switch {
+	case a.serves(r.version):
+		return a.stream(c.s, r, body)
+	case a.unsupported != nil:
+		return a.unsupported(r, body)
+	}
+	return nil, fmt.Errorf("%w %d of %s, served are %d to %d", errVersion, r.version, a.name, a.min, a.max)
+}
+
 func (c *conn) handle(r *request, body []byte) error {
 	a := r.api
-	if r.version < a.min || r.version > a.max {
-		if a.key == apiVersionsKey {
-			return c.queue(queued{reply: unsupportedApiVersions(r)})
-		}
-		return fmt.Errorf("%w %d of %s, served are %d to %d", errVersion, r.version, a.name, a.min, a.max)
-	}
 	r.body = kmsg.RequestForKey(a.key)
 	r.body.SetVersion(r.version)
 	if err := c.s.decode(r.body, body); err != nil {

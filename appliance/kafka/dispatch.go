@@ -15,10 +15,11 @@ import (
 type api struct {
 	key  int16
 	name string
-	// min and max are the versions served. The advertised range starts at advertiseMin,
-	// which is lower where old librdkafka wants to see a version it never sends.
-	min, max     int16
-	advertiseMin int16
+	// min and max are the versions served.
+	min, max int16
+	// advertised is where the advertised range starts if not at min: old librdkafka
+	// wants to see versions that it never sends.
+	advertised *int16
 	// maxFrame bounds the request in bytes; 0 means maxAdminFrame.
 	maxFrame func(o *Options) int
 	// handle answers a decoded request; nil means that there is no answer. It runs on
@@ -28,6 +29,8 @@ type api struct {
 	// stream, instead of handle, is given the undecoded body and makes its own reply.
 	// The body's memory is reused once stream has returned.
 	stream func(s *Server, r *request, body []byte) (reply, error)
+	// unsupported answers a version that is not served; nil closes the connection.
+	unsupported func(r *request, body []byte) (reply, error)
 	// notes say in one line what is special, for docs/COMPATIBILITY.md.
 	notes string
 }
@@ -60,9 +63,16 @@ func register(a api) {
 	if a.key < 0 || a.key > maxKey || table[a.key] != nil || a.max < a.min || (a.handle == nil) == (a.stream == nil) {
 		panic(fmt.Sprintf("kafka: internal error: bad registration of key %d (%s)", a.key, a.name))
 	}
-	a.advertiseMin = min(a.advertiseMin, a.min)
+	if a.advertised == nil {
+		a.advertised = &a.min
+	}
 	table[a.key] = &a
 }
+
+// from is for the advertised field.
+func from(version int16) *int16 { return &version }
+
+func (a *api) serves(version int16) bool { return version >= a.min && version <= a.max }
 
 // dataFrame is the maxFrame of the APIs that clients use while they work.
 func dataFrame(o *Options) int { return o.MaxRequestBytes }
@@ -95,7 +105,7 @@ func Table() []TableRow {
 	var rows []TableRow
 	for _, a := range table {
 		if a != nil {
-			rows = append(rows, TableRow{a.key, a.name, a.min, a.max, a.advertiseMin, a.notes})
+			rows = append(rows, TableRow{a.key, a.name, a.min, a.max, *a.advertised, a.notes})
 		}
 	}
 	slices.SortFunc(rows, func(a, b TableRow) int { return cmp.Compare(a.Key, b.Key) })

@@ -3,12 +3,17 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
+
+// errNoTransactions refuses all that is transactional. Of the codes that fit, this is
+// the one on which every client gives up at once instead of trying for minutes.
+var errNoTransactions = fmt.Errorf("%w: this broker does not do transactions, use an idempotent producer without transactional.id", kerr.TransactionalIDAuthorizationFailed)
 
 // codes maps the errors of the log to Kafka's, first match wins. Every error that
 // reaches a client goes through here.

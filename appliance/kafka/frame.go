@@ -173,9 +173,8 @@ func parseHeader(b []byte) (h header, err error) {
 	if r.bad {
 		return h, fmt.Errorf("%w: header cut short", errMalformed)
 	}
-	if isFlexible(h.key, h.version) {
-		r.tags()
-	}
+	r.flexible = isFlexible(h.key, h.version)
+	r.tags()
 	if r.bad {
 		return h, fmt.Errorf("%w: tagged fields of the header", errMalformed)
 	}
@@ -206,61 +205,3 @@ var flexibleFrom = func() (from [maxKey + 1]int16) {
 	}
 	return from
 }()
-
-// reader walks over Kafka's primitive types without copying. After a read that
-// runs over the end bad is set and all further reads return zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) span(n int) []byte {
-	if n < 0 || n > len(r.b) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	s := r.b[:n:n]
-	r.b = r.b[n:]
-	return s
-}
-
-func (r *reader) int16() int16 {
-	if s := r.span(2); s != nil {
-		return int16(binary.BigEndian.Uint16(s))
-	}
-	return 0
-}
-
-func (r *reader) int32() int32 {
-	if s := r.span(4); s != nil {
-		return int32(binary.BigEndian.Uint32(s))
-	}
-	return 0
-}
-
-func (r *reader) uvarint() int {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > math.MaxInt32 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return int(v)
-}
-
-// nullableString returns nil for null.
-func (r *reader) nullableString() []byte {
-	n := r.int16()
-	if n == -1 || r.bad {
-		return nil
-	}
-	return r.span(int(n))
-}
-
-// tags skips tagged fields.
-func (r *reader) tags() {
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		r.uvarint()
-		r.span(r.uvarint())
-	}
-}
