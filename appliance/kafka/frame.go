@@ -163,9 +163,8 @@ type header struct {
 }
 
 // parseHeader reads the header. Version 2 (flexible requests) keeps the client id a
-// plain nullable string, not a compact one, and adds tagged fields after it.
-// ApiVersions alone is looked at when its version is not known, as it is to be
-// answered: its header is taken for version 2 then, and nothing of it is used.
+// plain nullable string, not a compact one, and adds tagged fields after it. Of a
+// version that is not served nobody knows what follows the client id.
 func parseHeader(b []byte) (h header, err error) {
 	r := reader{b: b}
 	h.key, h.version, h.correlationID = r.int16(), r.int16(), r.int32()
@@ -173,8 +172,10 @@ func parseHeader(b []byte) (h header, err error) {
 	if r.bad {
 		return h, fmt.Errorf("%w: header cut short", errMalformed)
 	}
-	r.flexible = isFlexible(h.key, h.version)
-	r.tags()
+	if a := lookup(h.key); a != nil && a.serves(h.version) {
+		r.flexible = isFlexible(h.key, h.version)
+		r.tags()
+	}
 	if r.bad {
 		return h, fmt.Errorf("%w: tagged fields of the header", errMalformed)
 	}
