@@ -7,3 +7,5 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33
 	golang.org/x/sys v0.49.0
 )
+
+require go.etcd.io/bbolt v1.5.0
