@@ -10,3 +10,5 @@ require (
 	go.etcd.io/bbolt v1.5.0
 	golang.org/x/sys v0.49.0
 )
+
+require github.com/twmb/franz-go/pkg/kadm v1.19.0 // indirect
