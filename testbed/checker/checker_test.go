@@ -173,6 +173,27 @@ func TestPlantedFaults(t *testing.T) {
 			m.lanes["mqtt"].Acked(6)
 			m.readAll()
 		}, map[checker.Class]int64{checker.Invented: 1}},
+		{"none: a commit of unknown fate is there, or not", func(m *model) {
+			c := m.h.Commits("g")
+			c.Tried(p0, 4)
+			c.Acked(p0, 4)
+			c.Tried(p0, 7)
+			c.Found(p0, 4)
+			c.Found(p0, 7)
+			m.readAll()
+		}, nil},
+		{"an acked commit is gone", func(m *model) {
+			c := m.h.Commits("g")
+			c.Tried(p0, 7)
+			c.Acked(p0, 7)
+			c.Found(p0, 4)
+			c.Found(p1, 0)
+			m.readAll()
+		}, map[checker.Class]int64{checker.CommitLost: 1}},
+		{"a group's offset is from nowhere", func(m *model) {
+			m.h.Commits("g").Found(p0, 1)
+			m.readAll()
+		}, map[checker.Class]int64{checker.CommitInvented: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := sound()
