@@ -14,7 +14,6 @@ require (
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 )
-)
 
 require (
 	github.com/gorilla/websocket v1.5.3 // indirect
