@@ -32,6 +32,9 @@ import (
 // with the first one's offset; the log decides that.
 const produceKey = 0
 
+// offsetsTopic is written by the group coordinator alone.
+const offsetsTopic = "__consumer_offsets"
+
 const (
 	produceMin     = 3
 	produceMax     = 11
@@ -101,10 +104,12 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 // stage hands one batch to its partition, or refuses it.
 func (s *Server) stage(part *producePart, name string, refused error) {
 	batch, err := part.batch(part.reply.version)
-	if refused != nil {
+	switch {
+	case refused != nil:
 		err = refused
-	}
-	if err == nil {
+	case name == offsetsTopic:
+		err = fmt.Errorf("%w: only the group coordinator writes %s", kerr.InvalidTopicException, name)
+	case err == nil:
 		part.partition, err = s.o.Topics.Partition(record.TopicPartition{Topic: name, Partition: part.id})
 	}
 	part.records = nil

@@ -220,6 +220,9 @@ func (f *fetchReply) collect(start int) bool {
 }
 
 func (f *fetchReply) read(part *fetchPart) {
+	if part.err = part.partition.Err(); part.err != nil {
+		return // deleted, or its disk has failed, while this waited
+	}
 	part.highWatermark, part.logStart = part.partition.HighWatermark(), part.partition.LogStartOffset()
 	room := f.maxBytes - f.total
 	if part.offset == part.highWatermark || f.total > 0 && room <= 0 {

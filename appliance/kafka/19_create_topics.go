@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -50,6 +51,9 @@ func (s *Server) createTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec
 	if validateOnly {
 		if s.o.Topics.Topic(rt.Topic) != nil {
 			return fmt.Errorf("%w: %q", topic.ErrExists, rt.Topic)
+		}
+		if err := errors.Join(topic.CheckName(rt.Topic), topic.CheckConfigs(spec.Configs)); err != nil {
+			return err
 		}
 		rt.NumPartitions, rt.ReplicationFactor = spec.Partitions, 1
 		return nil

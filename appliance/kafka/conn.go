@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/record"
 )
 
 // readBuffer is the memory in bytes that an idle connection keeps for reading.
@@ -202,20 +204,24 @@ func (c *conn) queue(q queued) error {
 	}
 }
 
-// write sends replies in order until there are no more or one cannot be sent.
+// write sends replies in order until there are no more. After one could not be
+// sent the rest is dropped, until the reader has noticed.
 func (c *conn) write() {
+	broken := false
 	for q := range c.replies {
-		if !c.send(q.reply) {
-			c.discard()
-			return
+		if !broken {
+			broken = !c.send(q.reply)
+		} else if q.ready() == nil {
+			q.release()
 		}
-		q.release()
 		if q.heavy {
 			<-c.heavy
 		}
 	}
 }
 
+// send waits for one reply, sends it and releases it. A reply that is given up
+// before it is known is left to the garbage collector: a commit still owes it.
 func (c *conn) send(rep reply) bool {
 	if ready := rep.ready(); ready != nil {
 		select {
@@ -224,6 +230,7 @@ func (c *conn) send(rep reply) bool {
 			return false
 		}
 	}
+	defer rep.release()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.s.o.WriteTimeout + time.Duration(rep.size()/minDrainRate)*time.Second))
 	if err := rep.writeTo(c.nc); err != nil {
 		c.cancel(fmt.Errorf("send: %w", err))
@@ -232,20 +239,13 @@ func (c *conn) send(rep reply) bool {
 	return true
 }
 
-// discard drops what is queued after a failure, until the reader has noticed.
-func (c *conn) discard() {
-	for q := range c.replies {
-		if q.heavy {
-			<-c.heavy
-		}
-	}
-}
-
 // logClosed says why a connection ended, unless it is the usual way.
 func (c *conn) logClosed(err error) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, errServerClosed):
 		return
+	case errors.Is(err, record.ErrStorage), errors.Is(err, record.ErrCorrupt):
+		c.s.o.Log.Error("kafka connection closed: the log cannot be read", c.attrs(err)...)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.s.o.Log.Debug("kafka connection timed out", c.attrs(err)...)
 	case errors.Is(err, errMalformed), errors.Is(err, errVersion), errors.Is(err, errUnknownAPI),
