@@ -183,6 +183,9 @@ func (g *Group) subscribed(topic string) bool {
 // to be called when the topic is deleted: one created later by the same name
 // has other offsets.
 func (c *Coordinator) ForgetTopic(topic string) error {
+	if err := c.log.catchUp(); err != nil {
+		return err
+	}
 	nowMs := time.Now().UnixMilli()
 	var rs []record.Record
 	for _, id := range c.log.table.ids() {

@@ -49,7 +49,7 @@ func (c *Coordinator) Status() Status {
 		for _, m := range d.Members {
 			g.Members = append(g.Members, MemberStatus{ID: m.MemberID, InstanceID: m.InstanceID, ClientID: m.ClientID, Host: m.ClientHost})
 		}
-		for _, o := range c.CommittedAll(d.Group) {
+		for _, o := range c.committedAll(d.Group) {
 			g.Offsets = append(g.Offsets, OffsetStatus{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Lag: c.lag(o.TopicPartition, o.Offset)})
 		}
 		st.Groups = append(st.Groups, g)
