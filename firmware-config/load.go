@@ -15,8 +15,8 @@ import (
 )
 
 // MaxFileBytes bounds the file. A configuration of every key with a hundred
-// flows takes a tenth of it.
-const MaxFileBytes = 256 << 10
+// flows takes a third of it.
+const MaxFileBytes = 64 << 10
 
 // maxDepth bounds the nesting of brackets and of "- - -" before the parser, which
 // recurses, sees the file. The deepest key is four levels down; the rest is room
