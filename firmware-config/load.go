@@ -26,15 +26,20 @@ const maxDepth = 200
 // Load reads the file at path over the board profile over the defaults, and
 // checks the outcome. An empty path loads the profile and the defaults alone.
 // The error lists every mistake found, one a line, each with its line number.
-func Load(path string) (Config, error) {
+func Load(path string) (Config, error) { return load(path, false) }
+
+// LoadInsecure is Load with insecure_lan set, whatever the file says of it.
+func LoadInsecure(path string) (Config, error) { return load(path, true) }
+
+func load(path string, insecureLAN bool) (Config, error) {
 	if path == "" {
-		return Parse(nil)
+		return parse(nil, insecureLAN)
 	}
 	data, err := readFile(path)
 	if err != nil {
 		return Config{}, err
 	}
-	cfg, err := Parse(data)
+	cfg, err := parse(data, insecureLAN)
 	if err != nil {
 		return Config{}, prefixed(filepath.Base(path), err)
 	}
@@ -58,7 +63,9 @@ func readFile(path string) ([]byte, error) {
 }
 
 // Parse is Load for a file already in memory.
-func Parse(data []byte) (Config, error) {
+func Parse(data []byte) (Config, error) { return parse(data, false) }
+
+func parse(data []byte, insecureLAN bool) (Config, error) {
 	root, err := parseYAML(data)
 	if err != nil {
 		return Config{}, err
@@ -77,6 +84,7 @@ func Parse(data []byte) (Config, error) {
 	d := decoder{}
 	d.document(root, &cfg)
 	cfg.Profile = resolved
+	cfg.InsecureLAN = cfg.InsecureLAN || insecureLAN
 	if err := d.err(); err != nil {
 		return Config{}, err
 	}

@@ -61,6 +61,9 @@ func (b Batch) ProducerEpoch() int16   { return int16(binary.BigEndian.Uint16(b[
 func (b Batch) BaseSequence() int32    { return int32(binary.BigEndian.Uint32(b[53:])) }
 func (b Batch) Count() int32           { return int32(binary.BigEndian.Uint32(b[57:])) }
 
+// Len is the length of the whole batch by its header, in bytes.
+func (b Batch) Len() int64 { return int64(binary.BigEndian.Uint32(b[8:])) + PrefixLen }
+
 // LastOffset is the offset of the batch's last record.
 func (b Batch) LastOffset() int64 { return b.BaseOffset() + int64(b.LastOffsetDelta()) }
 
@@ -97,6 +100,14 @@ func (b Batch) SetProducer(id int64, epoch int16, baseSequence int32) {
 	b.seal()
 }
 
+// SetLogAppendTime replaces the producer's timestamps by the broker's, in ms. The
+// records are not touched: readers take the batch's max timestamp for all of them.
+func (b Batch) SetLogAppendTime(ts int64) {
+	binary.BigEndian.PutUint16(b[21:], uint16(b.Attributes())|attrLogAppendTime)
+	binary.BigEndian.PutUint64(b[35:], uint64(ts))
+	b.seal()
+}
+
 func (b Batch) seal() { binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[crcStart:], castagnoli)) }
 
 // Validate checks structure and CRC: that b is exactly one intact batch. It does
@@ -116,8 +127,8 @@ func (b Batch) ValidateHeader() error {
 	switch {
 	case len(b) < HeaderLen:
 		return fmt.Errorf("%w: %d bytes, a batch has at least %d", ErrCorrupt, len(b), HeaderLen)
-	case int64(binary.BigEndian.Uint32(b[8:]))+PrefixLen != int64(len(b)):
-		return fmt.Errorf("%w: length field says %d, there are %d bytes", ErrCorrupt, int64(binary.BigEndian.Uint32(b[8:]))+PrefixLen, len(b))
+	case b.Len() != int64(len(b)):
+		return fmt.Errorf("%w: length field says %d, there are %d bytes", ErrCorrupt, b.Len(), len(b))
 	case b.Magic() != 2:
 		return fmt.Errorf("%w: magic %d, want 2", ErrCorrupt, b.Magic())
 	case b.Count() < 0 || b.LastOffsetDelta() < 0 || int64(b.LastOffsetDelta())+1 < int64(b.Count()):
@@ -132,7 +143,7 @@ func Split(raw []byte) (first Batch, rest []byte, ok bool) {
 	if len(raw) < HeaderLen {
 		return nil, raw, false
 	}
-	n := int64(binary.BigEndian.Uint32(raw[8:])) + PrefixLen
+	n := Batch(raw).Len()
 	if n < HeaderLen || n > int64(len(raw)) {
 		return nil, raw, false
 	}

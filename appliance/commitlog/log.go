@@ -1,0 +1,262 @@
+// Package commitlog is one partition on disk: segments in Apache Kafka's own
+// format, their indexes, reads, and what retention removes.
+//
+// A log is a folder of segments, each named by the offset of its first record:
+//
+//	00000000000000000000.log        record batches, end to end
+//	00000000000000000000.index      sparse: offset (4, relative) -> position (4)
+//	00000000000000000000.timeindex  sparse: timestamp (8) -> offset (4, relative)
+//
+// A log is written only with batches that the write-ahead log has made durable
+// already, at the place that the write-ahead log noted. So a crash needs no
+// guessing about the tail of a segment: [Redo] writes the same bytes to the same
+// places again. Indexes are derived; what is missing or does not hold together
+// is rebuilt from the segment.
+//
+// One goroutine writes a log (the committer of the write-ahead log); any number
+// read it at the same time. Readers see a batch once Write has returned.
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// Options says where the log is.
+type Options struct {
+	FS  vfs.FS
+	Dir string
+	// IndexIntervalBytes is how much log lies between two index entries; 0 means
+	// 4096, as Kafka's index.interval.bytes.
+	IndexIntervalBytes int
+}
+
+const defaultIndexInterval = 4096
+
+// Log is one open partition.
+type Log struct {
+	opts Options
+
+	mu       sync.RWMutex // guards segments, not their content
+	segments []*segment   // by base offset; the last is the active one
+
+	dirtyMu  sync.Mutex
+	dirty    []*segment // written since the last Sync
+	newNames bool       // a segment was created since the last Sync
+}
+
+// Position is a place in a log: a segment and a byte in it.
+type Position struct {
+	Segment int64 // base offset
+	Byte    int64
+}
+
+// CorruptError says where a segment stops making sense. Nothing was changed.
+type CorruptError struct {
+	File string
+	Byte int64
+	Err  error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("commitlog: %s is damaged at byte %d: %v", e.File, e.Byte, e.Err)
+}
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// Open opens the log in its folder, which must exist. Indexes that miss their
+// end are completed. A *CorruptError means that the active segment has a batch
+// that cannot be read, so that it is not known where the log ends.
+func Open(o Options) (*Log, error) {
+	if o.IndexIntervalBytes == 0 {
+		o.IndexIntervalBytes = defaultIndexInterval
+	}
+	names, err := o.FS.List(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)
+	}
+	l := &Log{opts: o}
+	for _, name := range names {
+		base, ok := parseName(name, logSuffix)
+		if !ok {
+			continue
+		}
+		s, err := openSegment(o, base)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.segments = append(l.segments, s)
+	}
+	sort.Slice(l.segments, func(i, j int) bool { return l.segments[i].base < l.segments[j].base })
+	for i := 1; i < len(l.segments); i++ {
+		l.segments[i-1].next = l.segments[i].base
+	}
+	return l, nil
+}
+
+// Start is the first offset on disk; 0 for a log without segments.
+func (l *Log) Start() int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.segments) == 0 {
+		return 0
+	}
+	return l.segments[0].base
+}
+
+// End is the offset after the last record and the place after the last batch.
+func (l *Log) End() (offset int64, at Position) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.segments) == 0 {
+		return 0, Position{}
+	}
+	s := l.segments[len(l.segments)-1]
+	return s.end.Load(), Position{s.base, s.size.Load()}
+}
+
+// Size is the bytes of all segments.
+func (l *Log) Size() int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var n int64
+	for _, s := range l.segments {
+		n += s.size.Load()
+	}
+	return n
+}
+
+// Write puts a durable batch in its place: at the end of the active segment, or
+// at the start of a new one.
+func (l *Log) Write(at Position, b record.Batch) error {
+	s := l.active()
+	if s == nil || s.base != at.Segment {
+		var err error
+		if s, err = l.roll(at.Segment); err != nil {
+			return err
+		}
+	}
+	if size := s.size.Load(); size != at.Byte {
+		return fmt.Errorf("commitlog: internal error: %s is %d bytes long, a batch is to go to %d", s.name(logSuffix), size, at.Byte)
+	}
+	if err := s.append(b); err != nil {
+		return err
+	}
+	if !s.dirty.Load() {
+		l.dirtyMu.Lock()
+		s.dirty.Store(true)
+		l.dirty = append(l.dirty, s)
+		l.dirtyMu.Unlock()
+	}
+	return nil
+}
+
+func (l *Log) active() *segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.segments) == 0 {
+		return nil
+	}
+	return l.segments[len(l.segments)-1]
+}
+
+// roll begins a new segment. Its name is made durable by the next Sync; until
+// then the write-ahead log can make it anew.
+func (l *Log) roll(base int64) (*segment, error) {
+	if a := l.active(); a != nil && base < a.end.Load() {
+		return nil, fmt.Errorf("commitlog: internal error: roll of %s to %d, the log ends at %d", l.opts.Dir, base, a.end.Load())
+	}
+	s, err := createSegment(l.opts, base)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	if n := len(l.segments); n > 0 {
+		l.segments[n-1].next = base
+	}
+	l.segments = append(l.segments, s)
+	l.mu.Unlock()
+	l.dirtyMu.Lock()
+	l.newNames = true
+	l.dirtyMu.Unlock()
+	return s, nil
+}
+
+// Sync makes all that was written before the call durable: bytes, sizes, names.
+func (l *Log) Sync() error {
+	l.dirtyMu.Lock()
+	dirty, names := l.dirty, l.newNames
+	l.dirty, l.newNames = nil, false
+	for _, s := range dirty {
+		s.dirty.Store(false)
+	}
+	l.dirtyMu.Unlock()
+	for _, s := range dirty {
+		if !s.acquire() {
+			continue // removed by retention meanwhile
+		}
+		err := s.sync()
+		s.release()
+		if err != nil {
+			return err
+		}
+	}
+	if names {
+		if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
+			return fmt.Errorf("commitlog: sync folder %s: %w", l.opts.Dir, err)
+		}
+	}
+	return nil
+}
+
+// Close closes the files. What was written stays; it is durable if Sync came before.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segments {
+		s.release()
+	}
+	l.segments = nil
+	return nil
+}
+
+// find returns the segment that holds offset, acquired; nil when there is none.
+func (l *Log) find(offset int64) *segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > offset }) - 1
+	// A segment may end before the next one starts where records were removed.
+	for ; i >= 0 && i < len(l.segments); i++ {
+		if s := l.segments[i]; s.end.Load() > offset && s.acquire() {
+			return s
+		}
+	}
+	return nil
+}
+
+const (
+	logSuffix   = ".log"
+	indexSuffix = ".index"
+	timeSuffix  = ".timeindex"
+)
+
+func fileName(base int64, suffix string) string { return fmt.Sprintf("%020d%s", base, suffix) }
+
+func parseName(name, suffix string) (base int64, ok bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		base = base*10 + int64(c-'0')
+	}
+	return base, base >= 0
+}

@@ -1,0 +1,272 @@
+package commitlog
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// Section is a range of a segment that holds whole batches. It keeps the file
+// open until Close, even if retention removes the segment meanwhile. The zero
+// Section is empty.
+type Section struct {
+	s   *segment
+	pos int64
+	n   int
+}
+
+// Len is the section's length in bytes.
+func (c Section) Len() int { return c.n }
+
+// Close lets go of the file. A Section must be closed once.
+func (c Section) Close() error {
+	if c.s != nil {
+		c.s.release()
+	}
+	return nil
+}
+
+// AppendTo appends the section's bytes to dst.
+func (c Section) AppendTo(dst []byte) ([]byte, error) {
+	if c.n == 0 {
+		return dst, nil
+	}
+	at := len(dst)
+	dst = append(dst, make([]byte, c.n)...)
+	if n, err := c.s.f.ReadAt(dst[at:], c.pos); n < c.n {
+		return dst[:at], fmt.Errorf("commitlog: read %s at %d: %w", c.s.path(logSuffix), c.pos, err)
+	}
+	return dst, nil
+}
+
+// WriteTo sends the section. To a TCP connection it goes by sendfile: the bytes
+// do not pass through this process.
+func (c Section) WriteTo(w io.Writer) (int64, error) {
+	if c.n == 0 {
+		return 0, nil
+	}
+	if d, ok := c.s.f.(vfs.Descriptor); ok {
+		if tcp, ok := w.(*net.TCPConn); ok {
+			return sendfile(tcp, int(d.Fd()), c.pos, c.n)
+		}
+	}
+	n, err := io.Copy(w, io.NewSectionReader(c.s.f, c.pos, int64(c.n)))
+	if err == nil && n < int64(c.n) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// sendfile copies n bytes from the file to the connection with an offset of its
+// own, so that any number of readers share one descriptor.
+func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	werr := raw.Write(func(sock uintptr) bool {
+		for sent < int64(n) {
+			k, serr := syscall.Sendfile(int(sock), fd, &pos, n-int(sent))
+			if k > 0 {
+				sent += int64(k)
+			}
+			switch {
+			case serr == syscall.EAGAIN:
+				return false // wait until the socket takes more
+			case serr == syscall.EINTR:
+			case serr != nil:
+				err = fmt.Errorf("commitlog: sendfile: %w", serr)
+				return true
+			case k == 0:
+				err = io.ErrUnexpectedEOF
+				return true
+			}
+		}
+		return true
+	})
+	if err == nil {
+		err = werr
+	}
+	return sent, err
+}
+
+// Read returns about maxBytes of whole batches, from the one that holds offset
+// (or the first after it, where records were removed) on, and at least one batch.
+// The section is empty when the log has nothing at or after offset.
+func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
+	s := l.find(offset)
+	if s == nil {
+		return Section{}, nil
+	}
+	size := s.size.Load()
+	pos, length, err := s.position(offset, size)
+	if err != nil {
+		s.release()
+		return Section{}, err
+	}
+	end := size
+	if end-pos > int64(maxBytes) {
+		if end, err = s.boundary(pos, length, maxBytes); err != nil {
+			s.release()
+			return Section{}, err
+		}
+	}
+	return Section{s, pos, int(end - pos)}, nil
+}
+
+// position finds the batch that holds offset, or the first after it.
+func (s *segment) position(offset, size int64) (pos, length int64, err error) {
+	s.idxMu.Lock()
+	e, ok, err := s.idx.lastWhere(func(e entry) bool { return e.offset <= offset })
+	s.idxMu.Unlock()
+	if err != nil {
+		return 0, 0, fmt.Errorf("commitlog: read the index of %s: %w", s.path(logSuffix), err)
+	}
+	if ok {
+		pos = e.pos
+	}
+	err = s.headers(pos, size, func(at int64, h record.Batch) error {
+		if h.LastOffset() < offset {
+			return nil
+		}
+		pos, length = at, h.Len()
+		return errFound
+	})
+	if err == errFound {
+		return pos, length, nil
+	}
+	if err == nil {
+		err = &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d is not where the index says", record.ErrCorrupt, offset)}
+	}
+	return 0, 0, err
+}
+
+// boundary returns the end of the last batch that the index knows to end within
+// maxBytes of pos; the end of the batch at pos if there is none.
+func (s *segment) boundary(pos, length int64, maxBytes int) (int64, error) {
+	limit := pos + int64(maxBytes)
+	s.idxMu.Lock()
+	e, ok, err := s.idx.lastWhere(func(e entry) bool { return e.pos <= limit })
+	s.idxMu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("commitlog: read the index of %s: %w", s.path(logSuffix), err)
+	}
+	if !ok || e.pos < pos+length {
+		return pos + length, nil
+	}
+	return e.pos, nil
+}
+
+// OffsetForTime finds the first record with a timestamp of ts or later, in ms.
+// ok is false when there is none.
+func (l *Log) OffsetForTime(ts int64) (offset, timestamp int64, ok bool, err error) {
+	err = l.each(func(s *segment) (bool, error) {
+		if s.maxTS.Load() < ts {
+			return true, nil
+		}
+		offset, timestamp, ok, err = s.offsetForTime(ts)
+		return !ok, err
+	})
+	return offset, timestamp, ok, err
+}
+
+func (s *segment) offsetForTime(ts int64) (offset, timestamp int64, ok bool, err error) {
+	size := s.size.Load()
+	s.idxMu.Lock()
+	e, found, err := s.idx.lastWhere(func(e entry) bool { return e.timestamp < ts })
+	s.idxMu.Unlock()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	var pos int64
+	if found {
+		pos = e.pos
+	}
+	var d record.Decoder
+	var r record.Record
+	err = s.headers(pos, size, func(at int64, h record.Batch) error {
+		if h.MaxTimestamp() < ts {
+			return nil
+		}
+		b := make(record.Batch, h.Len())
+		if _, err := s.f.ReadAt(b, at); err != nil {
+			return err
+		}
+		if err := b.Validate(); err != nil {
+			return &CorruptError{s.path(logSuffix), at, err}
+		}
+		d.RawHeaders = true
+		if err := d.Reset(b); err != nil {
+			return err
+		}
+		for {
+			more, err := d.Next(&r)
+			if err != nil || !more {
+				return err
+			}
+			if r.Timestamp >= ts {
+				offset, timestamp, ok = r.Offset, r.Timestamp, true
+				return errFound
+			}
+		}
+	})
+	if err == errFound {
+		err = nil
+	}
+	return offset, timestamp, ok, err
+}
+
+// MaxTimestamp finds the record with the greatest timestamp. ok is false for an
+// empty log.
+func (l *Log) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
+	greatest := int64(-1)
+	err = l.each(func(s *segment) (bool, error) {
+		greatest = max(greatest, s.maxTS.Load())
+		return true, nil
+	})
+	if err != nil || greatest < 0 {
+		return 0, 0, false, err
+	}
+	return l.OffsetForTime(greatest)
+}
+
+// Headers calls fn with the header of every batch from the start of the log, to
+// rebuild what is derived from them. The header is valid until fn returns.
+func (l *Log) Headers(fn func(h record.Batch) error) error {
+	return l.each(func(s *segment) (bool, error) {
+		return true, s.headers(0, s.size.Load(), func(_ int64, h record.Batch) error { return fn(h) })
+	})
+}
+
+// each calls fn with the segments in order, open, until it returns false.
+func (l *Log) each(fn func(s *segment) (bool, error)) error {
+	l.mu.RLock()
+	segments := make([]*segment, 0, len(l.segments))
+	for _, s := range l.segments {
+		if s.acquire() {
+			segments = append(segments, s)
+		}
+	}
+	l.mu.RUnlock()
+	defer func() {
+		for _, s := range segments {
+			s.release()
+		}
+	}()
+	for _, s := range segments {
+		if more, err := fn(s); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+type foundError struct{}
+
+func (foundError) Error() string { return "found" }
+
+var errFound error = foundError{}

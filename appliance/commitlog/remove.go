@@ -1,0 +1,55 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// SegmentInfo is what retention needs to know of a segment.
+type SegmentInfo struct {
+	Base, End    int64 // offsets; End is exclusive
+	Bytes        int64
+	MaxTimestamp int64 // ms; -1 while empty
+}
+
+// Segments lists the segments, the active one last.
+func (l *Log) Segments() []SegmentInfo {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	out := make([]SegmentInfo, len(l.segments))
+	for i, s := range l.segments {
+		out[i] = SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()}
+	}
+	return out
+}
+
+// RemoveBefore removes the segments that end at or before offset, except the
+// active one, and makes that durable. Readers that are at it finish unharmed.
+// The caller has made the new log start offset durable before.
+func (l *Log) RemoveBefore(offset int64) error {
+	l.mu.Lock()
+	n := 0
+	for n < len(l.segments)-1 && l.segments[n].end.Load() <= offset {
+		n++
+	}
+	gone := append([]*segment(nil), l.segments[:n]...)
+	l.segments = append([]*segment(nil), l.segments[n:]...)
+	l.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	var errs []error
+	for _, s := range gone {
+		s.removed.Store(true)
+		for _, suffix := range []string{indexSuffix, timeSuffix, logSuffix} {
+			if err := l.opts.FS.Remove(s.path(suffix)); err != nil {
+				errs = append(errs, fmt.Errorf("commitlog: remove %s: %w", s.path(suffix), err))
+			}
+		}
+		s.release()
+	}
+	if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
+		errs = append(errs, fmt.Errorf("commitlog: sync folder %s: %w", l.opts.Dir, err))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,253 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// segment is one file of batches and its indexes. size and end move forward
+// after the bytes are in the file, so a reader that loads them reads whole batches.
+type segment struct {
+	opts Options
+	base int64
+	next int64 // base of the following segment; 0 for the active one. Guarded by Log.mu
+	f    vfs.File
+
+	size  atomic.Int64 // bytes of whole batches
+	end   atomic.Int64 // offset after the last record
+	maxTS atomic.Int64 // of the records, ms; -1 while empty
+
+	idxMu sync.Mutex // guards idx
+	idx   *index
+	since int // bytes written since the last index entry; writer's
+
+	dirty atomic.Bool // is in Log.dirty
+
+	refs    atomic.Int32 // readers, plus one for the log itself
+	removed atomic.Bool
+}
+
+func createSegment(o Options, base int64) (*segment, error) {
+	s := newSegment(o, base)
+	f, err := o.FS.Create(s.path(logSuffix))
+	if errors.Is(err, fs.ErrExist) {
+		// Left behind by a roll that a crash undid: nothing refers to what is in it.
+		if f, err = o.FS.Open(s.path(logSuffix)); err == nil {
+			err = f.Truncate(0)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commitlog: create %s: %w", s.path(logSuffix), err)
+	}
+	s.f = f
+	if s.idx, err = openIndex(o.FS, o.Dir, base); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := s.idx.reset(0); err != nil {
+		return nil, errors.Join(err, f.Close(), s.idx.close())
+	}
+	return s, nil
+}
+
+func newSegment(o Options, base int64) *segment {
+	s := &segment{opts: o, base: base}
+	s.end.Store(base)
+	s.maxTS.Store(-1)
+	s.refs.Store(1)
+	return s
+}
+
+func (s *segment) name(suffix string) string { return fileName(s.base, suffix) }
+func (s *segment) path(suffix string) string { return s.opts.Dir + "/" + s.name(suffix) }
+
+// openSegment opens an existing segment and completes its indexes by reading
+// what lies behind their last entry.
+func openSegment(o Options, base int64) (_ *segment, err error) {
+	s := newSegment(o, base)
+	if s.f, err = o.FS.Open(s.path(logSuffix)); err != nil {
+		return nil, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
+	}
+	size, err := s.f.Size()
+	if err == nil {
+		err = s.loadIndex(size)
+	}
+	if err == nil {
+		err = s.scan(size)
+	}
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *segment) loadIndex(size int64) error {
+	var err error
+	if s.idx, err = openIndex(s.opts.FS, s.opts.Dir, s.base); err != nil {
+		return err
+	}
+	if err = s.idx.load(size, s.startsBatch); err != nil {
+		return fmt.Errorf("commitlog: load the index of %s: %w", s.path(logSuffix), err)
+	}
+	return nil
+}
+
+// startsBatch reports whether the batch that e names starts where e says.
+func (s *segment) startsBatch(e entry) bool {
+	var h [record.HeaderLen]byte
+	if _, err := s.f.ReadAt(h[:], e.pos); err != nil {
+		return false
+	}
+	b := record.Batch(h[:])
+	return b.Magic() == 2 && b.BaseOffset() >= s.base && b.LastOffset() == e.offset
+}
+
+// scan reads batch headers from the last index entry to the end of the file.
+func (s *segment) scan(size int64) error {
+	var pos int64
+	indexed := s.idx.len() > 0
+	if indexed {
+		e, err := s.idx.at(s.idx.len() - 1)
+		if err != nil {
+			return fmt.Errorf("commitlog: load the index of %s: %w", s.path(logSuffix), err)
+		}
+		pos = e.pos
+		s.maxTS.Store(e.timestamp)
+	}
+	return s.headers(pos, size, func(pos int64, h record.Batch) error {
+		if !indexed {
+			if h.BaseOffset() < s.end.Load() {
+				return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d follows offset %d", record.ErrCorrupt, h.BaseOffset(), s.end.Load()-1)}
+			}
+			s.note(pos, h)
+		}
+		indexed = false // only the first batch is in the index already
+		s.grow(pos, h)
+		return nil
+	})
+}
+
+// headers calls fn with the header of every batch from pos to size. The header
+// is valid until fn returns.
+func (s *segment) headers(pos, size int64, fn func(pos int64, h record.Batch) error) error {
+	buf := headerBufs.Get().(*[headerChunk]byte)
+	defer headerBufs.Put(buf)
+	var start, end int64 // of what buf holds
+	for pos < size {
+		if pos < start || pos+record.HeaderLen > end {
+			n, err := s.f.ReadAt(buf[:], pos)
+			if err != nil && err != io.EOF {
+				return fmt.Errorf("commitlog: read %s at %d: %w", s.path(logSuffix), pos, err)
+			}
+			start, end = pos, pos+int64(n)
+		}
+		h := buf[pos-start : end-start]
+		length := batchLen(h)
+		if length == 0 || pos+length > size {
+			return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: no whole batch in the last %d bytes", record.ErrCorrupt, size-pos)}
+		}
+		if err := fn(pos, record.Batch(h[:record.HeaderLen])); err != nil {
+			return err
+		}
+		pos += length
+	}
+	return nil
+}
+
+// headerChunk is read at once: small batches lie close together, and of large
+// ones only the header is wanted.
+const headerChunk = 4096
+
+var headerBufs = sync.Pool{New: func() any { return new([headerChunk]byte) }}
+
+// batchLen is the length of the batch that starts with h; 0 if h is no batch header.
+func batchLen(h []byte) int64 {
+	if len(h) < record.HeaderLen {
+		return 0
+	}
+	b := record.Batch(h)
+	n := b.Len()
+	if n < record.HeaderLen || b.Magic() != 2 || b.LastOffsetDelta() < 0 {
+		return 0
+	}
+	return n
+}
+
+// append writes a batch at the end.
+func (s *segment) append(b record.Batch) error {
+	pos := s.size.Load()
+	if _, err := s.f.WriteAt(b, pos); err != nil {
+		return fmt.Errorf("commitlog: write %s at %d: %w", s.path(logSuffix), pos, err)
+	}
+	s.note(pos, b)
+	s.grow(pos, b)
+	return nil
+}
+
+// note enters the batch at pos in the index if enough log lies since the last entry.
+func (s *segment) note(pos int64, h record.Batch) {
+	if s.since < s.opts.IndexIntervalBytes {
+		return
+	}
+	s.since = 0
+	s.idxMu.Lock()
+	s.idx.add(entry{h.LastOffset(), pos, max(s.maxTS.Load(), h.MaxTimestamp())})
+	s.idxMu.Unlock()
+}
+
+// grow makes the batch at pos part of what readers see.
+func (s *segment) grow(pos int64, h record.Batch) {
+	length := h.Len()
+	s.since += int(length)
+	s.maxTS.Store(max(s.maxTS.Load(), h.MaxTimestamp()))
+	s.size.Store(pos + length)
+	s.end.Store(h.NextOffset())
+}
+
+// sync makes the segment durable. Index entries are written out but not synced:
+// what a crash takes of them is rebuilt.
+func (s *segment) sync() error {
+	if err := s.f.Sync(); err != nil {
+		return fmt.Errorf("commitlog: sync %s: %w", s.path(logSuffix), err)
+	}
+	s.idxMu.Lock()
+	defer s.idxMu.Unlock()
+	if err := s.idx.flush(); err != nil {
+		return fmt.Errorf("commitlog: write the index of %s: %w", s.path(logSuffix), err)
+	}
+	return nil
+}
+
+// acquire keeps the files open until release; false when they are closed already.
+func (s *segment) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *segment) release() {
+	if s.refs.Add(-1) > 0 {
+		return
+	}
+	// Nothing is lost by a failing close: what had to be durable was synced.
+	if s.idx != nil {
+		if !s.removed.Load() {
+			_ = s.idx.flush()
+		}
+		_ = s.idx.close()
+	}
+	_ = s.f.Close()
+}

@@ -1,0 +1,240 @@
+package topic
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/commitlog"
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// Partition is one partition. All methods are safe for concurrent use.
+type Partition struct {
+	set   *Set
+	topic *Topic
+	tp    record.TopicPartition
+	dir   string
+	log   *commitlog.Log
+
+	// What is staged: ahead of the log by the rounds in flight.
+	staging sync.Mutex
+	next    int64              // offset of the next record
+	at      commitlog.Position // place of the next batch
+	since   time.Time          // when the active segment got its first batch
+
+	stateMu sync.Mutex
+	state   *state
+
+	// What is committed.
+	start atomic.Int64
+	hw    atomic.Int64
+	dirty atomic.Bool // is in Set.dirty
+	err   atomic.Pointer[error]
+
+	watching atomic.Int32
+	watchMu  sync.Mutex
+	watchers map[chan<- struct{}]struct{}
+}
+
+// TopicPartition is the partition's name.
+func (p *Partition) TopicPartition() record.TopicPartition { return p.tp }
+
+// LogStartOffset is the first offset that can be read.
+func (p *Partition) LogStartOffset() int64 { return p.start.Load() }
+
+// HighWatermark is the offset after the last committed record.
+func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
+
+// LeaderEpoch grows at every boot and is never reset.
+func (p *Partition) LeaderEpoch() int32 { return p.set.opts.LeaderEpoch }
+
+// Size is the bytes of the partition's segments.
+func (p *Partition) Size() int64 { return p.log.Size() }
+
+// Err is why the partition is offline; nil while it serves.
+func (p *Partition) Err() error {
+	if e := p.err.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (p *Partition) fail(err error) { p.err.CompareAndSwap(nil, &err) }
+
+// Append stages a batch and completes it once it is committed. It is AppendAsync
+// on a partition already looked up: produce's hot path.
+func (p *Partition) Append(b record.Batch, done record.Completion) {
+	if err := p.check(b); err != nil {
+		done.Complete(-1, err)
+		return
+	}
+	if err := p.stage(b, done); err != nil {
+		done.Complete(-1, err)
+	}
+}
+
+// check is everything that can be said of a batch without the partition's lock.
+func (p *Partition) check(b record.Batch) error {
+	if len(b) > p.topic.config.maxMessageBytes {
+		return fmt.Errorf("%w: %d bytes, max.message.bytes of topic %s is %d", record.ErrTooLarge, len(b), p.tp.Topic, p.topic.config.maxMessageBytes)
+	}
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case b.Codec() > record.Zstd:
+		return fmt.Errorf("%w: %d", record.ErrUnsupportedCodec, b.Codec())
+	case b.Control():
+		return fmt.Errorf("%w: a control batch is the broker's to write", record.ErrInvalidRecord)
+	case b.Transactional():
+		return fmt.Errorf("%w: transactions are not supported", record.ErrInvalidRecord)
+	case b.Count() == 0 || b.Count() != b.LastOffsetDelta()+1:
+		return fmt.Errorf("%w: %d records with last offset delta %d", record.ErrInvalidRecord, b.Count(), b.LastOffsetDelta())
+	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
+		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", record.ErrInvalidRecord, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
+	}
+	return nil
+}
+
+// stage gives the batch its offset and its place and copies it into the open round.
+func (p *Partition) stage(b record.Batch, done record.Completion) error {
+	p.staging.Lock()
+	defer p.staging.Unlock()
+	if err := p.Err(); err != nil {
+		return err
+	}
+	if b.ProducerID() != record.NoProducerID {
+		p.stateMu.Lock()
+		base, dup, err := p.state.producers.check(b)
+		p.stateMu.Unlock()
+		if err != nil {
+			return err
+		}
+		if dup {
+			return p.stageOffset(entryDuplicate, base, done)
+		}
+	}
+	if err := p.set.wal.Begin(1, entryAppendLen+len(b)); err != nil {
+		return storageError(err)
+	}
+	p.put(b, done)
+	p.set.wal.End()
+	return nil
+}
+
+// put adds the batch to the open group of the write-ahead log. The caller holds
+// staging, and has begun the group.
+func (p *Partition) put(b record.Batch, tag any) {
+	now := p.set.opts.Now()
+	p.place(len(b), b.LastOffsetDelta(), now)
+	e := p.set.wal.Add(entryAppendLen+len(b), p, tag)
+	p.putHead(e, entryAppend)
+	putPosition(e, p.at)
+	staged := record.Batch(e[entryAppendLen:])
+	copy(staged, b)
+	staged.SetBaseOffset(p.next)
+	staged.SetLeaderEpoch(p.set.opts.LeaderEpoch)
+	if p.topic.config.logAppendTime {
+		staged.SetLogAppendTime(now.UnixMilli())
+	}
+	p.stateMu.Lock()
+	p.state.note(staged)
+	p.stateMu.Unlock()
+	p.next = staged.NextOffset()
+	p.at.Byte += int64(len(b))
+}
+
+// place moves on to a new segment if the active one is full or old, or if an
+// offset would not fit its index.
+func (p *Partition) place(n int, lastOffsetDelta int32, now time.Time) {
+	c := &p.topic.config
+	full := p.at.Byte > 0 && (p.at.Byte+int64(n) > c.segmentBytes || now.Sub(p.since) > c.segmentAge)
+	if full || p.next+int64(lastOffsetDelta)-p.at.Segment > math.MaxInt32 {
+		p.at = commitlog.Position{Segment: p.next}
+	}
+	if p.at.Byte == 0 {
+		p.since = now
+	}
+}
+
+// stageOffset stages an entry that carries an offset only. The caller holds staging.
+func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
+	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
+		return storageError(err)
+	}
+	e := p.set.wal.Add(entryOffsetLen, p, tag)
+	p.putHead(e, kind)
+	putOffset(e, offset)
+	p.set.wal.End()
+	return nil
+}
+
+// Apply brings a durable entry to its place. It is the write-ahead log's to call.
+func (p *Partition) Apply(b []byte) error {
+	e, err := parseEntry(b)
+	if err != nil {
+		return err
+	}
+	switch e.kind {
+	case entryAppend:
+		if err := p.log.Write(e.at, e.batch); err != nil {
+			return err
+		}
+		p.hw.Store(e.batch.NextOffset())
+	case entryLogStart:
+		p.start.Store(max(p.start.Load(), e.offset))
+		p.stateMu.Lock()
+		p.state.logStart, p.state.dirty = p.start.Load(), true
+		p.stateMu.Unlock()
+	case entryDuplicate:
+		return nil
+	}
+	if !p.dirty.Load() {
+		p.set.markDirty(p)
+	}
+	return nil
+}
+
+// Done tells who waits for an entry. It is the write-ahead log's to call.
+func (p *Partition) Done(b []byte, tag any, err error) {
+	if err == nil && b[0] == entryAppend && p.watching.Load() > 0 {
+		p.notify()
+	}
+	done, ok := tag.(record.Completion)
+	if !ok {
+		return
+	}
+	if err != nil {
+		done.Complete(-1, storageError(err))
+		return
+	}
+	e, _ := parseEntry(b) // it was applied
+	if e.kind == entryAppend {
+		e.offset = e.batch.BaseOffset()
+	}
+	done.Complete(e.offset, nil)
+}
+
+// EndOffsetForEpoch answers OffsetForLeaderEpoch: the end offset of the largest
+// epoch that is not above epoch, and that epoch; -1, -1 when there is none.
+func (p *Partition) EndOffsetForEpoch(epoch int32) (endEpoch int32, endOffset int64) {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	endEpoch, endOffset = -1, -1
+	if epoch == p.set.opts.LeaderEpoch {
+		return epoch, p.hw.Load()
+	}
+	for i, e := range p.state.epochs {
+		if e.epoch > epoch {
+			break
+		}
+		endEpoch, endOffset = e.epoch, p.hw.Load()
+		if i+1 < len(p.state.epochs) {
+			endOffset = min(endOffset, p.state.epochs[i+1].start)
+		}
+	}
+	return endEpoch, endOffset
+}

@@ -1,0 +1,128 @@
+package topic
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirmq/weir/appliance/commitlog"
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// Section is a range of a segment file, ready for a socket: WriteTo to a
+// *net.TCPConn is a sendfile.
+type Section = commitlog.Section
+
+// Read returns committed bytes from the batch that holds offset on: whole batches,
+// about maxBytes, at least one batch unless offset is the high watermark, when the
+// section is empty. The error is record.ErrOffsetOutOfRange or a wrapped disk error.
+// The caller must Close the section.
+func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
+	if err := p.Err(); err != nil {
+		return Section{}, err
+	}
+	start, hw := p.start.Load(), p.hw.Load()
+	if offset < start || offset > hw {
+		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
+	}
+	if offset == hw {
+		return Section{}, nil
+	}
+	return p.log.Read(offset, maxBytes)
+}
+
+// OffsetForTime is the first record with a timestamp of ts (ms) or later: its
+// offset and timestamp, or -1, -1 when there is none.
+func (p *Partition) OffsetForTime(ts int64) (offset, timestamp int64, err error) {
+	return p.found(p.log.OffsetForTime(ts))
+}
+
+// MaxTimestamp is the record with the greatest timestamp: its offset and
+// timestamp, or -1, -1 when the partition is empty.
+func (p *Partition) MaxTimestamp() (offset, timestamp int64, err error) {
+	return p.found(p.log.MaxTimestamp())
+}
+
+func (p *Partition) found(offset, timestamp int64, ok bool, err error) (int64, int64, error) {
+	if err != nil || !ok {
+		return -1, -1, err
+	}
+	return max(offset, p.start.Load()), timestamp, nil
+}
+
+// Watch has ch signalled at each advance of the high watermark, until Unwatch.
+// The signal is a send that never blocks: give ch a buffer of one.
+func (p *Partition) Watch(ch chan<- struct{}) {
+	p.watchMu.Lock()
+	defer p.watchMu.Unlock()
+	if p.watchers == nil {
+		p.watchers = make(map[chan<- struct{}]struct{})
+	}
+	p.watchers[ch] = struct{}{}
+	p.watching.Store(int32(len(p.watchers)))
+}
+
+// Unwatch ends Watch.
+func (p *Partition) Unwatch(ch chan<- struct{}) {
+	p.watchMu.Lock()
+	defer p.watchMu.Unlock()
+	delete(p.watchers, ch)
+	p.watching.Store(int32(len(p.watchers)))
+}
+
+func (p *Partition) notify() {
+	p.watchMu.Lock()
+	defer p.watchMu.Unlock()
+	for ch := range p.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Fetch implements record.Fetcher. The CRC of every batch is checked: these bytes
+// go to plugins, the bridge and mirrors, not to a client that would check itself.
+func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64, maxBytes int) (record.Batches, error) {
+	p, err := s.Partition(tp)
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.fetch(offset, maxBytes)
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	ch := make(chan struct{}, 1)
+	p.Watch(ch)
+	defer p.Unwatch(ch)
+	for {
+		// Look again: the watermark may have moved before the watch began.
+		if out, err = p.fetch(offset, maxBytes); err != nil || len(out) > 0 {
+			return out, err
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.closing:
+			return nil, record.ErrClosed
+		}
+	}
+}
+
+func (p *Partition) fetch(offset int64, maxBytes int) (record.Batches, error) {
+	c, err := p.Read(offset, maxBytes)
+	if err != nil || c.Len() == 0 {
+		return nil, err
+	}
+	defer c.Close()
+	out, err := c.AppendTo(make(record.Batches, 0, c.Len()))
+	if err != nil {
+		return nil, err
+	}
+	for b := range record.Batches(out).All() {
+		if err := b.Validate(); err != nil {
+			return nil, fmt.Errorf("%s at offset %d: %w", p.tp, b.BaseOffset(), err)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,256 @@
+package topic
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/commitlog"
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
+	"github.com/weirmq/weir/appliance/wal"
+)
+
+// Limits and defaults. Each has an Options field.
+const (
+	DefaultMaxPartitions      = 10_000
+	DefaultCheckpointInterval = 30 * time.Second
+	DefaultRetentionInterval  = 5 * time.Minute
+)
+
+// Options says where a Set lives and how it behaves.
+type Options struct {
+	FS      vfs.FS // holds the folders "wal" and "topics"
+	Catalog Catalog
+	// LeaderEpoch of all partitions; it must be greater than at any open before.
+	LeaderEpoch int32
+	// WAL is how appends are committed; FS, Dir and Log are filled in.
+	WAL wal.Options
+	// Partitions is how many a new topic gets unless it says; 0 means 1 (num.partitions).
+	Partitions int32
+	// MaxPartitions bounds the partitions of all topics; 0 means DefaultMaxPartitions.
+	MaxPartitions int
+	// Configs are defaults of topic configs other than those in Keys.
+	Configs map[string]string
+	// CheckpointInterval is how long the write-ahead log may hold what segments
+	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
+	CheckpointInterval, RetentionInterval time.Duration
+	Now                                   func() time.Time // nil: time.Now
+	Log                                   *slog.Logger     // nil: discard
+}
+
+// Catalog keeps which topics there are. Puts and deletes are durable on return.
+type Catalog interface {
+	Topics() ([]Entry, error)
+	PutTopic(Entry) error
+	DeleteTopic(name string) error
+}
+
+// Entry is one topic in the Catalog.
+type Entry struct {
+	Name       string
+	ID         ID
+	Partitions int32
+	Configs    map[string]string
+	Internal   bool
+}
+
+// Set is all topics of the box.
+type Set struct {
+	opts Options
+	wal  *wal.Log
+
+	creating sync.Mutex // one Create or Delete at a time
+
+	mu      sync.RWMutex // guards topics, ids and count
+	topics  map[string]*Topic
+	ids     map[ID]*Topic
+	count   int
+	changes atomic.Uint64
+
+	dirtyMu sync.Mutex
+	dirty   []*Partition
+
+	checkpointing sync.Mutex // one at a time, and no topic removed meanwhile
+	closing       chan struct{}
+	closeOnce     sync.Once
+	closeErr      error
+	background    sync.WaitGroup
+	stop          chan struct{}
+}
+
+var _ interface {
+	record.Appender
+	record.AsyncAppender
+	record.AtomicAppender
+	record.Fetcher
+} = (*Set)(nil)
+
+const (
+	walDir    = "wal"
+	topicsDir = "topics"
+)
+
+// Open opens the set, after a crash with everything that was acknowledged: what
+// the write-ahead log holds is brought to its place first.
+func Open(o Options) (*Set, error) {
+	if o.Partitions == 0 {
+		o.Partitions = 1
+	}
+	if o.MaxPartitions == 0 {
+		o.MaxPartitions = DefaultMaxPartitions
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = DefaultCheckpointInterval
+	}
+	if o.RetentionInterval == 0 {
+		o.RetentionInterval = DefaultRetentionInterval
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := CheckConfigs(o.Configs); err != nil {
+		return nil, fmt.Errorf("default topic configs: %w", err)
+	}
+	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
+	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, closing: make(chan struct{}), stop: make(chan struct{})}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.recover(); err != nil {
+		return nil, err
+	}
+	s.background.Add(2)
+	go s.checkpointLoop()
+	go s.retentionLoop()
+	return s, nil
+}
+
+// load builds the topics that the catalog names, without opening their logs.
+func (s *Set) load() error {
+	for _, dir := range []string{walDir, topicsDir} {
+		if err := s.opts.FS.MkdirAll(dir); err != nil {
+			return fmt.Errorf("topic: make folder %s: %w", dir, err)
+		}
+	}
+	if err := s.opts.FS.SyncDir("."); err != nil {
+		return fmt.Errorf("topic: sync the data folder: %w", err)
+	}
+	entries, err := s.opts.Catalog.Topics()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		s.add(s.build(e))
+	}
+	return nil
+}
+
+// build makes the value of a topic; its partitions have no log yet.
+func (s *Set) build(e Entry) *Topic {
+	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal, overrides: e.Configs}
+	t.config, t.values = resolve(e.Configs, s.opts.Configs)
+	for i := range e.Partitions {
+		tp := record.TopicPartition{Topic: e.Name, Partition: i}
+		t.partitions = append(t.partitions, &Partition{set: s, topic: t, tp: tp, dir: topicsDir + "/" + tp.String()})
+	}
+	return t
+}
+
+func (s *Set) add(t *Topic) {
+	s.topics[t.name], s.ids[t.id] = t, t
+	s.count += len(t.partitions)
+	s.changes.Add(1)
+}
+
+// Topic finds a topic by name; nil if there is none.
+func (s *Set) Topic(name string) *Topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.topics[name]
+}
+
+// ByID finds a topic by identity; nil if there is none.
+func (s *Set) ByID(id ID) *Topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ids[id]
+}
+
+// Topics lists all topics, sorted by name.
+func (s *Set) Topics() []*Topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*Topic, 0, len(s.topics))
+	for _, t := range s.topics {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
+// Changes grows whenever a topic is created or deleted.
+func (s *Set) Changes() uint64 { return s.changes.Load() }
+
+// Partition finds one partition; the error is record.ErrUnknownTopicOrPartition.
+func (s *Set) Partition(tp record.TopicPartition) (*Partition, error) {
+	s.mu.RLock()
+	t := s.topics[tp.Topic]
+	s.mu.RUnlock()
+	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.partitions) {
+		return nil, fmt.Errorf("%w: %s", record.ErrUnknownTopicOrPartition, tp)
+	}
+	return t.partitions[tp.Partition], nil
+}
+
+// Failed is closed when the storage has failed: nothing more is accepted until a
+// restart. Err says why.
+func (s *Set) Failed() <-chan struct{} { return s.wal.Failed() }
+
+// Err is why the set accepts nothing more; nil while it does.
+func (s *Set) Err() error { return s.wal.Err() }
+
+// WAL is the write-ahead log's counters, live.
+func (s *Set) WAL() *wal.Stats { return s.wal.Stats() }
+
+// Close commits what is staged, checkpoints, and closes all files.
+func (s *Set) Close() error {
+	s.closeOnce.Do(func() {
+		close(s.closing)
+		// The committer may be waiting for a checkpoint: that loop ends last.
+		s.closeErr = s.wal.Drain()
+		close(s.stop)
+		s.background.Wait()
+		if s.closeErr == nil {
+			s.closeErr = s.checkpoint()
+		}
+		for _, t := range s.Topics() {
+			for _, p := range t.partitions {
+				if p.log != nil {
+					s.closeErr = errors.Join(s.closeErr, p.log.Close())
+				}
+			}
+		}
+		s.closeErr = errors.Join(s.closeErr, s.wal.Close())
+	})
+	return s.closeErr
+}
+
+func (s *Set) markDirty(p *Partition) {
+	s.dirtyMu.Lock()
+	defer s.dirtyMu.Unlock()
+	p.dirty.Store(true)
+	s.dirty = append(s.dirty, p)
+}
+
+func (p *Partition) options() commitlog.Options {
+	return commitlog.Options{FS: p.set.opts.FS, Dir: p.dir}
+}

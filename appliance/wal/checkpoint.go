@@ -1,0 +1,113 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// The checkpoint file is two blocks written in turn, so that a torn write leaves
+// the one before: magic (4), CRC-32C of what follows (4), generation (8), sequence (8).
+const (
+	checkpointMagic = 0x57434b50
+	checkpointLen   = 24
+)
+
+// checkpoint is the open checkpoint file.
+type checkpoint struct {
+	f          vfs.File
+	generation uint64
+	seq        uint64
+}
+
+// openCheckpoint opens the file, or makes it with no checkpoint in it.
+func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
+	name := dir + "/" + checkpointFile
+	f, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = createCheckpoint(fsys, dir, name)
+	}
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("wal: open %s: %w", name, err)
+	}
+	c := checkpoint{f: f}
+	b := make([]byte, checkpointLen)
+	for slot := range int64(2) {
+		if _, err := f.ReadAt(b, slot*blockBytes); err != nil && err != io.EOF {
+			return c, errors.Join(fmt.Errorf("wal: read %s: %w", name, err), f.Close())
+		}
+		if binary.BigEndian.Uint32(b) != checkpointMagic || binary.BigEndian.Uint32(b[4:]) != crc32.Checksum(b[8:], castagnoli) {
+			continue
+		}
+		if g := binary.BigEndian.Uint64(b[8:]); g >= c.generation {
+			c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
+		}
+	}
+	return c, nil
+}
+
+func createCheckpoint(fsys vfs.FS, dir, name string) (vfs.File, error) {
+	f, err := fsys.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = f.WriteAt(make([]byte, 2*blockBytes), 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = fsys.SyncDir(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// save makes seq the checkpoint, durably.
+func (c *checkpoint) save(seq uint64) error {
+	b := make([]byte, checkpointLen)
+	binary.BigEndian.PutUint32(b, checkpointMagic)
+	binary.BigEndian.PutUint64(b[8:], c.generation+1)
+	binary.BigEndian.PutUint64(b[16:], seq)
+	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	if _, err := c.f.WriteAt(b, int64(c.generation+1)%2*blockBytes); err != nil {
+		return fmt.Errorf("wal: write checkpoint: %w", err)
+	}
+	if err := c.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync checkpoint: %w", err)
+	}
+	c.generation, c.seq = c.generation+1, seq
+	return nil
+}
+
+// Checkpoint says that all that rounds up to seq did stands durably in its final
+// place, so that they need not be replayed; files that hold only such rounds are
+// used again. The caller must have synced everything those rounds touched. Calls
+// must not overlap.
+func (l *Log) Checkpoint(seq uint64) error {
+	if seq < l.ring.cp.seq {
+		return fmt.Errorf("wal: checkpoint %d is behind the last, %d", seq, l.ring.cp.seq)
+	}
+	if seq > l.ring.cp.seq {
+		if err := l.ring.cp.save(seq); err != nil {
+			l.Fail(err)
+			return err
+		}
+	}
+	l.ring.recycle(seq)
+	return nil
+}
+
+// CheckpointWanted is signalled when the ring runs short of files.
+func (l *Log) CheckpointWanted() <-chan struct{} { return l.ring.need }
+
+// Fail stops the log for good because its owner could not bring data to its place.
+func (l *Log) Fail(err error) {
+	l.fail(err)
+	l.ring.stop(err)
+}

@@ -1,0 +1,261 @@
+package wal
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// A file's header block:
+//
+//	offset size
+//	 0     8   magic "WEIRWAL1"
+//	 8     4   CRC-32C of bytes 12 to 36
+//	12     8   number, as in the file's name
+//	20     8   nonce, random for each life of the file
+//	28     8   sequence of the first round
+const (
+	fileMagic      = "WEIRWAL1"
+	fileHeaderLen  = 36
+	fileSuffix     = ".wal"
+	checkpointFile = "checkpoint"
+)
+
+// file is one file of the ring.
+type file struct {
+	name        string
+	number      uint64
+	nonce       uint64
+	first, last uint64 // sequences of its rounds; last < first while it has none
+	f           vfs.File
+}
+
+// ring is the files: those with rounds that are not checkpointed, oldest first,
+// the last of them being written, and the spares.
+type ring struct {
+	opts Options
+
+	mu     sync.Mutex
+	freed  sync.Cond // a file was recycled, or stop was called
+	files  []*file
+	spares []*file
+	number uint64 // the highest in use
+	cur    *file  // being written; nil until the first round after Open
+	err    error
+
+	need chan struct{} // a checkpoint is wanted
+
+	// Owned by the committer.
+	pos int64
+	seq uint64 // of the last round written
+
+	cp checkpoint // owned by who calls Checkpoint
+}
+
+func fileName(number uint64) string { return fmt.Sprintf("%020d%s", number, fileSuffix) }
+
+func (g *ring) path(name string) string { return g.opts.Dir + "/" + name }
+
+// write makes the round durable: one write, one sync.
+func (g *ring) write(r *round) error {
+	size := int64(len(r.buf)+blockBytes-1) / blockBytes * blockBytes
+	if g.cur == nil || g.pos+size > g.opts.FileBytes {
+		if err := g.roll(); err != nil {
+			return err
+		}
+	}
+	r.seal(g.cur.nonce, g.seq+1)
+	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
+		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
+	}
+	if err := g.cur.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
+	}
+	g.pos += int64(len(r.buf))
+	g.seq++
+	g.mu.Lock()
+	g.cur.last = g.seq
+	g.mu.Unlock()
+	return nil
+}
+
+// roll takes the next file into use. Header and name are durable before the first
+// round is written, so a round without a header can only be damage.
+func (g *ring) roll() error {
+	f, err := g.spare()
+	if err != nil {
+		return err
+	}
+	name := fileName(f.number)
+	if f.name != name {
+		if err := g.opts.FS.Rename(g.path(f.name), g.path(name)); err != nil {
+			return fmt.Errorf("wal: recycle %s as %s: %w", f.name, name, err)
+		}
+		f.name = name
+	}
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return fmt.Errorf("wal: %w", err)
+	}
+	f.nonce, f.first, f.last = binary.BigEndian.Uint64(nonce[:]), g.seq+1, g.seq
+	if _, err := f.f.WriteAt(f.header(), 0); err != nil {
+		return fmt.Errorf("wal: write the header of %s: %w", name, err)
+	}
+	if err := f.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", name, err)
+	}
+	if err := g.opts.FS.SyncDir(g.opts.Dir); err != nil {
+		return fmt.Errorf("wal: sync folder %s: %w", g.opts.Dir, err)
+	}
+	g.mu.Lock()
+	g.files, g.cur = append(g.files, f), f
+	g.mu.Unlock()
+	g.pos = blockBytes
+	return nil
+}
+
+// spare returns a file to write next, under its new number: recycled, or made
+// while the ring may still grow, or waited for.
+func (g *ring) spare() (*file, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.files) >= (g.opts.MaxFiles+1)/2 {
+		g.wantCheckpoint()
+	}
+	for len(g.spares) == 0 && len(g.files) >= g.opts.MaxFiles && g.err == nil {
+		g.wantCheckpoint()
+		g.freed.Wait()
+	}
+	if g.err != nil {
+		return nil, g.err
+	}
+	g.number++
+	if n := len(g.spares); n > 0 {
+		f := g.spares[n-1]
+		g.spares = g.spares[:n-1]
+		f.number = g.number
+		return f, nil
+	}
+	return g.create(g.number)
+}
+
+// create makes a file full of zeros: blocks that are allocated and written cost
+// a small round least.
+func (g *ring) create(number uint64) (*file, error) {
+	name := fileName(number)
+	f, err := g.opts.FS.Create(g.path(name))
+	if err != nil {
+		return nil, fmt.Errorf("wal: create %s: %w", name, err)
+	}
+	zeros := make([]byte, min(g.opts.FileBytes, 256<<10))
+	for at := int64(0); at < g.opts.FileBytes; at += int64(len(zeros)) {
+		chunk := zeros[:min(int64(len(zeros)), g.opts.FileBytes-at)]
+		if _, err = f.WriteAt(chunk, at); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		err = errors.Join(err, f.Close(), g.opts.FS.Remove(g.path(name)))
+		return nil, fmt.Errorf("wal: zero %s: %w", name, err)
+	}
+	return &file{name: name, number: number, f: f}, nil
+}
+
+func (g *ring) wantCheckpoint() {
+	select {
+	case g.need <- struct{}{}:
+	default:
+	}
+}
+
+// recycle makes spares of the files whose rounds are all at or below seq.
+func (g *ring) recycle(seq uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	kept := g.files[:0]
+	for _, f := range g.files {
+		if f.last > seq || f == g.cur {
+			kept = append(kept, f)
+		} else {
+			g.spares = append(g.spares, f)
+		}
+	}
+	clear(g.files[len(kept):])
+	g.files = kept
+	g.freed.Broadcast()
+}
+
+// stop fails whoever waits for a file.
+func (g *ring) stop(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
+	}
+	g.freed.Broadcast()
+}
+
+func (g *ring) close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
+	for _, f := range append(g.files, g.spares...) {
+		errs = append(errs, f.f.Close())
+	}
+	g.files, g.spares = nil, nil
+	if g.cp.f != nil {
+		errs = append(errs, g.cp.f.Close())
+		g.cp.f = nil
+	}
+	return errors.Join(errs...)
+}
+
+func (f *file) header() []byte {
+	b := make([]byte, fileHeaderLen)
+	copy(b, fileMagic)
+	binary.BigEndian.PutUint64(b[12:], f.number)
+	binary.BigEndian.PutUint64(b[20:], f.nonce)
+	binary.BigEndian.PutUint64(b[28:], f.first)
+	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
+	return b
+}
+
+// parseHeader fills in f from its header block. False means that the file holds
+// no rounds: it was never used, or a crash came between taking it and its first round.
+func (f *file) parseHeader(b []byte) bool {
+	if len(b) < fileHeaderLen || string(b[:8]) != fileMagic ||
+		crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:]) {
+		return false
+	}
+	if binary.BigEndian.Uint64(b[12:]) != f.number {
+		return false // renamed for its next life, which never began
+	}
+	f.nonce = binary.BigEndian.Uint64(b[20:])
+	f.first = binary.BigEndian.Uint64(b[28:])
+	f.last = f.first - 1
+	return f.first > 0
+}
+
+// parseName returns the number in a file's name.
+func parseName(name string) (number uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, fileSuffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		number = number*10 + uint64(c-'0')
+	}
+	return number, true
+}

@@ -1,0 +1,225 @@
+// Package wal is the box's one write-ahead log. Everything that must be durable
+// before somebody is told so goes through it, whatever partition it belongs to.
+//
+// # Rounds
+//
+// Appenders stage entries into the open round, a buffer in memory. One goroutine,
+// the committer, takes the round, writes it with a single write, makes it durable
+// with a single fdatasync, applies its entries and then tells everybody who waits.
+// While it does so the next round fills: the busier the box, the more acks share
+// one fsync. A round is all or nothing: one CRC covers it.
+//
+// # Files
+//
+// The log is a ring of files of equal size, written with zeros once and recycled
+// for ever: overwriting blocks that are allocated already costs a flash device
+// 4 KiB for a small round, where an append that grows a file costs four times that.
+//
+//	NNNNNNNNNNNNNNNNNNNN.wal   header block (4 KiB), then rounds
+//	checkpoint                 up to which round everything stands in its final place
+//
+// Every round starts at a multiple of 4 KiB, so writing a round never rewrites a
+// block that holds an acknowledged one. A file gets a random nonce each time it is
+// taken into use, and the nonce is under every round's CRC, so what an earlier
+// life of the file left behind never looks valid.
+//
+// # After a crash
+//
+// Open replays the rounds after the last checkpoint, in order. The first round
+// that is not whole ends the log if nothing valid follows it: it was being written
+// and nobody was told of it. If something valid does follow, acknowledged data is
+// damaged, and Open says so instead of cutting it away.
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/vfs"
+)
+
+// Limits and defaults. Each has an Options field.
+const (
+	DefaultFileBytes  = 16 << 20
+	DefaultMaxFiles   = 8
+	DefaultRoundBytes = 4 << 20
+
+	minFileBytes = 64 << 10
+)
+
+// Options says where the log is and how it commits.
+type Options struct {
+	FS  vfs.FS
+	Dir string
+
+	// FileBytes is the size of one file of the ring; 0 means DefaultFileBytes.
+	FileBytes int64
+	// MaxFiles bounds the ring. When all files hold rounds that are not
+	// checkpointed, appends wait for the checkpoint. 0 means DefaultMaxFiles.
+	MaxFiles int
+	// RoundBytes bounds the open round, so twice that is the log's memory. An
+	// appender that finds it full waits. 0 means DefaultRoundBytes.
+	RoundBytes int
+	// Linger is how long a round may wait for company, unless it has reached
+	// LingerBytes or LingerWaiters, or the box has been idle. 0 commits at once.
+	Linger        time.Duration
+	LingerBytes   int
+	LingerWaiters int
+	// Log receives what an operator should know; nil discards it.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FileBytes == 0 {
+		o.FileBytes = DefaultFileBytes
+	}
+	if o.MaxFiles == 0 {
+		o.MaxFiles = DefaultMaxFiles
+	}
+	if o.RoundBytes == 0 {
+		o.RoundBytes = int(min(DefaultRoundBytes, o.FileBytes/4))
+	}
+	if o.LingerBytes == 0 {
+		o.LingerBytes = 256 << 10
+	}
+	if o.LingerWaiters == 0 {
+		o.LingerWaiters = 512
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.FileBytes < minFileBytes || o.FileBytes%blockBytes != 0 {
+		return o, fmt.Errorf("wal: file size %d: want a multiple of %d, at least %d", o.FileBytes, blockBytes, minFileBytes)
+	}
+	if o.MaxFiles < 2 {
+		return o, fmt.Errorf("wal: %d files: the ring needs at least 2", o.MaxFiles)
+	}
+	if int64(o.RoundBytes) > o.FileBytes/2 {
+		return o, fmt.Errorf("wal: round of %d bytes: at most half the file size, %d", o.RoundBytes, o.FileBytes/2)
+	}
+	return o, nil
+}
+
+// ErrClosed is returned to appenders once Close was called.
+var ErrClosed = errors.New("wal: closed")
+
+// Sink receives the entries it staged once their round is on stable storage.
+// Both methods run on the committer's goroutine; they must not block on anything
+// that waits for the log.
+type Sink interface {
+	// Apply brings the entry to its final place. An error stops the log for good.
+	// The bytes are the log's: they are overwritten after Apply returns.
+	Apply(entry []byte) error
+	// Done is told that the entry's round is durable and wholly applied, or why not.
+	Done(entry []byte, tag any, err error)
+}
+
+// Log is an open write-ahead log. All methods are safe for concurrent use.
+type Log struct {
+	opts Options
+
+	mu     sync.Mutex
+	wake   sync.Cond // the committer: the open round is no longer empty, or closing
+	room   sync.Cond // appenders: the open round was taken
+	open   *round
+	err    error // why nothing is accepted any more
+	closed bool
+
+	full   chan struct{} // the open round is worth ending its linger for
+	failed chan struct{} // closed when err is a storage failure
+	done   chan struct{} // closed when the committer has ended
+
+	applied atomic.Uint64 // sequence of the last round applied
+	stats   Stats
+
+	// Owned by the committer.
+	taken      *round
+	lastCommit time.Time
+	ring       *ring
+}
+
+// Stats counts since Open. Fields are atomics because metrics read them at will.
+type Stats struct {
+	Rounds, Entries, PayloadBytes, WrittenBytes atomic.Uint64
+}
+
+// Stats returns the log's counters, live.
+func (l *Log) Stats() *Stats { return &l.stats }
+
+// Begin opens a group of entries that will commit together, n bytes in all, and
+// holds the open round until End. It waits while the round is too full to take them.
+// Begin and End bracket a few memory copies: nothing may block between them.
+func (l *Log) Begin(entries, n int) error {
+	n += entries * entryPrefix
+	if int64(n)+blockBytes > l.opts.FileBytes-2*blockBytes {
+		return fmt.Errorf("wal: %d bytes do not fit a file of %d", n, l.opts.FileBytes)
+	}
+	l.mu.Lock()
+	for l.err == nil && !l.open.fits(n, l.opts.RoundBytes) {
+		l.room.Wait()
+	}
+	if l.err != nil {
+		l.mu.Unlock()
+		return l.err
+	}
+	return nil
+}
+
+// Add adds one entry of n bytes to the group and returns the space to write it to.
+// s and tag are remembered for Apply and Done.
+func (l *Log) Add(n int, s Sink, tag any) []byte { return l.open.add(n, s, tag) }
+
+// End closes the group: its entries are part of the round now.
+func (l *Log) End() {
+	o := l.open
+	if len(o.entries) >= l.opts.LingerWaiters || len(o.buf) >= l.opts.LingerBytes {
+		select {
+		case l.full <- struct{}{}:
+		default:
+		}
+	}
+	l.wake.Signal()
+	l.mu.Unlock()
+}
+
+// Applied is the sequence of the last round whose entries were all applied.
+func (l *Log) Applied() uint64 { return l.applied.Load() }
+
+// Failed is closed when the storage has failed; Err says how.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
+// Err is why the log accepts nothing any more; nil while it does.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Drain refuses new entries, commits what is staged and returns when the
+// committer has ended; the error is a storage failure. Checkpoints still work,
+// and the committer may need one to end.
+func (l *Log) Drain() error {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		if l.err == nil {
+			l.err = ErrClosed
+		}
+		l.wake.Signal()
+		l.room.Broadcast()
+	}
+	l.mu.Unlock()
+	<-l.done
+	if err := l.Err(); err != ErrClosed {
+		return err
+	}
+	return nil
+}
+
+// Close drains the log and closes its files. It does not checkpoint: that is the
+// owner's, who knows what must be synced first.
+func (l *Log) Close() error { return errors.Join(l.Drain(), l.ring.close()) }
