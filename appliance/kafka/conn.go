@@ -70,7 +70,7 @@ type queued struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, replies: make(chan queued, s.o.MaxInFlight), heavy: make(chan struct{}, maxQueuedReplies)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
-	c.frames = frameReader{nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
+	c.frames = frameReader{ctx: c.ctx, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
 	return c
 }
 
@@ -82,7 +82,7 @@ func (c *conn) serve() error {
 		defer close(written)
 		c.write()
 	}()
-	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(longAgo) })
 	err := c.read()
 	close(c.replies)
 	if !c.s.stopping() && err != nil {
