@@ -35,7 +35,7 @@ run: build ## Build, then serve on loopback with the data in ./data (DATA=, ARGS
 
 .PHONY: demo
 demo: build guests ## An edge, a core, 200 devices, a transform and a mirror, live; Ctrl-C ends it.
-	$(BIN) bench demo $(ARGS)
+	$(BIN) bench demo --replay testbed/fleet/data/seattle-weather-hourly-normals.csv $(ARGS)
 
 .PHONY: test
 test: ## All tests that need nothing but Go.

@@ -117,6 +117,9 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 			return p.stageOffset(entryDuplicate, base, done)
 		}
 	}
+	if err := p.set.space.take(len(b), p.topic.internal); err != nil {
+		return err
+	}
 	if err := p.set.wal.Begin(1, entryAppendLen+len(b)); err != nil {
 		return storageError(err)
 	}

@@ -37,6 +37,7 @@ type cli struct {
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Log     logCmd     `cmd:"" help:"Look into segment files on disk."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this machine and the appliance on it."`
+	Bench   benchCmd   `cmd:"" help:"Simulate a fleet of devices; play the demo."`
 }
 
 // session is what every command gets.

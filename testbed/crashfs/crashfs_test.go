@@ -242,6 +242,30 @@ func TestOlderVersionOfABlockMaySurvive(t *testing.T) {
 	}
 }
 
+// After a mere kill the page cache is still there, and still not durable.
+func TestKilledThenPowerCut(t *testing.T) {
+	f := crashfs.New()
+	must(t, f.MkdirAll("x"))
+	must(t, f.SyncDir(""))
+	h := create(t, f, "x/a")
+	put(t, h, "one", 0)
+	must(t, h.Sync())
+	must(t, f.SyncDir("x"))
+	put(t, h, "two", 0)
+	create(t, f, "x/b")
+	k := f.Killed()
+	put(t, h, "three", 0) // the original's alone
+	must(t, f.Remove("x/b"))
+	wantFiles(t, k, "x/a=two x/b=")
+	wantFiles(t, durable(k), "x/a=one")
+	h, err := k.Open("x/a")
+	must(t, err)
+	must(t, h.Sync())
+	must(t, k.SyncDir("x"))
+	wantFiles(t, durable(k), "x/a=two x/b=")
+	wantFiles(t, durable(f), "x/a=one")
+}
+
 func TestShortWrite(t *testing.T) {
 	f := crashfs.New()
 	h := create(t, f, "a")
