@@ -38,9 +38,6 @@ type Options struct {
 	Data string
 	// Kafka is the listener's "host:port"; port 0 picks one. Empty: DefaultKafka.
 	Kafka string
-	// Listener, if not nil, is used instead of listening at Kafka. Open takes it over
-	// when it succeeds; clients that dial during recovery wait in its queue.
-	Listener net.Listener
 	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
 	// NextProducerID, Log and DefaultPartitions are filled in.
 	Wire kafka.Options
@@ -169,10 +166,8 @@ func (b *Broker) listen(o Options) (err error) {
 	if b.server, err = kafka.New(w); err != nil {
 		return err
 	}
-	if b.listener = o.Listener; b.listener == nil {
-		if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
-			return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
-		}
+	if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
+		return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
 	}
 	b.log.Info("kafka listener started", "address", b.listener.Addr())
 	go func() {
