@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,16 +180,24 @@ func (s *site) consume(p *pool, opts ...kgo.Opt) *consumer {
 }
 
 func (c *consumer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead {
-		return nil, errors.New("killed")
+	for {
+		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
+			// The broker restarts. A dial that fails too often has kgo join anew, which
+			// may be a rebalance; here it is to be a slow one.
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.dead && err == nil {
+			err = errors.Join(errors.New("killed"), nc.Close())
+		}
+		if err == nil {
+			c.conns = append(c.conns, nc)
+		}
+		return nc, err
 	}
-	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err == nil {
-		c.conns = append(c.conns, nc)
-	}
-	return nc, err
 }
 
 // kill cuts the member off without a word to the broker.
