@@ -20,8 +20,10 @@ var rewrite = flag.Bool("rewrite", false, "write the golden traces anew; look at
 //	offer N [bytes]  N records were read, as a batch of that many bytes
 //	gap N            N offsets are missing
 //	send             send all that may go
-//	ok N / lost N    the oldest wire on its way is answered: appended at N (-1: not said), or no answer came
-//	fail WHAT        the oldest wire on its way is refused
+//	ok N             the oldest wire on its way is answered: appended at N, -1 when not said
+//	lost             no answer to it came
+//	fail WHAT        it is refused
+//	swap             the two oldest wires on their way are answered in the other order
 //	resolved E       the target ends at E
 //	resume
 func TestWindowTraces(t *testing.T) {
@@ -101,6 +103,8 @@ func (tr *windowTrace) step(t *testing.T, f []string) string {
 			sent = append(sent, fmt.Sprintf("#%d at %d", x.id, at))
 		}
 		return "sent " + strings.Join(sent, ", ")
+	case "swap":
+		tr.flying[0], tr.flying[1] = tr.flying[1], tr.flying[0]
 	case "ok":
 		return tr.answer(calm, args[1])
 	case "lost":
