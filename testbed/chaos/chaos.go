@@ -116,7 +116,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.load, err = newLoad(ctx, o, s.Addresses(), r.history); err != nil {
 		return nil, err
 	}
-	err = r.cycles(ctx)
+	if err = r.load.warmUp(ctx); err == nil {
+		err = r.cycles(ctx)
+	}
 	r.result.Refused = r.load.stop()
 	if err == nil {
 		err = r.readBack(ctx)
