@@ -48,6 +48,12 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 			c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
 		}
 	}
+	// What was read may be in the kernel's cache alone, if the process was killed
+	// before the sync or the sync failed. Files are about to be used again on the
+	// strength of it, so it is written once more.
+	if err := errors.Join(c.save(c.seq), fsys.SyncDir(dir)); err != nil {
+		return c, errors.Join(err, f.Close())
+	}
 	return c, nil
 }
 
