@@ -1,0 +1,183 @@
+// Package firmwareconfig is the appliance's one file, weir.yaml: its keys, its
+// defaults, the board profiles and the checks.
+//
+// [Load] lays three layers over one another: the defaults in the code, the board
+// profile, the file. A key that is not in the table is an error that names the
+// nearest one. The outcome is a [Config], plain values that cmd/weir maps to the
+// Options of each part; [Config.YAML] prints it so that reading it again gives
+// the same Config.
+//
+// The structs below are the table of keys: their tags carry the name, the range
+// and the sentence that docs/configuration.md prints.
+package firmwareconfig
+
+import "time"
+
+// Config is everything that can be configured. The zero value is not useful:
+// start from [Default] or [Load].
+type Config struct {
+	Site        string `yaml:"site" doc:"Name of this site, unique in the fleet. It is the mirror's origin and the fleet's member name. Empty: the host's name."`
+	Profile     string `yaml:"profile" oneof:"auto|pi-zero-2|pi-4|gateway-x86" doc:"Board profile laid under this file. auto picks one by memory and architecture."`
+	InsecureLAN bool   `yaml:"insecure_lan" doc:"Accept listening beyond loopback although no TLS and no password protects it. The console shows it in red."`
+
+	Data     Data       `yaml:"data" doc:"Where records live and how much of the disk they may take."`
+	Kafka    Kafka      `yaml:"kafka" doc:"The Kafka listener and the broker's keys, by Kafka's names."`
+	MQTT     MQTT       `yaml:"mqtt" doc:"The device-facing MQTT 3.1.1 and 5 listener."`
+	HTTP     HTTP       `yaml:"http" doc:"Console, metrics, health and the admin API."`
+	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
+	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
+	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
+	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
+	Mirror   Mirror     `yaml:"mirror" doc:"Flows to other clusters."`
+	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
+	Storage  Storage    `yaml:"storage" doc:"How acknowledged data reaches the disk."`
+	Runtime  Runtime    `yaml:"runtime" doc:"What the process may take of the board."`
+	Log      Log        `yaml:"log" doc:"Weir's own log, on stderr."`
+}
+
+// Data is where records live.
+type Data struct {
+	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
+	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+}
+
+// Kafka is the Kafka listener and the broker keys.
+type Kafka struct {
+	Listen         string `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Advertised     string `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
+	MaxConnections int    `yaml:"max_connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
+	MaxRequest     Size   `yaml:"max_request" min:"64Ki" max:"1Gi" doc:"Largest request frame."`
+
+	NumPartitions           int   `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
+	AutoCreateTopics        bool  `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
+	RetentionHours          int64 `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
+	RetentionBytes          int64 `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
+	SegmentBytes            Size  `yaml:"log.segment.bytes" min:"64Ki" max:"2147483647" doc:"Size at which a segment file is closed and the next begun."`
+	MessageMaxBytes         Size  `yaml:"message.max.bytes" min:"1Ki" max:"256Mi" doc:"Largest record batch."`
+	OffsetsRetentionMinutes int64 `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of an empty group are kept."`
+}
+
+// MQTT is the device-facing listener.
+type MQTT struct {
+	Listen           string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	MaxConnections   int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
+	MaxSessions      int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
+	MaxPacket        Size     `yaml:"max_packet" min:"1Ki" max:"256Mi" doc:"Largest packet a device may send."`
+	MaxInflight      int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes per connection, each way."`
+	MaxSessionExpiry Duration `yaml:"max_session_expiry" min:"1m" max:"8760h" doc:"How long the session of a device that is away is kept at most."`
+}
+
+// HTTP is the console's listener.
+type HTTP struct {
+	Listen    string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Hosts     []string `yaml:"hosts" doc:"Further host names under which browsers may use the console, beside addresses and localhost."`
+	MaxUpload Size     `yaml:"max_upload" min:"64Ki" max:"256Mi" doc:"Largest plugin file the admin API takes."`
+}
+
+// Topic is a topic that exists from the first start.
+type Topic struct {
+	Name       string            `yaml:"name" doc:"Name."`
+	Partitions int               `yaml:"partitions" min:"0" max:"10000" doc:"Partitions; 0 takes num.partitions."`
+	Configs    map[string]string `yaml:"configs" doc:"Topic configs, by Kafka's names."`
+}
+
+// Route maps MQTT publishes to a Kafka topic.
+type Route struct {
+	Filter  string            `yaml:"filter" doc:"MQTT topic filter. A level written {name} matches as + does and can be used in the keys below."`
+	Topic   string            `yaml:"topic" doc:"Kafka topic; {name} stands for a captured level."`
+	Key     string            `yaml:"key" doc:"Record key; {name} for a captured level, {topic} for the MQTT topic name. Empty: {topic}."`
+	Headers map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
+	Drop    bool              `yaml:"drop" doc:"Acknowledge the messages and keep nothing of them."`
+}
+
+// Downlink publishes a Kafka topic's records to devices.
+type Downlink struct {
+	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
+	To     string `yaml:"to" doc:"MQTT topic to publish to; {key} stands for the record's key."`
+	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+}
+
+// Plugins bounds what guests may take.
+type Plugins struct {
+	Max       int      `yaml:"max" min:"0" max:"1000" doc:"Deployed plugins."`
+	Memory    Size     `yaml:"memory" min:"1Mi" max:"4Gi" doc:"Memory of one instance; a manifest may ask for less."`
+	Timeout   Duration `yaml:"timeout" min:"1ms" max:"1m" doc:"Time one batch may take before the guest is stopped."`
+	Instances int      `yaml:"instances" min:"1" max:"10000" doc:"Instances of all plugins together."`
+}
+
+// Mirror lists the flows.
+type Mirror struct {
+	Flows []Flow `yaml:"flows" doc:"One entry per flow."`
+}
+
+// Flow copies topics of this appliance to another cluster.
+type Flow struct {
+	Name        string   `yaml:"name" doc:"Name, unique in this file. It is part of the position kept at the target: a renamed flow starts over."`
+	To          []string `yaml:"to" kind:"address" doc:"Bootstrap addresses of the cluster that receives."`
+	Topics      []string `yaml:"topics" doc:"Topics to mirror: names, or patterns with *."`
+	Exclude     []string `yaml:"exclude" doc:"Topics not to mirror although topics matches them."`
+	Rename      string   `yaml:"rename" doc:"Name at the target: {topic} and {site} are replaced. Empty: {site}.{topic}."`
+	Compression string   `yaml:"compression" oneof:"none|gzip|snappy|lz4|zstd" doc:"Codec of small batches that are packed together for the link. Larger ones pass as the producer compressed them."`
+	OnGap       string   `yaml:"on_gap" oneof:"halt|gap-and-continue" doc:"What to do when records cannot be mirrored any more, because retention removed them or the target is not what it was."`
+}
+
+// Fleet is serf's configuration.
+type Fleet struct {
+	Bind      string            `yaml:"bind" kind:"address" doc:"Gossip address (TCP and UDP). Empty: no fleet."`
+	Advertise string            `yaml:"advertise" kind:"address" doc:"Gossip address told to other sites. Empty: bind."`
+	Join      []string          `yaml:"join" kind:"address" doc:"Sites to join at start; they need not be up."`
+	Key       string            `yaml:"key" secret:"true" doc:"Gossip encryption key, 16, 24 or 32 bytes in base64, the same at every site."`
+	Tags      map[string]string `yaml:"tags" doc:"Tags shown to other sites."`
+}
+
+// Storage says how acknowledged data reaches the disk.
+type Storage struct {
+	CommitProfile string   `yaml:"commit.profile" oneof:"sync|flash" doc:"sync starts a commit round when the last ends. flash gathers for commit.linger first, which spares SD cards and eMMC. Both acknowledge only what is on disk."`
+	CommitLinger  Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a flash round gathers."`
+	WALFileBytes  Size     `yaml:"wal.file.bytes" min:"1Mi" max:"1Gi" doc:"Size of one write-ahead log file."`
+	WALFiles      int      `yaml:"wal.files" min:"2" max:"64" doc:"Write-ahead log files in the ring."`
+	RoundBytes    Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
+}
+
+// Runtime is what the process may take of the board.
+type Runtime struct {
+	MemoryLimit Size `yaml:"memory_limit" min:"0" max:"1Ti" doc:"Soft memory limit of the process (GOMEMLIMIT); 0 sets none."`
+	GCPercent   int  `yaml:"gc_percent" min:"10" max:"1000" doc:"Heap growth between collections (GOGC)."`
+}
+
+// Log is Weir's own log.
+type Log struct {
+	Level  string `yaml:"level" oneof:"debug|info|warn|error" doc:"Least level shown."`
+	Format string `yaml:"format" oneof:"text|json" doc:"Form of each line."`
+}
+
+// Default is the configuration of a run without file and without board profile:
+// an appliance on loopback.
+func Default() Config {
+	return Config{
+		Profile: "auto",
+		Data:    Data{Dir: "data", Reserve: 64 << 20},
+		Kafka: Kafka{
+			Listen: "127.0.0.1:9092", MaxConnections: 512, MaxRequest: 32 << 20,
+			NumPartitions: 1, AutoCreateTopics: true,
+			RetentionHours: 168, RetentionBytes: -1, SegmentBytes: 64 << 20,
+			MessageMaxBytes: 1 << 20, OffsetsRetentionMinutes: 7 * 24 * 60,
+		},
+		MQTT: MQTT{
+			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxSessions: 10_000,
+			MaxPacket: 1 << 20, MaxInflight: 256,
+			MaxSessionExpiry: Duration(7 * 24 * time.Hour),
+		},
+		HTTP:    HTTP{Listen: "127.0.0.1:8080", MaxUpload: 32 << 20},
+		Plugins: Plugins{Max: 32, Memory: 32 << 20, Timeout: Duration(time.Second), Instances: 64},
+		Storage: Storage{
+			CommitProfile: "sync", CommitLinger: Duration(20 * time.Millisecond),
+			WALFileBytes: 16 << 20, WALFiles: 4, RoundBytes: 8 << 20,
+		},
+		Runtime: Runtime{GCPercent: 100},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+func defaultFlow() Flow { return Flow{Compression: "lz4", OnGap: "halt"} }
