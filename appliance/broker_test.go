@@ -168,3 +168,40 @@ func TestCloseTwice(t *testing.T) {
 		t.Error("the listener is still there")
 	}
 }
+
+// A franz-go group reads, commits, and after a restart of the broker goes on where
+// it was.
+func TestGroupsOutliveTheBroker(t *testing.T) {
+	dir := t.TempDir()
+	next := 0
+	for range 2 {
+		b := open(t, dir)
+		producer := client(t, b, kgo.DefaultProduceTopic("t"))
+		for i := range 100 {
+			if err := producer.ProduceSync(patience(t), &kgo.Record{Value: fmt.Append(nil, next+i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cl := client(t, b, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		for end := next + 100; next < end; {
+			fs := cl.PollFetches(patience(t))
+			if err := fs.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range fs.Records() {
+				if string(r.Value) != fmt.Sprint(next) {
+					t.Fatalf("read %s, want %d", r.Value, next)
+				}
+				next++
+			}
+		}
+		if err := cl.CommitUncommittedOffsets(patience(t)); err != nil {
+			t.Fatal(err)
+		}
+		cl.Close()
+		producer.Close()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

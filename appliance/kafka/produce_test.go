@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -311,6 +313,55 @@ func TestPipelinedAnswersKeepTheirOrder(t *testing.T) {
 			t.Fatalf("request %d: error %d, offset %d, want %d", i, got.ErrorCode, got.BaseOffset, next)
 		}
 		next++
+	}
+}
+
+// Requests to many partitions, none of whose answers is read for a while.
+func TestWideProduces(t *testing.T) {
+	const partitions, requests = 100, 20
+	s, topics := newBroker(t, kafka.Options{})
+	create(t, topics, "t", partitions)
+	w := dial(t, listen(t, s))
+	var batches [][]byte
+	for range partitions {
+		batches = append(batches, batchOf(t, record.None, "x"))
+	}
+	req := produceOf(-1, batches...)
+	req.SetVersion(9)
+	go func() {
+		for i := range requests {
+			if _, err := w.nc.Write(frameOf(req, int32(i))); err != nil {
+				return // the reader below fails the test
+			}
+		}
+	}()
+	for i := range requests {
+		for _, p := range w.receive(req, int32(i)).(*kmsg.ProduceResponse).Topics[0].Partitions {
+			if p.ErrorCode != 0 || p.BaseOffset != int64(i) {
+				t.Fatalf("request %d, partition %d: error %d, offset %d", i, p.Partition, p.ErrorCode, p.BaseOffset)
+			}
+		}
+	}
+}
+
+// Hostile clients must not fill the disk with log lines.
+func TestComplaintsAreBounded(t *testing.T) {
+	var lines atomic.Int64
+	s, _ := newBroker(t, kafka.Options{Log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		lines.Add(1)
+		return len(p), nil
+	}), nil))})
+	for range 200 {
+		w := pipe(t, s)
+		go func() { _, _ = w.nc.Write([]byte("\xff\xff\xff\xff\x00\x12\x00\x00\x00\x00\x00\x01")) }()
+		w.wantClosed()
+	}
+	_ = s.Close()
+	if n := lines.Load(); n < 1 || n > 100 {
+		t.Errorf("200 bad requests made %d log lines", n)
+	}
+	if bad := s.Status().BadRequests; bad != 200 {
+		t.Errorf("%d bad requests were counted, want 200", bad)
 	}
 }
 
