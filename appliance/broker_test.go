@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/metric"
@@ -21,7 +22,10 @@ import (
 
 func open(t *testing.T, dir string) *appliance.Broker {
 	t.Helper()
-	b, err := appliance.Open(appliance.Options{Data: dir, Kafka: "127.0.0.1:0"})
+	b, err := appliance.Open(appliance.Options{
+		Data: dir, Kafka: "127.0.0.1:0",
+		Groups: group.Options{Limits: group.Limits{InitialRebalanceDelay: time.Millisecond}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,10 +181,12 @@ func TestGroupsOutliveTheBroker(t *testing.T) {
 	for range 2 {
 		b := open(t, dir)
 		producer := client(t, b, kgo.DefaultProduceTopic("t"))
+		var rs []*kgo.Record
 		for i := range 100 {
-			if err := producer.ProduceSync(patience(t), &kgo.Record{Value: fmt.Append(nil, next+i)}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
+			rs = append(rs, &kgo.Record{Value: fmt.Append(nil, next+i)})
+		}
+		if err := producer.ProduceSync(patience(t), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
 		}
 		cl := client(t, b, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		for end := next + 100; next < end; {
