@@ -38,16 +38,21 @@ type Options struct {
 	Data string
 	// Kafka is the listener's "host:port"; port 0 picks one. Empty: DefaultKafka.
 	Kafka string
-	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID, NextProducerID,
-	// Log and DefaultPartitions are filled in.
+	// Listener, if not nil, is used instead of listening at Kafka. Open takes it over
+	// when it succeeds; clients that dial during recovery wait in its queue.
+	Listener net.Listener
+	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
+	// NextProducerID, Log and DefaultPartitions are filled in.
 	Wire kafka.Options
-	// Groups is how consumer groups behave. Log, Partition, HighWatermark and Logger
-	// are filled in.
+	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
+	// Logger are filled in.
 	Groups group.Options
 	// Partitions is how many a topic gets that does not say (num.partitions), 1.
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
 	MaxPartitions int
+	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
+	ReserveBytes int64
 	// TopicConfigs are topic configs that hold where a topic does not say, by
 	// Kafka's names for topics ("retention.ms", "max.message.bytes").
 	TopicConfigs map[string]string
@@ -110,7 +115,7 @@ func Open(o Options) (_ *Broker, err error) {
 
 // openLog opens the metadata, which locks the directory, and then the topics.
 func (b *Broker) openLog(o Options) (err error) {
-	if err := os.MkdirAll(o.Data, 0o755); err != nil {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make data directory %s: %w", o.Data, err)
 	}
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
@@ -125,7 +130,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, Configs: o.TopicConfigs,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
 	})
 	if err != nil {
@@ -136,23 +141,22 @@ func (b *Broker) openLog(o Options) (err error) {
 	return nil
 }
 
-// openGroups resumes the consumer groups.
-func (b *Broker) openGroups(o Options) (err error) {
-	g := o.Groups
-	if g.Partition, err = group.EnsureTopic(b.topics); err != nil {
+func (b *Broker) openGroups(o Options) error {
+	offsets, err := group.EnsureTopic(b.topics)
+	if err != nil {
 		return err
 	}
-	g.Log, g.HighWatermark, g.Logger = b.topics, b.highWatermark, o.Log
+	g := o.Groups
+	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
+		p, err := b.topics.Partition(tp)
+		if err != nil {
+			return 0, false
+		}
+		return p.HighWatermark(), true
+	}
 	b.groups, err = group.Open(g)
 	return err
-}
-
-func (b *Broker) highWatermark(tp record.TopicPartition) (int64, bool) {
-	p, err := b.topics.Partition(tp)
-	if err != nil {
-		return 0, false
-	}
-	return p.HighWatermark(), true
 }
 
 func (b *Broker) listen(o Options) (err error) {
@@ -165,8 +169,10 @@ func (b *Broker) listen(o Options) (err error) {
 	if b.server, err = kafka.New(w); err != nil {
 		return err
 	}
-	if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
-		return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
+	if b.listener = o.Listener; b.listener == nil {
+		if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
+			return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
+		}
 	}
 	b.log.Info("kafka listener started", "address", b.listener.Addr())
 	go func() {
@@ -181,8 +187,7 @@ func (b *Broker) listen(o Options) (err error) {
 // Topics is the log, for the parts that read and write it in this process.
 func (b *Broker) Topics() *topic.Set { return b.topics }
 
-// Groups is the consumer groups and their offsets: where parts that commit their
-// position together with their output learn where they were.
+// Groups coordinates the consumer groups.
 func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
 // Metadata is the store of small tables, for the parts that keep state.

@@ -28,7 +28,7 @@ type Config struct {
 	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
 	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
 	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
-	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
+	Mirror   Mirror     `yaml:"mirror" doc:"Flows to other clusters."`
 	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
 	Storage  Storage    `yaml:"storage" doc:"How acknowledged data reaches the disk."`
 	Runtime  Runtime    `yaml:"runtime" doc:"What the process may take of the board."`
@@ -59,13 +59,12 @@ type Kafka struct {
 
 // MQTT is the device-facing listener.
 type MQTT struct {
-	Listen         string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
-	MaxConnections int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
-	MaxSessions    int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
-	MaxPacket      Size     `yaml:"max_packet" min:"1Ki" max:"256Mi" doc:"Largest packet a device may send."`
-	MaxInflight    int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes per connection, each way."`
-	MaxKeepAlive   Duration `yaml:"max_keep_alive" min:"1s" max:"18h12m15s" doc:"Longest keep alive granted to an MQTT 5 device."`
-	Topic          string   `yaml:"topic" doc:"Kafka topic of the default route."`
+	Listen           string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	MaxConnections   int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
+	MaxSessions      int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
+	MaxPacket        Size     `yaml:"max_packet" min:"1Ki" max:"256Mi" doc:"Largest packet a device may send."`
+	MaxInflight      int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes per connection, each way."`
+	MaxSessionExpiry Duration `yaml:"max_session_expiry" min:"1m" max:"8760h" doc:"How long the session of a device that is away is kept at most."`
 }
 
 // HTTP is the console's listener.
@@ -88,6 +87,7 @@ type Route struct {
 	Topic   string            `yaml:"topic" doc:"Kafka topic; {name} stands for a captured level."`
 	Key     string            `yaml:"key" doc:"Record key; {name} for a captured level, {topic} for the MQTT topic name. Empty: {topic}."`
 	Headers map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
+	Drop    bool              `yaml:"drop" doc:"Acknowledge the messages and keep nothing of them."`
 }
 
 // Downlink publishes a Kafka topic's records to devices.
@@ -111,14 +111,15 @@ type Mirror struct {
 	Flows []Flow `yaml:"flows" doc:"One entry per flow."`
 }
 
-// Flow copies topics between this appliance and another cluster.
+// Flow copies topics of this appliance to another cluster.
 type Flow struct {
-	Name   string   `yaml:"name" doc:"Name, unique in this file."`
-	To     []string `yaml:"to" kind:"address" doc:"Bootstrap addresses of the cluster that receives. Give to or from, not both."`
-	From   []string `yaml:"from" kind:"address" doc:"Bootstrap addresses of the cluster that is read."`
-	Topics []string `yaml:"topics" doc:"Topics to mirror: names, or patterns with *."`
-	Rename string   `yaml:"rename" doc:"Name at the target: {topic} and {site} are replaced. Empty keeps the name."`
-	Start  string   `yaml:"start" oneof:"earliest|latest" doc:"Where a partition without a position starts."`
+	Name        string   `yaml:"name" doc:"Name, unique in this file. It is part of the position kept at the target: a renamed flow starts over."`
+	To          []string `yaml:"to" kind:"address" doc:"Bootstrap addresses of the cluster that receives."`
+	Topics      []string `yaml:"topics" doc:"Topics to mirror: names, or patterns with *."`
+	Exclude     []string `yaml:"exclude" doc:"Topics not to mirror although topics matches them."`
+	Rename      string   `yaml:"rename" doc:"Name at the target: {topic} and {site} are replaced. Empty: {site}.{topic}."`
+	Compression string   `yaml:"compression" oneof:"none|gzip|snappy|lz4|zstd" doc:"Codec of small batches that are packed together for the link. Larger ones pass as the producer compressed them."`
+	OnGap       string   `yaml:"on_gap" oneof:"halt|gap-and-continue" doc:"What to do when records cannot be mirrored any more, because retention removed them or the target is not what it was."`
 }
 
 // Fleet is serf's configuration.
@@ -166,7 +167,7 @@ func Default() Config {
 		MQTT: MQTT{
 			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxSessions: 10_000,
 			MaxPacket: 1 << 20, MaxInflight: 256,
-			MaxKeepAlive: Duration(time.Hour), Topic: "mqtt",
+			MaxSessionExpiry: Duration(7 * 24 * time.Hour),
 		},
 		HTTP:    HTTP{Listen: "127.0.0.1:8080", MaxUpload: 32 << 20},
 		Plugins: Plugins{Max: 32, Memory: 32 << 20, Timeout: Duration(time.Second), Instances: 64},
@@ -179,4 +180,4 @@ func Default() Config {
 	}
 }
 
-func defaultFlow() Flow { return Flow{Start: "earliest"} }
+func defaultFlow() Flow { return Flow{Compression: "lz4", OnGap: "halt"} }

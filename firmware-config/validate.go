@@ -129,8 +129,8 @@ func (c *Config) checkSizes() error {
 }
 
 func (r *Route) check(i int) error {
-	if r.Filter == "" || r.Topic == "" {
-		return fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i)
+	if r.Filter == "" || (r.Topic == "") != r.Drop {
+		return fmt.Errorf("routes[%d] needs filter (MQTT) and either topic (Kafka) or drop: true", i)
 	}
 	levels := strings.Split(r.Filter, "/")
 	for n, level := range levels {
@@ -156,8 +156,8 @@ func (c *Config) checkFlows() error {
 			errs = append(errs, fmt.Errorf("%s: a flow named '%s' exists already", at, f.Name))
 		}
 		names[f.Name] = true
-		if (len(f.To) == 0) == (len(f.From) == 0) {
-			errs = append(errs, fmt.Errorf("%s needs either to or from, the bootstrap addresses of the other cluster", at))
+		if len(f.To) == 0 {
+			errs = append(errs, fmt.Errorf("%s has no to: the bootstrap addresses of the other cluster", at))
 		}
 		if len(f.Topics) == 0 {
 			errs = append(errs, fmt.Errorf("%s has no topics: name them, or write '*' for all", at))

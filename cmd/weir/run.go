@@ -33,6 +33,9 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 		start func(*box, listenerSet) error
 	}{
 		{"http", (*box).startConsole}, // first, so that /readyz can be asked
+		{"kafka", (*box).startBroker},
+		{"mqtt", (*box).startBridge},
+		{"mirror", (*box).startMirror},
 	} {
 		b.setWaiting(fmt.Errorf("%s is starting", step.name))
 		if err := step.start(b, listeners); err != nil {
@@ -44,9 +47,14 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 	}
 	b.setWaiting(nil)
 	b.announce()
-	<-ctx.Done()
-	log.Info("weir is stopping", "site", cfg.Site)
-	return nil
+	select {
+	case <-ctx.Done():
+		log.Info("weir is stopping", "site", cfg.Site)
+		return nil
+	case <-b.broker.Failed():
+		// Only a restart, which reads the disk, can tell what is on it.
+		return fmt.Errorf("the storage has failed: %w", b.broker.Err())
+	}
 }
 
 // limitRuntime applies the board's memory limits unless the environment does.
@@ -68,6 +76,8 @@ func (b *box) listenAll() (listenerSet, error) {
 	set := listenerSet{}
 	for _, l := range []struct{ name, flag, address string }{
 		{"http", "--http", b.cfg.HTTP.Listen},
+		{"kafka", "--kafka", b.cfg.Kafka.Listen},
+		{"mqtt", "--mqtt", b.cfg.MQTT.Listen},
 	} {
 		ln, err := listen(l.flag, l.address)
 		if err != nil {
