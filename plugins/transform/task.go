@@ -13,14 +13,14 @@ import (
 )
 
 // GroupPrefix and the plugin's name make the group that holds its positions.
-const GroupPrefix = "weir.plugin."
+const GroupPrefix = "__weir.plugin."
 
 // Limits, where Options say nothing else.
 const (
 	DefaultMaxRecords     = 2000
 	DefaultMaxBytes       = 1 << 20
 	DefaultMaxBatchBytes  = 512 << 10
-	DefaultMaxOutputBytes = 8 << 20
+	DefaultMaxOutputBytes = 4 << 20
 	DefaultBreakAfter     = 10
 	DefaultMinBackoff     = time.Second
 	DefaultMaxBackoff     = time.Minute

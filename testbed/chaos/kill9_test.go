@@ -10,18 +10,28 @@ import (
 	"github.com/weirmq/weir/testbed/chaos"
 )
 
-// TestKill9 needs a weir binary, so it runs only when asked to: make crash, or
+// TestKill9 needs a weir binary, so it runs only when asked to: make chaos does 60
+// cycles, make e2e a few. For one seed again:
 //
-//	CYCLES=60 [SEED=n] [WEIR_BIN=bin/weir] go test ./testbed/chaos -run TestKill9 -v
+//	WEIR_CHAOS=1 WEIR_SEED=n [WEIR_CYCLES=60] go test ./testbed/chaos -run TestKill9 -v
 func TestKill9(t *testing.T) {
-	cycles, err := strconv.Atoi(os.Getenv("CYCLES"))
-	if err != nil || cycles < 1 {
-		t.Skip("CYCLES is not set: make crash runs this test")
+	cycles, err := 60, error(nil)
+	switch {
+	case os.Getenv("WEIR_CHAOS") != "":
+	case os.Getenv("WEIR_E2E") != "":
+		cycles = 8
+	default:
+		t.Skip("needs bin/weir: make chaos or make e2e runs this test")
+	}
+	if text := os.Getenv("WEIR_CYCLES"); text != "" {
+		if cycles, err = strconv.Atoi(text); err != nil || cycles < 1 {
+			t.Fatalf("WEIR_CYCLES=%s: give a positive number", text)
+		}
 	}
 	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("SEED"); text != "" {
+	if text := os.Getenv("WEIR_SEED"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("SEED: %v", err)
+			t.Fatalf("WEIR_SEED: %v", err)
 		}
 	}
 	t.Logf("seed %d", seed)
