@@ -116,6 +116,14 @@ func Open(o Options) (*Coordinator, error) {
 	return c, nil
 }
 
+// Unavailable returns a coordinator that answers ErrCoordinatorNotAvailable.
+func Unavailable() *Coordinator {
+	ended := make(chan struct{})
+	close(ended)
+	l := &offsetsLog{table: newTable(), cancel: func() {}, ended: ended, down: ErrCoordinatorNotAvailable, err: ErrCoordinatorNotAvailable}
+	return &Coordinator{opts: Options{}.withDefaults(), log: l, done: make(chan struct{})}
+}
+
 // Close ends all waits with ErrCoordinatorNotAvailable and stops the timers. The
 // log must still work: close it after.
 func (c *Coordinator) Close() error {

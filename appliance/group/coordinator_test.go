@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,13 +24,26 @@ func join(client string) group.JoinGroup {
 // member is a client of a group as simple as can be: it joins, gives every member
 // its own id as the assignment if it leads, and sends heartbeats.
 type member struct {
-	c      *group.Coordinator
+	c  *group.Coordinator
+	ev group.JoinGroup
+	place
+
+	mu  sync.Mutex
+	saw place // a copy for others to look at
+}
+
+// place is a member's place in the group.
+type place struct {
 	id     string
 	gen    int32
-	ev     group.JoinGroup
 	got    string // assignment
-	rounds int
 	joined time.Time
+}
+
+func (m *member) look() place {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.saw
 }
 
 // rejoin joins and syncs until the group is stable.
@@ -59,7 +73,9 @@ func (m *member) rejoin(ctx context.Context) error {
 		}
 		if err == nil {
 			m.got, m.joined = string(s.Assignment), time.Now()
-			m.rounds++
+			m.mu.Lock()
+			m.saw = m.place
+			m.mu.Unlock()
 		}
 		return err
 	}
@@ -104,6 +120,7 @@ func TestKilledMemberIsReplaced(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		for _, m := range members {
+			m := m.look()
 			if m.got != m.id+" of 3" {
 				t.Errorf("member %s is assigned %q", m.id, m.got)
 			}
@@ -114,7 +131,7 @@ func TestKilledMemberIsReplaced(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		for _, i := range []int{0, 2} {
-			m := members[i]
+			m := members[i].look()
 			if m.got != m.id+" of 2" {
 				t.Errorf("after a kill member %s is assigned %q", m.id, m.got)
 			}
@@ -126,7 +143,8 @@ func TestKilledMemberIsReplaced(t *testing.T) {
 			t.Error(d)
 		}
 		// A commit of a member is taken, one of the dead is not.
-		commit := func(m *member) error {
+		commit := func(member *member) error {
+			m := member.look()
 			_, err := c.Commit("g", group.Commit{MemberID: m.id, Generation: m.gen, Offsets: []group.CommitOffset{{TopicPartition: tp("t", 0), Offset: 1}}})
 			return err
 		}
@@ -307,7 +325,7 @@ func TestOffsetsExpire(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- live.live(ctx) }()
 		synctest.Wait()
-		if _, err := c.Commit("g", group.Commit{MemberID: live.id, Generation: live.gen, Offsets: []group.CommitOffset{{TopicPartition: tp("t", 0), Offset: 1}}}); err != nil {
+		if _, err := c.Commit("g", group.Commit{MemberID: live.look().id, Generation: live.look().gen, Offsets: []group.CommitOffset{{TopicPartition: tp("t", 0), Offset: 1}}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(6 * day)
@@ -331,12 +349,12 @@ func TestOffsetsExpire(t *testing.T) {
 		time.Sleep(2 * day)
 		synctest.Wait()
 		b.want("g", tp("t", 0), -1)
-		if l := c.List(); len(l) != 1 {
+		if l, err := c.List(); err != nil || len(l) != 1 {
 			t.Error(l)
 		}
 		b.close()
 		b.open()
-		if l := b.c.List(); len(l) != 1 {
+		if l, err := b.c.List(); err != nil || len(l) != 1 {
 			t.Error(l)
 		}
 		b.close()

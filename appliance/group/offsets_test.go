@@ -383,7 +383,7 @@ func TestDeletes(t *testing.T) {
 		b.want("g", tp("t", 0), -1)
 		b.want("h", tp("t", 0), -1)
 		b.want("h", tp("u", 0), 4)
-		if l := b.c.List(); len(l) != 1 || l[0].Group != "h" {
+		if l, err := b.c.List(); err != nil || len(l) != 1 || l[0].Group != "h" {
 			t.Error(l)
 		}
 	}

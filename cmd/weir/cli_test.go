@@ -139,6 +139,17 @@ func TestOperatorsDay(t *testing.T) {
 	if len(d.Partitions) != 2 || d.Configs["retention.ms"] != "86400000" {
 		t.Errorf("describe = %+v", d)
 	}
+	s.run("", "consume", "readings", "-g", "operators", "-n", "3")
+	if out := s.run("", "group", "list"); !strings.Contains(out, "operators") {
+		t.Errorf("group list: %s", out)
+	}
+	var g groupDescription
+	if err := json.Unmarshal([]byte(s.run("", "group", "describe", "operators", "--json")), &g); err != nil {
+		t.Fatal(err)
+	}
+	if g.Lag != 0 || len(g.Offsets) != 2 {
+		t.Errorf("group describe = %+v", g)
+	}
 	var st console.Status
 	if err := json.Unmarshal([]byte(s.run("", "status", "--json")), &st); err != nil {
 		t.Fatal(err)
@@ -198,6 +209,7 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{"topic list --kafka " + nobody, exitUnreachable, "is weir serve running?"},
 		{"status --http " + nobody, exitUnreachable, "is weir serve running?"},
 		{"topic describe nope --kafka " + s.kafka, exitNotFound, "topic 'nope' does not exist"},
+		{"group describe nope --kafka " + s.kafka, exitNotFound, "group 'nope' does not exist"},
 		{"topic create t -c retention.mx=1 --kafka " + s.kafka, exitFailed, "retention.mx"},
 		{"consume t --from yesterday --kafka " + s.kafka, exitUsage, "start, end or an offset"},
 		{"config check " + bad, exitUsage, "bad.yaml: unknown key 'kafak' at line 1: did you mean 'kafka'?"},

@@ -2,13 +2,12 @@ package main
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/wal"
@@ -23,7 +22,7 @@ import (
 // checkParts asks each part whether it could run with the configuration, so
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
-	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	errs := []error{bridgeOptions(cfg).Validate()}
 	for _, t := range cfg.Topics {
 		errs = append(errs, topic.CheckName(t.Name), topic.CheckConfigs(t.Configs))
 	}
@@ -37,7 +36,7 @@ func checkParts(cfg *firmwareconfig.Config) error {
 	return errors.Join(errs...)
 }
 
-func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Options {
+func brokerOptions(cfg *firmwareconfig.Config) appliance.Options {
 	k, s := &cfg.Kafka, &cfg.Storage
 	profile := appliance.Profile(s.CommitProfile)
 	if s.CommitProfile == "auto" {
@@ -48,7 +47,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen,
+		Data: cfg.Data.Dir, ReserveBytes: int64(cfg.Data.Reserve),
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
@@ -67,17 +66,16 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		},
 		CheckpointInterval: time.Duration(s.CheckpointInterval),
 		RetentionInterval:  time.Duration(k.RetentionCheck),
-		Log:                log,
+		Groups:             group.Options{OffsetsRetention: time.Duration(k.OffsetsRetention) * time.Minute},
 	}
 }
 
-func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
+func bridgeOptions(cfg *firmwareconfig.Config) bridge.Options {
 	m := &cfg.MQTT
-	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
+	o := bridge.Options{MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
-		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
+		MaxSessionExpiry: time.Duration(m.MaxSessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
-		Log: log,
 	}}
 	for _, r := range cfg.Routes {
 		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Drop: r.Drop}
@@ -110,14 +108,6 @@ func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {
 	}
 	return o
 }
-
-// topicSpec is a topic of the file as the log makes it.
-func topicSpec(t firmwareconfig.Topic) topic.Spec {
-	return topic.Spec{Partitions: int32(t.Partitions), Configs: t.Configs}
-}
-
-// internalTopic tells the topics that are Weir's own by Kafka's convention.
-func internalTopic(name string) bool { return strings.HasPrefix(name, "__") }
 
 // siteName is the configured name, or the host's.
 func siteName(cfg *firmwareconfig.Config) (string, error) {
