@@ -21,10 +21,7 @@ type Log = mqtt.Log
 type Options struct {
 	// Addr is where to listen, HOST:PORT; port 0 picks one. Without TLS and
 	// Authenticate in MQTT it should be a loopback address.
-	Addr string
-	// Listener, if not nil, is used instead of listening on Addr. Start takes it
-	// over when it succeeds.
-	Listener  net.Listener
+	Addr      string
 	Routes    []Route
 	Downlinks []Downlink
 	MQTT      mqtt.Options // limits, TLS, log
@@ -51,11 +48,9 @@ func Start(opts Options, log Log) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := opts.Listener
-	if l == nil {
-		if l, err = net.Listen("tcp", opts.Addr); err != nil {
-			return nil, fmt.Errorf("bridge: listen for MQTT: %w", err)
-		}
+	l, err := net.Listen("tcp", opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("bridge: listen for MQTT: %w", err)
 	}
 	server, err := mqtt.New(context.Background(), opts.MQTT, log, router)
 	if err != nil {

@@ -46,20 +46,20 @@ type Kafka struct {
 	Listen     string `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
 	Advertised string `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
 
-	NumPartitions       int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
-	AutoCreateTopics    bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
-	RetentionHours      int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
-	RetentionBytes      int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
-	SegmentBytes        Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
-	RetentionCheck      Duration `yaml:"log.retention.check.interval" min:"1s" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
-	MessageMaxBytes     Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
-	MaxRequestBytes     Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
-	MaxQueuedBytes      Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
-	MaxFetchBytes       Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
-	MaxConnections      int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
-	MaxConnectionsPerIP int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
-	OffsetsRetention    int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of an empty group are kept."`
-	MaxPartitions       int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
+	NumPartitions           int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
+	AutoCreateTopics        bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
+	RetentionHours          int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
+	RetentionBytes          int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
+	SegmentBytes            Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
+	RetentionCheck          Duration `yaml:"log.retention.check.interval" min:"1s" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
+	OffsetsRetentionMinutes int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
+	MessageMaxBytes         Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
+	MaxRequestBytes         Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
+	MaxQueuedBytes          Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
+	MaxFetchBytes           Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
+	MaxConnections          int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
+	MaxConnectionsPerIP     int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
+	MaxPartitions           int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
 }
 
 // MQTT is the device-facing listener.
@@ -68,7 +68,7 @@ type MQTT struct {
 	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
 	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
 	MaxSessions         int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
-	MaxSessionExpiry    Duration `yaml:"max_session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
+	SessionExpiry       Duration `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
 	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
 	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
@@ -196,12 +196,12 @@ func Default() Config {
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
-			MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
-			MaxConnections: 512, MaxConnectionsPerIP: 512, OffsetsRetention: 7 * 24 * 60, MaxPartitions: 10_000,
+			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
+			MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
 			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
-			MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
+			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,
 		},
 		HTTP: HTTP{Listen: "127.0.0.1:8080", MaxUpload: 32 << 20},

@@ -14,8 +14,8 @@ import (
 func (c *Config) Validate() error {
 	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes()}
 	for i, r := range c.Routes {
-		if r.Filter == "" || (r.Topic == "") != r.Drop {
-			errs = append(errs, fmt.Errorf("routes[%d] needs filter (MQTT) and either topic (Kafka) or drop: true", i))
+		if r.Filter == "" || r.Topic == "" && !r.Drop {
+			errs = append(errs, fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i))
 		}
 	}
 	for i := range c.Topics {

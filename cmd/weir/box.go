@@ -29,7 +29,7 @@ type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
 
-	broker *appliance.Broker // set once it is open; the parts after it use it
+	broker *appliance.Broker // set by startBroker, before the parts that use it
 
 	mu        sync.Mutex // guards what follows; never held while a part is called
 	parts     []part

@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/appliance"
@@ -22,7 +24,7 @@ import (
 // checkParts asks each part whether it could run with the configuration, so
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
-	errs := []error{bridgeOptions(cfg).Validate()}
+	errs := []error{bridgeOptions(cfg, nil).Validate()}
 	for _, t := range cfg.Topics {
 		errs = append(errs, topic.CheckName(t.Name), topic.CheckConfigs(t.Configs))
 	}
@@ -36,7 +38,7 @@ func checkParts(cfg *firmwareconfig.Config) error {
 	return errors.Join(errs...)
 }
 
-func brokerOptions(cfg *firmwareconfig.Config) appliance.Options {
+func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Options {
 	k, s := &cfg.Kafka, &cfg.Storage
 	profile := appliance.Profile(s.CommitProfile)
 	if s.CommitProfile == "auto" {
@@ -47,12 +49,13 @@ func brokerOptions(cfg *firmwareconfig.Config) appliance.Options {
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve),
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
 		},
+		Groups:     group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
 		Partitions: int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
 		TopicConfigs: map[string]string{
 			"retention.ms":      strconv.FormatInt(retention, 10),
@@ -66,16 +69,17 @@ func brokerOptions(cfg *firmwareconfig.Config) appliance.Options {
 		},
 		CheckpointInterval: time.Duration(s.CheckpointInterval),
 		RetentionInterval:  time.Duration(k.RetentionCheck),
-		Groups:             group.Options{OffsetsRetention: time.Duration(k.OffsetsRetention) * time.Minute},
+		Log:                log,
 	}
 }
 
-func bridgeOptions(cfg *firmwareconfig.Config) bridge.Options {
+func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
 	m := &cfg.MQTT
-	o := bridge.Options{MQTT: mqtt.Options{
+	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
-		MaxSessionExpiry: time.Duration(m.MaxSessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
+		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
+		Log: log,
 	}}
 	for _, r := range cfg.Routes {
 		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Drop: r.Drop}
@@ -108,6 +112,14 @@ func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {
 	}
 	return o
 }
+
+// topicSpec is a topic of the file as the log makes it.
+func topicSpec(t firmwareconfig.Topic) topic.Spec {
+	return topic.Spec{Partitions: int32(t.Partitions), Configs: t.Configs}
+}
+
+// internalTopic tells the topics that are Weir's own by Kafka's convention.
+func internalTopic(name string) bool { return strings.HasPrefix(name, "__") }
 
 // siteName is the configured name, or the host's.
 func siteName(cfg *firmwareconfig.Config) (string, error) {

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Binary string // default: site.Binary()
 	Dir    string // data directory; required
-	Config string // contents of weir.yaml
+	Config string // contents of weir.yaml; default: num.partitions as below
 	Seed   uint64
 	Cycles int // kills; default 60
 
@@ -49,6 +49,10 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxUp, time.Second)
 	set(&o.RecoveryKills, 0.3)
 	set(&o.DrainTimeout, time.Minute)
+	if o.Config == "" {
+		// Several partitions, so that keys matter on the default route too.
+		o.Config = fmt.Sprintf("kafka:\n  num.partitions: %d\n", o.Partitions)
+	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
@@ -69,12 +73,20 @@ type Result struct {
 	RecoveryKills int             // of these, before the process was ready
 	Ready         []time.Duration // from each launch until ready, sorted
 	Elapsed       time.Duration
+	Refused       error // what a client could not live with, nil if there was nothing
 }
 
+// OK reports whether every promise was kept.
+func (r *Result) OK() bool { return r.Refused == nil && r.Result.OK() }
+
 func (r *Result) String() string {
-	return fmt.Sprintf("%d kills, %d of them during recovery, ready again after %v (median), %v (worst), in %v\n%v",
+	text := fmt.Sprintf("%d kills, %d of them during recovery, ready again after %v (median), %v (worst), in %v\n%v",
 		r.Kills, r.RecoveryKills, r.Ready[len(r.Ready)/2].Round(time.Millisecond), r.Ready[len(r.Ready)-1].Round(time.Millisecond),
 		r.Elapsed.Round(time.Second), r.Result)
+	if r.Refused != nil {
+		text += fmt.Sprintf("\nA client was refused: %v", r.Refused)
+	}
+	return text
 }
 
 // run is one run's state.
@@ -104,15 +116,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.load, err = newLoad(ctx, o, s.Addresses(), r.history); err != nil {
 		return nil, err
 	}
-	err = r.cycles(ctx)
-	if stopErr := r.load.stop(ctx); err == nil {
-		err = stopErr
+	if err = r.load.warmUp(ctx); err == nil {
+		err = r.cycles(ctx)
 	}
+	r.result.Refused = r.load.stop()
 	if err == nil {
 		err = r.readBack(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w; weir's log:\n%s", err, s.Output())
+		return nil, fmt.Errorf("%w; weir's log:\n%s", errors.Join(err, r.result.Refused), s.Output())
 	}
 	r.result.Elapsed = time.Since(start)
 	r.result.Result = r.history.Check()

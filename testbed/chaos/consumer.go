@@ -16,9 +16,9 @@ import (
 
 // runGroup consumes as a group of one and commits what it has read.
 func (l *load) runGroup(ctx context.Context) error {
-	reader := l.history.Reader("chaos-group")
+	reader := l.history.Reader(groupName)
 	cl, err := kgo.NewClient(l.clientOptions(
-		kgo.ConsumerGroup("chaos-group"),
+		kgo.ConsumerGroup(groupName),
 		kgo.ConsumeTopics(kafkaTopic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(),
@@ -46,6 +46,7 @@ func (l *load) runGroup(ctx context.Context) error {
 		if err := note(fetches, reader); err != nil {
 			return fmt.Errorf("group: %w", err)
 		}
+		l.groupRead.Add(int64(fetches.NumRecords()))
 		l.commit(ctx, cl)
 		cl.AllowRebalance()
 	}

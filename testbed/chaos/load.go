@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -15,10 +16,11 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
-// Topics of the load.
+// Names of the load.
 const (
 	kafkaTopic = "chaos"
 	mqttTopic  = "mqtt" // of the default route
+	groupName  = "chaos-group"
 )
 
 // load is all clients. They run from newLoad until stop.
@@ -35,6 +37,8 @@ type load struct {
 	produce, consume, publish context.CancelFunc
 	producers, others         sync.WaitGroup
 
+	groupRead atomic.Int64 // records that the group got
+
 	// paused is held by the committer while a commit is under way.
 	paused sync.Mutex
 
@@ -43,17 +47,14 @@ type load struct {
 }
 
 func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.History) (*load, error) {
-	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits("chaos-group")}
+	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits(groupName)}
 	var err error
 	if l.admin, err = kgo.NewClient(l.clientOptions()...); err != nil {
 		return nil, err
 	}
 	l.adm = kadm.NewClient(l.admin)
-	// One device's messages lie in one partition; several partitions test the keys.
-	for _, topic := range []string{kafkaTopic, mqttTopic} {
-		if _, err := l.adm.CreateTopic(ctx, int32(o.Partitions), 1, nil, topic); err != nil {
-			return nil, fmt.Errorf("create topic %s: %w", topic, err)
-		}
+	if _, err := l.adm.CreateTopic(ctx, int32(o.Partitions), 1, nil, kafkaTopic); err != nil {
+		return nil, fmt.Errorf("create topic %s: %w", kafkaTopic, err)
 	}
 	var produceCtx, consumeCtx, publishCtx context.Context
 	produceCtx, l.produce = context.WithCancel(ctx)
@@ -94,7 +95,7 @@ func (l *load) String() string {
 		s, a := lane.Counts()
 		sent, acked = sent+s, acked+a
 	}
-	return fmt.Sprintf("devices sent %d, acked %d", sent, acked)
+	return fmt.Sprintf("devices sent %d, acked %d; the group read %d", sent, acked, l.groupRead.Load())
 }
 
 // runDevices publishes by MQTT. A device is a lane that may repeat.
@@ -130,20 +131,73 @@ func (l *load) runDevices(ctx context.Context, broker string) {
 	})
 }
 
-// stop ends the clients while the broker runs, so that everything gets acked.
-func (l *load) stop(ctx context.Context) error {
+// warmUp waits until the group has committed in all partitions: a new group waits
+// some seconds for members before its first generation, longer than the process
+// will live from then on.
+func (l *load) warmUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.opts.DrainTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for len(l.commits.Known()) < l.opts.Partitions {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the group has committed in %d of %d partitions after %v", len(l.commits.Known()), l.opts.Partitions, l.opts.DrainTimeout)
+		}
+	}
+	return nil
+}
+
+// stop ends the clients while the broker runs, so that everything gets acked. It
+// returns the first thing that a client could not live with.
+func (l *load) stop() error {
 	l.publish()
 	l.produce()
 	l.producers.Wait()
+	l.failed(l.catchUp())
 	l.consume()
 	l.others.Wait()
 	l.admin.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		return ctx.Err()
-	}
 	return l.err
+}
+
+// catchUp waits until the group has committed to the end: it may not stay stuck
+// after all the kills.
+func (l *load) catchUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), l.opts.DrainTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		lag, err := l.groupLag(ctx)
+		if err == nil && lag == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the group is %d records behind %v after the producers stopped (%v)", lag, l.opts.DrainTimeout, err)
+		}
+	}
+}
+
+func (l *load) groupLag(ctx context.Context) (lag int64, err error) {
+	ends, err := l.adm.ListEndOffsets(ctx, kafkaTopic)
+	if err != nil {
+		return 0, err
+	}
+	committed, err := l.adm.FetchOffsets(ctx, groupName)
+	if err != nil {
+		return 0, err
+	}
+	ends.Each(func(o kadm.ListedOffset) {
+		at, _ := committed.Lookup(o.Topic, o.Partition)
+		lag += o.Offset - max(0, at.At)
+	})
+	return lag, ends.Error()
 }
 
 // checkCommits asks a restarted broker for the group's offsets.
@@ -152,7 +206,7 @@ func (l *load) checkCommits(ctx context.Context) error {
 	defer cancel()
 	l.paused.Lock()
 	defer l.paused.Unlock()
-	found, err := l.adm.FetchOffsets(ctx, "chaos-group")
+	found, err := l.adm.FetchOffsets(ctx, groupName)
 	if err != nil && err != kerr.GroupIDNotFound {
 		return fmt.Errorf("fetch the group's offsets: %w", err)
 	}

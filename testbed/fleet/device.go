@@ -106,7 +106,7 @@ func (d *device) dial() error {
 			d.fleet.failed(fmt.Errorf("%s: connection lost: %w", d.name, err))
 			close(lost)
 		}))
-	d.fleet.resent.Add(int64(d.outbox.len()))
+	pending := d.outbox.len()
 	token := client.Connect()
 	if !token.WaitTimeout(2 * o.ConnectTimeout) {
 		client.Disconnect(0)
@@ -115,6 +115,7 @@ func (d *device) dial() error {
 	if err := token.Error(); err != nil {
 		return err
 	}
+	d.fleet.resent.Add(int64(pending))
 	if !client.IsConnectionOpen() {
 		return fmt.Errorf("connection to %s lost while resending", o.Broker)
 	}

@@ -4,6 +4,14 @@ import (
 	"encoding/binary"
 )
 
+// MaxFilters bounds the topic filters of one SUBSCRIBE or UNSUBSCRIBE, each of which
+// takes more memory decoded than it does on the wire.
+const MaxFilters = 1024
+
+func tooManyFilters(t Type) error {
+	return &Error{Reason: QuotaExceeded, Text: t.String() + " with more than 1024 topic filters"}
+}
+
 // Subscribe is SUBSCRIBE.
 type Subscribe struct {
 	PacketID uint16
@@ -32,6 +40,9 @@ func (s *Subscribe) Decode(f Frame, v Version) error {
 		return violation("MQTT-3.8.3-2", "SUBSCRIBE without a topic filter")
 	}
 	for r.err == nil && len(r.b) > 0 {
+		if len(s.Filters) == MaxFilters {
+			return tooManyFilters(TypeSubscribe)
+		}
 		sub := Subscription{Filter: r.str()}
 		options := r.u8()
 		sub.QoS = options & 3
@@ -100,6 +111,9 @@ func (u *Unsubscribe) Decode(f Frame, v Version) error {
 		return violation("MQTT-3.10.3-2", "UNSUBSCRIBE without a topic filter")
 	}
 	for r.err == nil && len(r.b) > 0 {
+		if len(u.Filters) == MaxFilters {
+			return tooManyFilters(TypeUnsubscribe)
+		}
 		u.Filters = append(u.Filters, r.str())
 	}
 	return r.end(TypeUnsubscribe)
