@@ -14,9 +14,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/vfs"
 	"github.com/weirmq/weir/appliance/wal"
@@ -36,13 +38,18 @@ type Options struct {
 	Data string
 	// Kafka is the listener's "host:port"; port 0 picks one. Empty: DefaultKafka.
 	Kafka string
-	// Wire is how the Kafka listener behaves. Topics, ClusterID, NextProducerID, Log
-	// and DefaultPartitions are filled in.
+	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID, NextProducerID,
+	// Log and DefaultPartitions are filled in.
 	Wire kafka.Options
+	// Groups is how consumer groups behave. Log, Partition, HighWatermark and Logger
+	// are filled in.
+	Groups group.Options
 	// Partitions is how many a topic gets that does not say (num.partitions), 1.
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
 	MaxPartitions int
+	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
+	ReserveBytes int64
 	// TopicConfigs are topic configs that hold where a topic does not say, by
 	// Kafka's names for topics ("retention.ms", "max.message.bytes").
 	TopicConfigs map[string]string
@@ -61,6 +68,7 @@ type Broker struct {
 	log      *slog.Logger
 	store    *metadata.Store
 	topics   *topic.Set
+	groups   *group.Coordinator
 	server   *kafka.Server
 	listener net.Listener
 	epoch    int32
@@ -93,6 +101,9 @@ func Open(o Options) (_ *Broker, err error) {
 	if err := b.openLog(o); err != nil {
 		return nil, err
 	}
+	if err := b.openGroups(o); err != nil {
+		return nil, err
+	}
 	if err := b.listen(o); err != nil {
 		return nil, err
 	}
@@ -101,7 +112,7 @@ func Open(o Options) (_ *Broker, err error) {
 
 // openLog opens the metadata, which locks the directory, and then the topics.
 func (b *Broker) openLog(o Options) (err error) {
-	if err := os.MkdirAll(o.Data, 0o755); err != nil {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make data directory %s: %w", o.Data, err)
 	}
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
@@ -116,7 +127,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, Configs: o.TopicConfigs,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
 	})
 	if err != nil {
@@ -127,9 +138,28 @@ func (b *Broker) openLog(o Options) (err error) {
 	return nil
 }
 
+// openGroups resumes the consumer groups.
+func (b *Broker) openGroups(o Options) (err error) {
+	g := o.Groups
+	if g.Partition, err = group.EnsureTopic(b.topics); err != nil {
+		return err
+	}
+	g.Log, g.HighWatermark, g.Logger = b.topics, b.highWatermark, o.Log
+	b.groups, err = group.Open(g)
+	return err
+}
+
+func (b *Broker) highWatermark(tp record.TopicPartition) (int64, bool) {
+	p, err := b.topics.Partition(tp)
+	if err != nil {
+		return 0, false
+	}
+	return p.HighWatermark(), true
+}
+
 func (b *Broker) listen(o Options) (err error) {
 	w := o.Wire
-	w.Topics, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.store.ClusterID(), b.store.NextProducerID, o.Log
+	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
 	if n, err := strconv.Atoi(o.TopicConfigs["max.message.bytes"]); err == nil {
 		w.MaxMessageBytes = n
@@ -152,6 +182,10 @@ func (b *Broker) listen(o Options) (err error) {
 
 // Topics is the log, for the parts that read and write it in this process.
 func (b *Broker) Topics() *topic.Set { return b.topics }
+
+// Groups is the consumer groups and their offsets: where parts that commit their
+// position together with their output learn where they were.
+func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
 // Metadata is the store of small tables, for the parts that keep state.
 func (b *Broker) Metadata() *metadata.Store { return b.store }
@@ -182,6 +216,9 @@ func (b *Broker) abandon() error {
 	if b.listener != nil {
 		<-b.served
 	}
+	if b.groups != nil {
+		errs = append(errs, b.groups.Close())
+	}
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())
 	}
@@ -205,6 +242,7 @@ type Status struct {
 	Bytes         int64        `json:"bytes"`
 	WAL           WALStatus    `json:"wal"`
 	Kafka         kafka.Status `json:"kafka_server"`
+	Groups        group.Status `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -222,7 +260,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(),
+		Kafka: b.server.Status(), Groups: b.groups.Status(),
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -259,4 +297,5 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))
 	w.Counter("weir_wal_written_bytes_total", "Bytes written for them.", float64(st.WAL.WrittenBytes))
 	b.server.Metrics(w)
+	b.groups.Metrics(w)
 }

@@ -137,8 +137,8 @@ func (d *decoder) list(n ast.Node, v reflect.Value, f *field, path string) {
 	}
 	out := reflect.MakeSlice(v.Type(), len(nodes), len(nodes))
 	for i, item := range nodes {
-		if flow, ok := out.Index(i).Addr().Interface().(*Flow); ok {
-			*flow = defaultFlow()
+		if entry, ok := out.Index(i).Addr().Interface().(withDefaults); ok {
+			entry.setDefaults()
 		}
 		d.value(item, out.Index(i), f, fmt.Sprintf("%s[%d]", path, i))
 	}

@@ -36,8 +36,8 @@ func appendKeys(keys []Key, v reflect.Value, path string) []Key {
 		case elem.Kind() == reflect.Slice && elem.Type().Elem().Kind() == reflect.Struct:
 			key.Section = true
 			entry := reflect.New(elem.Type().Elem()).Elem()
-			if flow, ok := entry.Addr().Interface().(*Flow); ok {
-				*flow = defaultFlow()
+			if entry, ok := entry.Addr().Interface().(withDefaults); ok {
+				entry.setDefaults()
 			}
 			keys = appendKeys(append(keys, key), entry, key.Path+"[]")
 		default:

@@ -12,9 +12,11 @@ import (
 // Validate checks what no single key can be checked for. Load calls it; call it
 // again after changing a Config.
 func (c *Config) Validate() error {
-	errs := []error{c.checkExposure(), c.checkFleet(), c.checkSizes()}
-	for i := range c.Routes {
-		errs = append(errs, c.Routes[i].check(i))
+	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes()}
+	for i, r := range c.Routes {
+		if r.Filter == "" || r.Topic == "" && !r.Drop {
+			errs = append(errs, fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i))
+		}
 	}
 	for i := range c.Topics {
 		if c.Topics[i].Name == "" {
@@ -24,9 +26,6 @@ func (c *Config) Validate() error {
 	for i, d := range c.Downlink {
 		if d.Topic == "" || d.To == "" {
 			errs = append(errs, fmt.Errorf("downlink[%d] needs both topic (read from Kafka) and to (published to MQTT)", i))
-		}
-		if strings.ContainsAny(d.To, "+#") {
-			errs = append(errs, fmt.Errorf("downlink[%d].to '%s' is a filter: publish to one topic, without + and #", i, d.To))
 		}
 	}
 	return errors.Join(append(errs, c.checkFlows())...)
@@ -117,31 +116,47 @@ func (c *Config) checkFleet() error {
 // checkSizes keeps the limits of one path in order: what one stage lets in must
 // fit through the next.
 func (c *Config) checkSizes() error {
-	if c.Kafka.MessageMaxBytes > c.Kafka.MaxRequest {
-		return fmt.Errorf("kafka.message.max.bytes (%s) is larger than kafka.max_request (%s): no request could carry such a batch",
-			c.Kafka.MessageMaxBytes, c.Kafka.MaxRequest)
+	if c.Kafka.MessageMaxBytes > c.Kafka.MaxRequestBytes {
+		return fmt.Errorf("kafka.message.max.bytes (%s) is larger than kafka.socket.request.max.bytes (%s): no request could carry such a batch",
+			c.Kafka.MessageMaxBytes, c.Kafka.MaxRequestBytes)
 	}
-	if c.Kafka.MaxRequest > c.Storage.WALFileBytes*Size(c.Storage.WALFiles) {
-		return fmt.Errorf("kafka.max_request (%s) does not fit the write-ahead log (%d files of %s): raise storage.wal.file.bytes",
-			c.Kafka.MaxRequest, c.Storage.WALFiles, c.Storage.WALFileBytes)
+	if c.Storage.CommitBytes > c.Storage.WALFileBytes/2 {
+		return fmt.Errorf("storage.commit.max.bytes (%s) must be at most half of storage.wal.file.bytes (%s)",
+			c.Storage.CommitBytes, c.Storage.WALFileBytes)
+	}
+	if c.Storage.WALFileBytes%4096 != 0 {
+		return fmt.Errorf("storage.wal.file.bytes (%s) must be a multiple of 4KiB", c.Storage.WALFileBytes)
+	}
+	if c.Kafka.MessageMaxBytes > c.Storage.WALFileBytes/2 {
+		return fmt.Errorf("kafka.message.max.bytes (%s) must be at most half of storage.wal.file.bytes (%s): a batch is committed in one file",
+			c.Kafka.MessageMaxBytes, c.Storage.WALFileBytes)
+	}
+	if p := &c.Plugins; p.Memory > p.MaxMemory || p.MaxMemory > p.TotalMemory || p.CallTime > p.MaxCallTime {
+		return errors.New("plugins: memory, max_memory and total_memory must not shrink in this order, nor call_time and max_call_time")
 	}
 	return nil
 }
 
-func (r *Route) check(i int) error {
-	if r.Filter == "" || r.Topic == "" {
-		return fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i)
-	}
-	levels := strings.Split(r.Filter, "/")
-	for n, level := range levels {
-		if level == "#" && n != len(levels)-1 {
-			return fmt.Errorf("routes[%d].filter '%s': # may only stand last", i, r.Filter)
-		}
-		if len(level) > 1 && strings.ContainsAny(level, "+#") {
-			return fmt.Errorf("routes[%d].filter '%s': + and # take a whole level, '%s' does not", i, r.Filter, level)
-		}
+// MaxSiteLen bounds a site's name.
+const MaxSiteLen = 64
+
+// checkSite: the name becomes part of topic names at the mirror's target.
+func (c *Config) checkSite() error {
+	if len(c.Site) > MaxSiteLen || SiteName(c.Site) != c.Site {
+		return fmt.Errorf("site '%s' must be 1 to %d letters, digits, '-' or '_'", c.Site, MaxSiteLen)
 	}
 	return nil
+}
+
+// SiteName makes a site's name of a host's: what a site's name may not hold becomes '-'.
+func SiteName(host string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, host)
+	return name[:min(len(name), MaxSiteLen)]
 }
 
 func (c *Config) checkFlows() error {
@@ -156,8 +171,8 @@ func (c *Config) checkFlows() error {
 			errs = append(errs, fmt.Errorf("%s: a flow named '%s' exists already", at, f.Name))
 		}
 		names[f.Name] = true
-		if (len(f.To) == 0) == (len(f.From) == 0) {
-			errs = append(errs, fmt.Errorf("%s needs either to or from, the bootstrap addresses of the other cluster", at))
+		if len(f.To) == 0 {
+			errs = append(errs, fmt.Errorf("%s has no to: give bootstrap addresses of the target, such as core.example:9092", at))
 		}
 		if len(f.Topics) == 0 {
 			errs = append(errs, fmt.Errorf("%s has no topics: name them, or write '*' for all", at))

@@ -263,8 +263,10 @@ func (f *flow) mendLane(ctx context.Context, l *lane, dst targetView, leader int
 	defer f.mu.Unlock()
 	done, ok := l.win.resolved(dst.end)
 	if !ok {
+		// Another process of this flow appended, with our identity: count on from
+		// where we stand, as after a restart.
 		f.mu.Unlock()
-		c, err := f.breach(l, dst, leader, plan{claim: true, event: TargetDiverged, from: l.win.source, detail: divergedDetail(dst.end, target)})
+		c, err := f.startLane(ctx, l, dst, leader)
 		f.mu.Lock()
 		return c, err
 	}
@@ -384,6 +386,7 @@ func (f *flow) startLane(ctx context.Context, l *lane, dst targetView, leader in
 	a, known := f.positions.book[l.tp]
 	if l.started {
 		f.mu.Lock()
+		a, known = l.win.anchor, true
 		a.SourceOffset, a.TargetOffset = l.win.source, l.win.target
 		f.mu.Unlock()
 	}

@@ -52,6 +52,11 @@ type wire struct {
 	gap    *Gap  // instead of a batch
 	credit int64 // bytes of the flow's budget, returned with it
 	readAt time.Time
+
+	answered bool // with what follows
+	outcome  trouble
+	base     int64
+	reason   string
 }
 
 // trouble is why the window must stop and ask, the graver the greater.
@@ -113,23 +118,30 @@ func (w *window) send() (x wire, target int64) {
 }
 
 // answer notes the outcome of a wire sent. base is the offset the target gave
-// it, -1 when not said. It returns the wires that are thereby done with.
+// it, -1 when not said. It returns the wires that are thereby done with. Answers
+// may come in any order; they count from the front.
 func (w *window) answer(id int64, outcome trouble, base int64, reason string) (done []wire) {
 	w.flying--
-	first := len(w.pending) > 0 && w.pending[0].id == id
-	switch {
-	case outcome == calm && first && w.trouble == calm && (base < 0 || base == w.target):
-		done = w.pop(1)
-	case outcome == calm && first && w.trouble == calm:
-		w.stop(diverged, fmt.Sprintf("the target appended at offset %d what belongs at %d", base, w.target))
-	case outcome == calm:
-		// Behind one that failed: the target's end offset will tell.
-		w.stop(unsure, reason)
-	case first || outcome == unsure:
-		w.stop(outcome, reason)
-	default:
-		// A batch behind another trips over its absence; only the first one's complaint counts.
-		w.stop(unsure, reason)
+	for i := range w.pending[:w.sent] {
+		if x := &w.pending[i]; x.id == id {
+			x.answered, x.outcome, x.base, x.reason = true, outcome, base, reason
+		}
+	}
+	n, at := 0, w.target
+	for ; w.trouble == calm && n < w.sent && w.pending[n].answered; n++ {
+		x := &w.pending[n]
+		if x.outcome != calm {
+			w.stop(x.outcome, x.reason)
+			break
+		}
+		if x.base >= 0 && x.base != at {
+			w.stop(diverged, fmt.Sprintf("the target appended at offset %d what belongs at %d", x.base, at))
+			break
+		}
+		at += x.count
+	}
+	if n > 0 {
+		done = w.pop(n)
 	}
 	w.settle()
 	w.checkGap()
@@ -186,6 +198,9 @@ func (w *window) resolved(end int64) (done []wire, ok bool) {
 // resume goes on after resolved, when what troubled it is mended.
 func (w *window) resume() {
 	w.state, w.reason, w.trouble, w.sent = Streaming, "", calm, 0
+	for i := range w.pending {
+		w.pending[i].answered = false
+	}
 	w.checkGap()
 }
 

@@ -104,14 +104,18 @@ func parseManifest(text []byte, m *Manifest) error {
 		"description": into(&m.Description),
 		"inputs":      into(&m.Inputs),
 		"outputs":     into(&m.Outputs),
-		"limits": func(raw json.RawMessage) error {
-			return parseObject(raw, map[string]func(json.RawMessage) error{
-				"memory_bytes": into(&m.Limits.MemoryBytes), "call_ms": into(&m.Limits.CallMs),
-			})
-		},
-		"on_failure": into((*string)(&m.OnFailure)),
-		"config":     func(raw json.RawMessage) error { m.Config = bytes.Clone(raw); return nil },
+		"limits":      limitsInto(&m.Limits),
+		"on_failure":  into((*string)(&m.OnFailure)),
+		"config":      func(raw json.RawMessage) error { m.Config = bytes.Clone(raw); return nil },
 	})
+}
+
+func limitsInto(l *Limits) func(json.RawMessage) error {
+	return func(raw json.RawMessage) error {
+		return parseObject(raw, map[string]func(json.RawMessage) error{
+			"memory_bytes": into(&l.MemoryBytes), "call_ms": into(&l.CallMs),
+		})
+	}
 }
 
 // Validate checks a manifest that was read or changed.

@@ -45,8 +45,12 @@ func (g *Group) Describe(id string) Description {
 	return d
 }
 
-// Describe serves DescribeGroups; ok is false for a group that does not exist.
-func (c *Coordinator) Describe(group string) (d Description, ok bool) {
+// Describe serves DescribeGroups. A group that does not exist is Dead, with
+// ErrGroupIDNotFound.
+func (c *Coordinator) Describe(group string) (Description, error) {
+	if c.log.down != nil {
+		return Description{Group: group, State: Dead}, c.log.down
+	}
 	c.mu.Lock()
 	s := c.slots[group]
 	c.mu.Unlock()
@@ -54,18 +58,21 @@ func (c *Coordinator) Describe(group string) (d Description, ok bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if !s.gone {
-			return s.group.Describe(group), true
+			return s.group.Describe(group), nil
 		}
 	}
 	value, known := c.log.table.metadata(group)
 	if !known {
-		return Description{Group: group, State: Dead}, false
+		return Description{Group: group, State: Dead}, ErrGroupIDNotFound
 	}
-	return c.restore(group, value).Describe(group), true
+	return c.restore(group, value).Describe(group), nil
 }
 
 // List describes all groups, sorted by id.
-func (c *Coordinator) List() []Description {
+func (c *Coordinator) List() ([]Description, error) {
+	if c.log.down != nil {
+		return nil, c.log.down
+	}
 	ids := c.log.table.ids()
 	c.mu.Lock()
 	for id := range c.slots {
@@ -75,11 +82,11 @@ func (c *Coordinator) List() []Description {
 	slices.Sort(ids)
 	var out []Description
 	for _, id := range slices.Compact(ids) {
-		if d, ok := c.Describe(id); ok {
+		if d, err := c.Describe(id); err == nil {
 			out = append(out, d)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // Delete serves DeleteGroups: it returns when the group and its offsets are gone
@@ -183,6 +190,9 @@ func (g *Group) subscribed(topic string) bool {
 // to be called when the topic is deleted: one created later by the same name
 // has other offsets.
 func (c *Coordinator) ForgetTopic(topic string) error {
+	if err := c.log.catchUp(); err != nil {
+		return err
+	}
 	nowMs := time.Now().UnixMilli()
 	var rs []record.Record
 	for _, id := range c.log.table.ids() {

@@ -98,14 +98,26 @@ func (c *Coordinator) write(s *slot, rs []record.Record) error {
 	return err
 }
 
-// Committed is a group's committed offset of a partition; ok is false when there
-// is none, which is not an error, even for a group that does not exist.
-func (c *Coordinator) Committed(group string, tp record.TopicPartition) (o Offset, ok bool) {
-	return c.log.table.committed(group, tp)
+// Committed is a group's committed offset of a partition, as of all that is
+// committed when it is called, by whomever. ok is false when there is none, which is
+// not an error, even for a group that does not exist. With an error nothing is known.
+func (c *Coordinator) Committed(group string, tp record.TopicPartition) (o Offset, ok bool, err error) {
+	if err := c.log.catchUp(); err != nil {
+		return Offset{}, false, err
+	}
+	o, ok = c.log.table.committed(group, tp)
+	return o, ok, nil
 }
 
 // CommittedAll is all committed offsets of a group, sorted by topic and partition.
-func (c *Coordinator) CommittedAll(group string) []CommitOffset {
+func (c *Coordinator) CommittedAll(group string) ([]CommitOffset, error) {
+	if err := c.log.catchUp(); err != nil {
+		return nil, err
+	}
+	return c.committedAll(group), nil
+}
+
+func (c *Coordinator) committedAll(group string) []CommitOffset {
 	offsets := c.log.table.commits(group)
 	out := make([]CommitOffset, 0, len(offsets))
 	for _, tp := range sortedPartitions(offsets) {

@@ -90,17 +90,20 @@ type slot struct {
 }
 
 // Open reads the offsets topic and resumes all groups: members find their
-// generation and assignment as they were, with sessions that begin anew.
+// generation and assignment as they were, with sessions that begin anew. If the
+// topic cannot be read the coordinator opens all the same, logs it, and answers every
+// request with ErrCoordinatorNotAvailable: the rest of the broker works without it.
 func Open(o Options) (*Coordinator, error) {
 	o = o.withDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	l, err := openLog(&o)
-	if err != nil {
-		return nil, err
-	}
+	l := openLog(&o)
 	c := &Coordinator{opts: o, log: l, opened: time.Now(), slots: map[string]*slot{}, done: make(chan struct{})}
+	if l.down != nil {
+		o.Logger.Error("no consumer groups: the offsets topic cannot be read; restore it from a backup, or delete it to begin with no offsets", "err", l.down)
+		return c, nil
+	}
 	for _, id := range l.table.ids() {
 		s, err := c.lock(id, false)
 		if err != nil {
@@ -111,6 +114,14 @@ func Open(o Options) (*Coordinator, error) {
 	}
 	c.running.Go(c.expireOffsets)
 	return c, nil
+}
+
+// Unavailable returns a coordinator that answers ErrCoordinatorNotAvailable.
+func Unavailable() *Coordinator {
+	ended := make(chan struct{})
+	close(ended)
+	l := &offsetsLog{table: newTable(), cancel: func() {}, ended: ended, down: ErrCoordinatorNotAvailable, err: ErrCoordinatorNotAvailable}
+	return &Coordinator{opts: Options{}.withDefaults(), log: l, done: make(chan struct{})}
 }
 
 // Close ends all waits with ErrCoordinatorNotAvailable and stops the timers. The
@@ -161,8 +172,11 @@ func (c *Coordinator) lock(id string, create bool) (*slot, error) {
 func (c *Coordinator) slot(id string, create bool) (*slot, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	switch {
+	case c.closed:
 		return nil, ErrCoordinatorNotAvailable
+	case c.log.down != nil:
+		return nil, c.log.down
 	}
 	if s := c.slots[id]; s != nil {
 		return s, nil
@@ -182,14 +196,14 @@ func (c *Coordinator) slot(id string, create bool) (*slot, error) {
 
 // restore makes the group that the log tells of; a nil value is a group without metadata.
 func (c *Coordinator) restore(id string, value []byte) *Group {
-	now := time.Now()
+	empty := NewGroup(&c.opts.Limits, time.Time{}) // for ever, as far as we know
 	if value == nil {
-		return NewGroup(&c.opts.Limits, now)
+		return empty
 	}
-	g, err := Restore(&c.opts.Limits, value, now)
+	g, err := Restore(&c.opts.Limits, value, time.Now())
 	if err != nil {
 		c.opts.Logger.Error("group metadata ignored, members must join anew", "group", id, "err", err)
-		return NewGroup(&c.opts.Limits, now)
+		return empty
 	}
 	return g
 }

@@ -41,6 +41,8 @@ type Partition interface {
 	LogStartOffset() int64
 	HighWatermark() int64
 	DeleteRecords(before int64) (logStart int64, err error)
+	// Err is why the partition cannot be used, nil while it can.
+	Err() error
 }
 
 // EnsureTopic returns the partition of __consumer_offsets, after creating the
@@ -79,12 +81,17 @@ type offsetsLog struct {
 	unreadable atomic.Int64 // records
 	snapshots  atomic.Int64
 
+	// down is why the log could not be read at open; nothing works then. Groups
+	// that seem to have no offsets would send their consumers back to the start.
+	down error
+
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
-// openLog reads the log from its start to the high watermark, then follows it.
-func openLog(o *Options) (*offsetsLog, error) {
+// openLog reads the log from its start to the high watermark, then follows it. A
+// log that cannot be read is returned too: it refuses everything, with the reason.
+func openLog(o *Options) *offsetsLog {
 	l := &offsetsLog{
 		log: o.Log, part: o.Partition, logger: o.Logger, table: newTable(),
 		snapshotAfter: o.SnapshotBytes, moved: make(chan struct{}), ended: make(chan struct{}),
@@ -94,14 +101,18 @@ func openLog(o *Options) (*offsetsLog, error) {
 	end := l.part.HighWatermark()
 	l.applied = l.part.LogStartOffset()
 	l.table.copiesEnd = end // a snapshot may have been cut short anywhere
-	for l.applied < end {
-		if err := l.followOnce(ctx); err != nil {
-			cancel()
-			return nil, fmt.Errorf("group: read %s at offset %d: %w", TopicPartition, l.applied, err)
-		}
+	err := l.part.Err()
+	for err == nil && l.applied < end {
+		err = l.followOnce(ctx)
+	}
+	if err != nil {
+		l.down = fmt.Errorf("%w: read %s at offset %d: %w", ErrCoordinatorNotAvailable, TopicPartition, l.applied, err)
+		l.err = l.down
+		close(l.ended)
+		return l
 	}
 	go l.follow(ctx)
-	return l, nil
+	return l
 }
 
 func (l *offsetsLog) close() {
@@ -132,20 +143,26 @@ func (l *offsetsLog) follow(ctx context.Context) {
 
 // followOnce waits for records after those applied, and applies them.
 func (l *offsetsLog) followOnce(ctx context.Context) error {
-	bs, err := l.log.Fetch(ctx, TopicPartition, l.applied, fetchBytes)
 	next := l.applied
-	if start := l.part.LogStartOffset(); errors.Is(err, record.ErrOffsetOutOfRange) && start > next {
-		l.logger.Warn("offsets topic was cut by somebody else", "partition", TopicPartition.String(), "from", next, "to", start)
-		next, err = start, nil
+	bs, err := l.log.Fetch(ctx, TopicPartition, next, fetchBytes)
+	if errors.Is(err, record.ErrCorrupt) {
+		bs, err = l.log.Fetch(ctx, TopicPartition, next, 1) // what is good before the damage, batch by batch
 	}
-	if err != nil {
+	switch start := l.part.LogStartOffset(); {
+	case errors.Is(err, record.ErrCorrupt):
+		// The other offsets are worth more than a stop: who lost a commit reads again.
+		l.ignored(next, err)
+		next++
+	case errors.Is(err, record.ErrOffsetOutOfRange) && start > next:
+		l.logger.Warn("offsets topic was cut by somebody else", "partition", TopicPartition.String(), "from", next, "to", start)
+		next = start
+	case err != nil:
 		return err
 	}
 	l.table.mu.Lock()
 	for b := range bs.All() {
 		if err := l.applyBatch(b); err != nil {
-			l.unreadable.Add(1)
-			l.logger.Error("record of the offsets topic ignored", "partition", TopicPartition.String(), "batch", b.BaseOffset(), "err", err)
+			l.ignored(b.BaseOffset(), err)
 		}
 		next = max(next+1, b.NextOffset()) // a damaged header must not hold us here
 		l.sinceSnapshot += int64(len(b))
@@ -154,6 +171,11 @@ func (l *offsetsLog) followOnce(ctx context.Context) error {
 	l.table.mu.Unlock()
 	l.advance(next, nil)
 	return nil
+}
+
+func (l *offsetsLog) ignored(offset int64, err error) {
+	l.unreadable.Add(1)
+	l.logger.Error("record of the offsets topic ignored", "partition", TopicPartition.String(), "offset", offset, "err", err)
 }
 
 // applyBatch applies all records that it can and returns the first error.
@@ -206,6 +228,14 @@ func (l *offsetsLog) awaitApplied(end int64) error {
 		}
 		<-moved
 	}
+}
+
+// catchUp waits until everything committed by now is in the table.
+func (l *offsetsLog) catchUp() error {
+	if l.down != nil {
+		return l.down
+	}
+	return l.awaitApplied(l.part.HighWatermark())
 }
 
 // health is the end of what is applied, and what stands in the way.

@@ -44,12 +44,13 @@ func (c *Coordinator) Status() Status {
 	if _, err := c.log.health(); err != nil {
 		st.Error = err.Error()
 	}
-	for _, d := range c.List() {
+	groups, _ := c.List() // fails only for the reason above
+	for _, d := range groups {
 		g := GroupStatus{ID: d.Group, State: d.State.String(), Generation: d.Generation, Protocol: d.Protocol, Members: []MemberStatus{}, Offsets: []OffsetStatus{}}
 		for _, m := range d.Members {
 			g.Members = append(g.Members, MemberStatus{ID: m.MemberID, InstanceID: m.InstanceID, ClientID: m.ClientID, Host: m.ClientHost})
 		}
-		for _, o := range c.CommittedAll(d.Group) {
+		for _, o := range c.committedAll(d.Group) {
 			g.Offsets = append(g.Offsets, OffsetStatus{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Lag: c.lag(o.TopicPartition, o.Offset)})
 		}
 		st.Groups = append(st.Groups, g)
@@ -70,7 +71,7 @@ func (c *Coordinator) lag(tp record.TopicPartition, offset int64) int64 {
 
 // Metrics writes the coordinator's figures.
 func (c *Coordinator) Metrics(w *metric.Writer) {
-	groups := c.List()
+	groups, _ := c.List()
 	states := map[State]int{}
 	members := 0
 	for i := range groups {

@@ -382,6 +382,9 @@ func (f *fetchReply) writeTo(w io.Writer) error {
 		}
 	}
 	f.s.bytesOut.Add(int64(f.total))
+	if sent == len(f.buf) {
+		return nil
+	}
 	_, err := w.Write(f.buf[sent:])
 	return err
 }

@@ -49,6 +49,10 @@ func (s *Server) deleteTopic(t *topic.Topic) error {
 	if err := s.o.Topics.Delete(t.Name()); err != nil {
 		return err
 	}
+	if err := s.o.Groups.ForgetTopic(t.Name()); err != nil {
+		// The topic is gone all the same; offsets of it that stay behind expire.
+		s.o.Log.Warn("offsets of a deleted topic stay", "topic", t.Name(), "error", err)
+	}
 	s.o.Log.Info("topic deleted", "topic", t.Name())
 	return nil
 }

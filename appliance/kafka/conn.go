@@ -32,6 +32,8 @@ type conn struct {
 	replies chan queued
 	// heavy has a token for each queued reply that is not Produce's.
 	heavy chan struct{}
+	// request is the one being handled, if its handler does not keep it.
+	request request
 	// software is what ApiVersions v3+ said the client is; only the reader uses it.
 	software string
 	// names are the topic names that hot requests use, so that each is made a string
@@ -70,7 +72,7 @@ type queued struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, replies: make(chan queued, s.o.MaxInFlight), heavy: make(chan struct{}, maxQueuedReplies)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
-	c.frames = frameReader{nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
+	c.frames = frameReader{ctx: c.ctx, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
 	return c
 }
 
@@ -82,7 +84,7 @@ func (c *conn) serve() error {
 		defer close(written)
 		c.write()
 	}()
-	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(longAgo) })
 	err := c.read()
 	close(c.replies)
 	if !c.s.stopping() && err != nil {
@@ -128,13 +130,14 @@ func (c *conn) dispatch(f *frame) error {
 		return fmt.Errorf("%w %d, version %d", errUnknownAPI, h.key, h.version)
 	}
 	c.s.requests[a.key].Add(1)
-	r := request{ctx: c.ctx, conn: c, api: a, version: h.version, correlationID: h.correlationID}
+	c.request = request{ctx: c.ctx, conn: c, api: a, version: h.version, correlationID: h.correlationID}
 	if a.stream != nil || !a.serves(h.version) {
 		defer f.release(c.frames.budget, true)
-		return c.stream(&r, h.body)
+		return c.stream(&c.request, h.body)
 	}
-	r.clientID = string(h.clientID)
 	defer f.release(c.frames.budget, false)
+	r := c.request // its own: a handler may keep it
+	r.clientID = string(h.clientID)
 	return c.handle(&r, h.body)
 }
 

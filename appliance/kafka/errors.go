@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -15,12 +16,30 @@ import (
 // the one on which every client gives up at once instead of trying for minutes.
 var errNoTransactions = fmt.Errorf("%w: this broker does not do transactions, use an idempotent producer without transactional.id", kerr.TransactionalIDAuthorizationFailed)
 
-// codes maps the errors of the log to Kafka's, first match wins. Every error that
+// codes maps the errors of the log and of groups to Kafka's, first match wins. Every error that
 // reaches a client goes through here.
 var codes = []struct {
 	err  error
 	kerr *kerr.Error
 }{
+	// Those of groups first: they may wrap an error of the log, of which the
+	// clients of groups know nothing.
+	{group.ErrCoordinatorNotAvailable, kerr.CoordinatorNotAvailable},
+	{group.ErrUnknownMemberID, kerr.UnknownMemberID},
+	{group.ErrMemberIDRequired, kerr.MemberIDRequired},
+	{group.ErrFencedInstanceID, kerr.FencedInstanceID},
+	{group.ErrIllegalGeneration, kerr.IllegalGeneration},
+	{group.ErrRebalanceInProgress, kerr.RebalanceInProgress},
+	{group.ErrInconsistentGroupProtocol, kerr.InconsistentGroupProtocol},
+	{group.ErrInvalidSessionTimeout, kerr.InvalidSessionTimeout},
+	{group.ErrInvalidGroupID, kerr.InvalidGroupID},
+	{group.ErrInvalidRequest, kerr.InvalidRequest},
+	{group.ErrGroupMaxSizeReached, kerr.GroupMaxSizeReached},
+	{group.ErrNonEmptyGroup, kerr.NonEmptyGroup},
+	{group.ErrGroupIDNotFound, kerr.GroupIDNotFound},
+	{group.ErrGroupSubscribedToTopic, kerr.GroupSubscribedToTopic},
+	{group.ErrOffsetMetadataTooLarge, kerr.OffsetMetadataTooLarge},
+	{group.ErrInvalidCommitOffsetSize, kerr.InvalidCommitOffsetSize},
 	{record.ErrUnknownTopicOrPartition, kerr.UnknownTopicOrPartition},
 	{record.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{record.ErrTooLarge, kerr.MessageTooLarge},

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ const (
 	// readChunk is what must arrive within one read timeout.
 	readChunk = 64 << 10
 )
+
+// longAgo as a deadline ends a read that is under way.
+var longAgo = time.Unix(1, 0)
 
 // Reasons why a connection is closed that are the client's doing.
 var (
@@ -77,6 +81,7 @@ func (f *frame) release(b *budget, keep bool) {
 
 // frameReader cuts requests off a connection.
 type frameReader struct {
+	ctx     context.Context
 	nc      net.Conn
 	br      *bufio.Reader
 	o       *Options
@@ -145,6 +150,9 @@ func (fr *frameReader) fill(f *frame, size int) error {
 
 func (fr *frameReader) setDeadline(d time.Duration) {
 	_ = fr.nc.SetReadDeadline(time.Now().Add(d)) // a closed connection says so at the read
+	if fr.ctx.Err() != nil {
+		_ = fr.nc.SetReadDeadline(longAgo) // or this would undo what the end of ctx has set
+	}
 }
 
 func unexpected(err error) error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -35,6 +36,9 @@ const (
 type Options struct {
 	// Topics is the log served.
 	Topics *topic.Set
+	// Groups coordinates consumer groups. Nil answers their requests with
+	// COORDINATOR_NOT_AVAILABLE.
+	Groups *group.Coordinator
 	// NextProducerID hands out an id never handed out before (InitProducerId).
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
@@ -87,6 +91,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Groups == nil {
+		o.Groups = group.Unavailable()
 	}
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.DefaultPartitions, 1)

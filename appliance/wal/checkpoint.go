@@ -48,6 +48,12 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 			c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
 		}
 	}
+	// What was read may be in the kernel's cache alone, if the process was killed
+	// before the sync or the sync failed. Files are about to be used again on the
+	// strength of it, so it is written once more.
+	if err := errors.Join(c.save(c.seq), fsys.SyncDir(dir)); err != nil {
+		return c, errors.Join(err, f.Close())
+	}
 	return c, nil
 }
 
@@ -89,7 +95,13 @@ func (c *checkpoint) save(seq uint64) error {
 // place, so that they need not be replayed; files that hold only such rounds are
 // used again. The caller must have synced everything those rounds touched. Calls
 // must not overlap.
+//
+// After a failure there is no checkpoint: who failed to sync something may find
+// nothing left to sync the next time, and it would still not be on the disk.
 func (l *Log) Checkpoint(seq uint64) error {
+	if isFailed(l.failed) {
+		return l.Err()
+	}
 	if seq < l.ring.cp.seq {
 		return fmt.Errorf("wal: checkpoint %d is behind the last, %d", seq, l.ring.cp.seq)
 	}

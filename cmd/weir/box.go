@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
@@ -27,6 +28,8 @@ type part struct {
 type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
+
+	broker *appliance.Broker // set by startBroker, before the parts that use it
 
 	mu        sync.Mutex // guards what follows; never held while a part is called
 	parts     []part

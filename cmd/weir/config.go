@@ -38,6 +38,9 @@ func loadConfig(file string) (firmwareconfig.Config, error) {
 	if err != nil {
 		return cfg, failf(exitUsage, "%w", err)
 	}
+	if err := checkParts(&cfg); err != nil {
+		return cfg, failf(exitUsage, "%w", err)
+	}
 	return cfg, nil
 }
 

@@ -5,7 +5,26 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+
+	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
+
+// probeListeners binds and frees every address before anything else happens: a
+// port in use is the commonest mistake, and recovery may take a while.
+func probeListeners(cfg *firmwareconfig.Config) error {
+	for _, l := range []struct{ flag, address string }{
+		{"--kafka", cfg.Kafka.Listen}, {"--mqtt", cfg.MQTT.Listen}, {"--http", cfg.HTTP.Listen},
+	} {
+		ln, err := listen(l.flag, l.address)
+		if err != nil {
+			return err
+		}
+		if err := ln.Close(); err != nil {
+			return fmt.Errorf("%s %s: %w", l.flag, l.address, err)
+		}
+	}
+	return nil
+}
 
 // listen binds a listener's address. Its error names the flag and the mend.
 func listen(flag, address string) (net.Listener, error) {

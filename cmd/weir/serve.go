@@ -1,9 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
@@ -43,12 +43,10 @@ func (c *serveCmd) configuration() (firmwareconfig.Config, error) {
 			*flag.key = flag.value
 		}
 	}
-	if cfg.Site == "" {
-		if cfg.Site, err = os.Hostname(); err != nil {
-			return cfg, failf(exitUsage, "this machine has no name: give the site one with --site NAME")
-		}
+	if cfg.Site, err = siteName(&cfg); err != nil {
+		return cfg, err
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := errors.Join(cfg.Validate(), checkParts(&cfg)); err != nil {
 		return cfg, failf(exitUsage, "%w", err)
 	}
 	return cfg, nil

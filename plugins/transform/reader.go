@@ -35,7 +35,7 @@ func (r *reader) reset(raw record.Batches) {
 func (r *reader) empty() bool { return !r.open && len(r.raw) == 0 }
 
 // fill appends records from pos on to dst, until there are maxRecords or maxBytes
-// of them, and returns the position that follows them. It checks each batch's CRC.
+// of them, and returns the position that follows them. The CRCs are the Log's to check.
 func (r *reader) fill(dst []record.Record, pos int64, maxRecords, maxBytes int) ([]record.Record, int64, error) {
 	used := 0 // index of the decoder in use
 	r.bytes = 0
@@ -87,7 +87,7 @@ func (r *reader) next(decoder int, pos int64) error {
 		return fmt.Errorf("%w: fetched bytes end inside a batch", record.ErrCorrupt)
 	}
 	r.raw, r.packed = rest, false
-	if err := b.Validate(); err != nil {
+	if err := b.ValidateHeader(); err != nil {
 		return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
 	}
 	if r.end = b.NextOffset(); b.Control() || r.end <= pos {

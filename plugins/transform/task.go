@@ -20,7 +20,7 @@ const (
 	DefaultMaxRecords     = 2000
 	DefaultMaxBytes       = 1 << 20
 	DefaultMaxBatchBytes  = 512 << 10
-	DefaultMaxOutputBytes = 8 << 20
+	DefaultMaxOutputBytes = 4 << 20
 	DefaultBreakAfter     = 10
 	DefaultMinBackoff     = time.Second
 	DefaultMaxBackoff     = time.Minute

@@ -67,7 +67,7 @@ var (
 	ErrStopped = errors.New("stopped at a failed record")
 )
 
-// Log is the log that a task reads and writes.
+// Log is the log that a task reads and writes. Its Fetch checks CRCs, as topic.Set's does.
 type Log interface {
 	record.Fetcher
 	record.AtomicAppender
