@@ -17,6 +17,8 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 	"github.com/weirmq/weir/mirror"
+	"github.com/weirmq/weir/mirror/membership"
+	"github.com/weirmq/weir/plugins"
 )
 
 // This file maps the file's keys to the parts' Options, and nothing else.
@@ -109,6 +111,23 @@ func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {
 			flow.SASL = &mirror.SASLOptions{Mechanism: f.SASL.Mechanism, Username: f.SASL.Username, Password: f.SASL.Password}
 		}
 		o.Flows = append(o.Flows, flow)
+	}
+	return o
+}
+
+func pluginOptions(cfg *firmwareconfig.Config, log *slog.Logger) plugins.Options {
+	p := &cfg.Plugins
+	return plugins.Options{
+		GuestMemoryBytes: int64(p.Memory), MaxGuestMemoryBytes: int64(p.MaxMemory), TotalMemoryBytes: int64(p.TotalMemory),
+		CallTime: time.Duration(p.CallTime), MaxCallTime: time.Duration(p.MaxCallTime), MaxPlugins: p.Max, Logger: log,
+	}
+}
+
+func fleetOptions(cfg *firmwareconfig.Config, log *slog.Logger) membership.Options {
+	f := &cfg.Fleet
+	o := membership.Options{Site: cfg.Site, Bind: f.Bind, Advertise: f.Advertise, Join: f.Join, Tags: f.Tags, Logger: log}
+	if f.Key != "" {
+		o.Keys = []string{f.Key}
 	}
 	return o
 }

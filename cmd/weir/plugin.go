@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,13 +10,41 @@ import (
 	"strconv"
 
 	"github.com/weirmq/weir/appliance/console"
+	"github.com/weirmq/weir/plugins"
 )
 
 type pluginCmd struct {
+	Pack   pluginPackCmd   `cmd:"" help:"Put a manifest into a .wasm file."`
 	Deploy pluginDeployCmd `cmd:"" help:"Install a plugin file, or replace the plugin of its name."`
 	List   pluginListCmd   `cmd:"" help:"List plugins."`
 	Remove pluginRemoveCmd `cmd:"" help:"Stop and remove a plugin."`
 	Logs   pluginLogsCmd   `cmd:"" help:"Show a plugin's latest log lines."`
+}
+
+type pluginPackCmd struct {
+	Module   string `arg:"" help:"The .wasm file that a compiler made."`
+	Manifest string `arg:"" help:"The manifest, JSON."`
+	Out      string `short:"o" placeholder:"FILE" help:"Where to write the plugin (over the module)."`
+}
+
+func (c *pluginPackCmd) Run(s *session) error {
+	module, err := os.ReadFile(c.Module)
+	if err != nil {
+		return failf(exitUsage, "cannot read the module: %w", err)
+	}
+	manifest, err := os.ReadFile(c.Manifest)
+	if err != nil {
+		return failf(exitUsage, "cannot read the manifest: %w", err)
+	}
+	packed, err := plugins.Pack(module, manifest)
+	if err != nil {
+		return failf(exitUsage, "%s: %w", c.Manifest, err)
+	}
+	out := cmp.Or(c.Out, c.Module)
+	if err := os.WriteFile(out, packed, 0o644); err != nil {
+		return fmt.Errorf("cannot write the plugin: %w", err)
+	}
+	return s.show(map[string]string{"plugin": out}, func(w io.Writer) { fmt.Fprintf(w, "packed %s (%s)\n", out, bytesText(int64(len(packed)))) })
 }
 
 type pluginDeployCmd struct {

@@ -32,8 +32,10 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 	}{
 		{"the console", b.startConsole}, // first, so that /readyz can be asked
 		{"the broker", b.startBroker},
+		{"the plugins", b.startPlugins}, // before devices are let in
 		{"the MQTT bridge", b.startBridge},
 		{"the mirror", b.startMirror},
+		{"the fleet", b.startFleet},
 	} {
 		if ctx.Err() != nil {
 			return nil
