@@ -42,6 +42,9 @@ type Partition struct {
 // TopicPartition is the partition's name.
 func (p *Partition) TopicPartition() record.TopicPartition { return p.tp }
 
+// TopicID is the identity of the partition's topic.
+func (p *Partition) TopicID() ID { return p.topic.id }
+
 // LogStartOffset is the first offset that can be read.
 func (p *Partition) LogStartOffset() int64 { return p.start.Load() }
 

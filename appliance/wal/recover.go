@@ -127,6 +127,9 @@ func (g *ring) replayFile(f *file, later []*file, fn func(entry []byte) error) e
 	if err != nil {
 		return err
 	}
+	if err := g.settle(f, b); err != nil {
+		return err
+	}
 	for pos := int64(blockBytes); pos < int64(len(b)); {
 		seq, entries, count, size, ok := parseRound(b[pos:], f.nonce)
 		switch {
@@ -146,6 +149,33 @@ func (g *ring) replayFile(f *file, later []*file, fn func(entry []byte) error) e
 		}
 	}
 	return g.checkEnd(b, int64(len(b)), f, later)
+}
+
+// settle makes sure that what is about to be replayed is on the disk and not only
+// in the kernel's cache. It may be so for the last round of a file alone: its sync
+// was cut short by a kill, or failed, after which the cache shows what the disk
+// does not have and a sync proves nothing. So that round is written once more.
+// Without this a power cut in the middle of recovery could take the round but
+// leave what it did to some of the segments.
+func (g *ring) settle(f *file, b []byte) error {
+	var last []byte
+	var at int64
+	for pos := int64(blockBytes); pos < int64(len(b)); {
+		_, _, _, size, ok := parseRound(b[pos:], f.nonce)
+		if !ok {
+			pos += blockBytes
+			continue
+		}
+		last, at = b[pos:min(pos+int64(size), int64(len(b)))], pos
+		pos += int64(size)
+	}
+	if _, err := f.f.WriteAt(last, at); err != nil {
+		return fmt.Errorf("wal: write the last round of %s again: %w", f.name, err)
+	}
+	if err := f.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", f.name, err)
+	}
+	return nil
 }
 
 // checkEnd decides whether the rounds of f may end at pos: only if no later

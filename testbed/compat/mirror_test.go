@@ -23,7 +23,7 @@ import (
 	"github.com/weirmq/weir/mirror"
 	"github.com/weirmq/weir/testbed/compat"
 	"github.com/weirmq/weir/testbed/link"
-	"github.com/weirmq/weir/testbed/site"
+	"github.com/weirmq/weir/testbed/logbox"
 )
 
 const (
@@ -54,7 +54,7 @@ func flowTo(addr string) mirror.Options {
 // mirrorUntilKilled is the child: it prints its progress until it is killed or
 // its standard input ends.
 func mirrorUntilKilled(dir, addr string) error {
-	s, err := site.Open(dir)
+	s, err := logbox.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func mirrorUntilKilled(dir, addr string) error {
 // record to many and of all codecs.
 func fill(t *testing.T, dir string, count int, seed uint64) {
 	t.Helper()
-	s, err := site.Open(dir)
+	s, err := logbox.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ type pendingAppend chan error
 
 func (p pendingAppend) Complete(_ int64, err error) { p <- err }
 
-func appendRecords(t *testing.T, s *site.Site, first, count int, seed uint64) {
+func appendRecords(t *testing.T, s *logbox.Box, first, count int, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var waiting []pendingAppend
@@ -138,7 +138,7 @@ func appendRecords(t *testing.T, s *site.Site, first, count int, seed uint64) {
 }
 
 // sourceKeys is what each partition of the site holds, in order.
-func sourceKeys(t *testing.T, s *site.Site) (keys [partitions][]string) {
+func sourceKeys(t *testing.T, s *logbox.Box) (keys [partitions][]string) {
 	t.Helper()
 	for p := range keys {
 		tp := record.TopicPartition{Topic: "mqtt", Partition: int32(p)}
@@ -169,7 +169,7 @@ func sourceKeys(t *testing.T, s *site.Site) (keys [partitions][]string) {
 // sameThere checks that the target holds exactly what the site holds, in order.
 func sameThere(t *testing.T, dir, addr string) {
 	t.Helper()
-	s, err := site.Open(dir)
+	s, err := logbox.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,13 +333,13 @@ func awaitMirrored(t *testing.T, m *mirror.Mirror) {
 }
 
 // disturbed mirrors while disturb does its worst, then checks the target.
-func disturbed(t *testing.T, mirrorAddr, addr string, count int, disturb func(s *site.Site, rng *rand.Rand)) {
+func disturbed(t *testing.T, mirrorAddr, addr string, count int, disturb func(s *logbox.Box, rng *rand.Rand)) {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	dir := t.TempDir()
 	fill(t, dir, count, seed)
-	s, err := site.Open(dir)
+	s, err := logbox.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func disturbed(t *testing.T, mirrorAddr, addr string, count int, disturb func(s 
 
 func TestMirrorToKafkaKilledInTheMiddle(t *testing.T) {
 	k := compat.StartKafka(t)
-	disturbed(t, k.Addr, k.Addr, 50_000, func(s *site.Site, rng *rand.Rand) {
+	disturbed(t, k.Addr, k.Addr, 50_000, func(s *logbox.Box, rng *rand.Rand) {
 		for i := range 3 {
 			appendRecords(t, s, 50_000+i*10_000, 10_000, rng.Uint64())
 			k.Restart() // SIGKILL, then start
@@ -370,7 +370,7 @@ func TestMirrorToKafkaKilledInTheMiddle(t *testing.T) {
 
 func TestMirrorToKafkaOverFlappingLink(t *testing.T) {
 	k, wan := behindLink(t)
-	disturbed(t, wan.Addr(), k.Addr, 50_000, func(s *site.Site, rng *rand.Rand) {
+	disturbed(t, wan.Addr(), k.Addr, 50_000, func(s *logbox.Box, rng *rand.Rand) {
 		for i := range 40 {
 			appendRecords(t, s, 50_000+i*1000, 1000, rng.Uint64())
 			wan.Cut()
