@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -53,6 +54,7 @@ type produceReply struct {
 	correlationID int32
 	conn          *conn
 	acks          int16
+	wide          bool // to so many partitions that few may be in flight
 	topics        []produceTopic
 	parts         []producePart
 	left          atomic.Int32  // completions to come, and the reader's own
@@ -86,8 +88,12 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 		p.release()
 		return nil, err
 	}
-	p.left.Store(int32(len(p.parts)) + 1)
 	at, acks := 0, p.acks
+	if p.wide = acks != 0 && len(p.parts) > wideParts; p.wide && !r.conn.acquire() {
+		p.release()
+		return nil, context.Cause(r.ctx)
+	}
+	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
 		for i := range p.parts[at : at+t.parts] {
 			s.stage(&p.parts[at+i], t.name, refused)
@@ -209,6 +215,10 @@ func (p *produceReply) release() {
 
 // maxParts bounds the partitions that one Produce or Fetch may name.
 const maxParts = 10_000
+
+// wideParts is the number of partitions of a Produce above which it is not pipelined
+// freely: what it is remembered by until its answer is taken adds up.
+const wideParts = 64
 
 // keepParts is the most partitions whose memory is kept for a later request.
 const keepParts = 1024

@@ -154,7 +154,7 @@ func (w *world) run() {
 	if !w.open() {
 		return
 	}
-	small := map[string]string{"segment.ms": "60000", "segment.bytes": "16384"}
+	small := map[string]string{"segment.ms": "60000", "segment.bytes": "16384", "retention.ms": "1800000"}
 	w.create("a", topic.Spec{Partitions: 2, Configs: small})
 	w.append("a", 0, 1)
 	w.create("b", topic.Spec{Partitions: 1, Configs: small})
@@ -185,6 +185,11 @@ func (w *world) run() {
 			w.append("a", 1, 1)
 		}
 	}
+	w.now = w.now.Add(time.Hour)
+	w.retain()
+	w.append("a", 0, 1)
+	w.append("b", 0, 1)
+	w.retain() // now it can remove the segments that were active then
 	w.ok("close", w.set.Close())
 }
 
@@ -339,6 +344,24 @@ func (w *world) deleteRecords(name string, partition int32) {
 func (s snapshot) Topics() ([]topic.Entry, error) { return slices.Collect(maps.Values(s.catalog)), nil }
 func (s snapshot) PutTopic(topic.Entry) error     { return errors.New("not in a check") }
 func (s snapshot) DeleteTopic(string) error       { return errors.New("not in a check") }
+
+// retain runs retention when it may remove everything.
+func (w *world) retain() {
+	w.each(func(log *promises, p *topic.Partition) { log.startMax = max(log.startMax, p.HighWatermark()) })
+	w.set.Retain()
+	w.each(func(log *promises, p *topic.Partition) { log.start = max(log.start, p.LogStartOffset()) })
+}
+
+func (w *world) each(do func(log *promises, p *topic.Partition)) {
+	for _, t := range w.set.Topics() {
+		for _, p := range t.Partitions() {
+			w.mu.Lock()
+			_, log := w.log(t.Name(), p.TopicPartition().Partition)
+			do(log, p)
+			w.mu.Unlock()
+		}
+	}
+}
 
 // reopen opens what is left and checks that it owes nobody anything.
 func (w *world) reopen(disk *crashfs.FS, s snapshot) (*topic.Set, error) {
@@ -532,7 +555,8 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			}
 			keeps, deep := []int{0, 25, 50, 75, 100, -1}, 4
 			if !*crashFull {
-				keeps, deep = []int{0, keeps[1+rnd.IntN(5)]}, 20
+				one := max(0, rnd.IntN(10)-4) // nothing kept every other time
+				keeps, deep = keeps[one:one+1], 20
 			}
 			for _, keep := range keeps {
 				disk, s := w.cut(keep, rnd)
@@ -556,7 +580,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 // and after a failed sync nothing is acknowledged at all.
 func TestErrorAtEveryOperation(t *testing.T) {
 	for seed := range *crashSeeds {
-		rnd, stride := rand.New(rand.NewPCG(seed, 2)), 20
+		rnd, stride := rand.New(rand.NewPCG(seed, 2)), 30
 		if *crashFull {
 			stride = 1
 		}

@@ -30,7 +30,7 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 	name := dir + "/" + checkpointFile
 	f, err := fsys.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = createCheckpoint(fsys, dir, name)
+		f, err = createCheckpoint(fsys, name)
 	}
 	if err != nil {
 		return checkpoint{}, fmt.Errorf("wal: open %s: %w", name, err)
@@ -57,18 +57,13 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 	return c, nil
 }
 
-func createCheckpoint(fsys vfs.FS, dir, name string) (vfs.File, error) {
+// createCheckpoint makes the file with no checkpoint in it. openCheckpoint makes it durable.
+func createCheckpoint(fsys vfs.FS, name string) (vfs.File, error) {
 	f, err := fsys.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.WriteAt(make([]byte, 2*blockBytes), 0); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = fsys.SyncDir(dir)
-	}
-	if err != nil {
+	if _, err := f.WriteAt(make([]byte, 2*blockBytes), 0); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
