@@ -34,7 +34,7 @@ func TestRoute(t *testing.T) {
 		{"by/x y/", "x_y-in  -1"},
 		{"by/x y/a/b", "x_y-in a/b -1"},
 		{"by/x", "x-in  -1"},
-		{"by/é/q", "__-in q -1 refused"},
+		{"by/é/q", "refused"},
 		{"by/__weir/q", "refused"},
 		{"by/" + strings.Repeat("n", 247) + "/q", "refused"},
 		{"exact", "exact fixed -1"},
@@ -50,7 +50,7 @@ func TestRoute(t *testing.T) {
 			}
 			got += headerText(t, &out)
 		}
-		if got != c.want && !(got == "refused" && strings.HasSuffix(c.want, "refused")) {
+		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.topic, got, c.want)
 		}
 	}

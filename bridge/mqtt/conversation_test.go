@@ -237,15 +237,15 @@ func TestSlowSubscriberLosesNothing(t *testing.T) {
 			t.Fatalf("got %q, want message %d", got, i)
 		}
 		if i%5 == 0 {
-			slow.quiet2(t)
+			slow.windowHolds(t)
 		}
 		slow.send(puback(id))
 	}
 	slow.quiet()
 }
 
-// quiet2 pings and lets no more than the window come before the answer.
-func (c *client) quiet2(t *testing.T) {
+// windowHolds checks that no more messages have come than the window allows.
+func (c *client) windowHolds(t *testing.T) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
