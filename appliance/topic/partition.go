@@ -99,7 +99,28 @@ func (p *Partition) check(b record.Batch) error {
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", record.ErrInvalidRecord, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
+	if p.topic.config.compact {
+		return checkKeys(b)
+	}
 	return nil
+}
+
+// checkKeys refuses records that compaction could not tell apart.
+func checkKeys(b record.Batch) error {
+	d := record.Decoder{RawHeaders: true}
+	if err := d.Reset(b); err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		var r record.Record
+		more, err := d.Next(&r)
+		if err != nil || !more {
+			return err
+		}
+		if r.Key == nil {
+			return fmt.Errorf("%w: record %d has no key, which cleanup.policy=compact needs", record.ErrInvalidRecord, n)
+		}
+	}
 }
 
 // stage gives the batch its offset and its place and copies it into the open round.
