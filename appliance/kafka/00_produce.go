@@ -33,9 +33,6 @@ import (
 // with the first one's offset; the log decides that.
 const produceKey = 0
 
-// offsetsTopic is written by the group coordinator alone.
-const offsetsTopic = "__consumer_offsets"
-
 const (
 	produceMin     = 3
 	produceMax     = 11
@@ -113,10 +110,11 @@ func (s *Server) stage(part *producePart, name string, refused error) {
 	switch {
 	case refused != nil:
 		err = refused
-	case name == offsetsTopic:
-		err = fmt.Errorf("%w: only the group coordinator writes %s", kerr.InvalidTopicException, name)
 	case err == nil:
 		part.partition, err = s.o.Topics.Partition(record.TopicPartition{Topic: name, Partition: part.id})
+	}
+	if err == nil && part.partition.Internal() {
+		err = fmt.Errorf("%w: only Weir itself writes %s", kerr.InvalidTopicException, name)
 	}
 	part.records = nil
 	if err != nil {

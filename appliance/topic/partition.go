@@ -45,6 +45,9 @@ func (p *Partition) TopicPartition() record.TopicPartition { return p.tp }
 // TopicID is the identity of the partition's topic.
 func (p *Partition) TopicID() ID { return p.topic.id }
 
+// Internal reports whether the topic is Weir's own, not for clients to write.
+func (p *Partition) Internal() bool { return p.topic.internal }
+
 // LogStartOffset is the first offset that can be read.
 func (p *Partition) LogStartOffset() int64 { return p.start.Load() }
 
