@@ -94,6 +94,9 @@ func Run(ctx, abort context.Context, o Options) (_ *Verdict, err error) {
 		}
 	}()
 	if err := d.start(ctx); err != nil {
+		if ctx.Err() != nil { // what failed is only that it was stopped
+			err = ctx.Err()
+		}
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	report, err := d.play(ctx)
@@ -128,6 +131,7 @@ mirror:
 		return err
 	}
 	if d.Plugin != "" {
+		d.say("deploying the transform %s, which is compiled to native code once", filepath.Base(d.Plugin))
 		if _, err = d.edge.Command(ctx, "plugin", "deploy", d.Plugin, "--http", d.edge.Addresses().HTTP); err != nil {
 			return err
 		}
@@ -181,7 +185,7 @@ func (d *demo) watch(ctx context.Context) {
 
 // sample asks everybody at one moment. An appliance that does not answer shows zeros.
 func (d *demo) sample(ctx context.Context) sample {
-	s := sample{at: time.Now(), fleet: d.fleet.Counts()}
+	s := sample{at: time.Now(), fleet: d.fleet.Counts(), mirrored: d.mirrored()}
 	s.edge, s.edgeErr = d.edge.Status(ctx)
 	s.core, s.coreErr = d.core.Status(ctx)
 	return s

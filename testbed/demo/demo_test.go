@@ -3,11 +3,13 @@ package demo_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/testbed/demo"
+	"github.com/weirmq/weir/testbed/site"
 )
 
 func TestVerdictSentences(t *testing.T) {
@@ -52,5 +54,28 @@ func TestEverythingArrivesOnceThroughTheMirror(t *testing.T) {
 	v, out := play(t, demo.Options{Topic: "mqtt"})
 	if !v.OK() || v.Acked < 1000 || v.Unique != v.Acked {
 		t.Errorf("%v\n%s", v, out)
+	}
+}
+
+// The whole journey, with devices whose readings are invalid: those end as dead
+// letters, all others at the core.
+func TestTransformedReadingsArriveOnce(t *testing.T) {
+	if os.Getenv("WEIR_E2E") == "" {
+		t.Skip("needs bin/weir: make e2e runs this test")
+	}
+	binary, err := site.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugin := filepath.Join(filepath.Dir(binary), "guests", "telemetry.wasm")
+	if _, err := os.Stat(plugin); err != nil {
+		t.Fatalf("%v: run make guests", err)
+	}
+	v, out := play(t, demo.Options{Plugin: plugin, BadPercent: 4})
+	if !v.OK() || v.Acked < 1000 || v.Unique != v.Acked {
+		t.Errorf("%v\n%s", v, out)
+	}
+	if v.Rejected == 0 || v.Dead != v.Rejected {
+		t.Errorf("%d invalid readings, %d dead letters\n%s", v.Rejected, v.Dead, out)
 	}
 }
