@@ -157,8 +157,8 @@ func level(err error) slog.Level {
 func (p *plugin) close() error {
 	p.stop()
 	// Wait for a refresh that runs: no task starts after it, since it looks at ctx.
-	//lint:ignore SA2001 the wait is the point
 	p.mu.Lock()
+	//lint:ignore SA2001 the wait is the point
 	p.mu.Unlock()
 	p.done.Wait()
 	if p.program == nil {
