@@ -146,11 +146,7 @@ type stopped struct{}
 
 // run does the scripted workload: every kind of change that a Set can make.
 func (w *world) run() {
-	defer func() {
-		if p := recover(); p != nil && p != (stopped{}) {
-			panic(p)
-		}
-	}()
+	defer w.stop()
 	if !w.open() {
 		return
 	}
@@ -200,7 +196,27 @@ func (w *world) create(name string, spec topic.Spec) {
 
 func (w *world) remove(name string) { w.ok("delete "+name, w.set.Delete(name)) }
 
-func (w *world) checkpoint() { w.ok("checkpoint", w.set.Checkpoint()) }
+// checkpoint runs while appends commit: what it does not cover must stay in the
+// write-ahead log.
+func (w *world) checkpoint() {
+	var during sync.WaitGroup
+	during.Go(func() {
+		defer w.stop()
+		for range 4 {
+			w.append("a", 1, 1)
+			w.idempotent("a", 0)
+		}
+	})
+	w.ok("checkpoint", w.set.Checkpoint())
+	during.Wait()
+}
+
+// stop ends a goroutine of the workload that ok has given up.
+func (w *world) stop() {
+	if p := recover(); p != nil && p != (stopped{}) {
+		panic(p)
+	}
+}
 
 // log is the promises of a partition; nil if its topic was never made.
 func (w *world) log(name string, partition int32) (logKey, *promises) {

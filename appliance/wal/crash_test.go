@@ -51,7 +51,7 @@ func (j *journal) Done(_ []byte, tag any, err error) {
 }
 
 func walOptions(disk *crashfs.FS) wal.Options {
-	return wal.Options{FS: disk, Dir: "wal", FileBytes: 64 << 10, MaxFiles: 5}
+	return wal.Options{FS: disk, Dir: "wal", FileBytes: 64 << 10, MaxFiles: 8}
 }
 
 // open opens the log as its owner would: what is replayed is brought to its place
@@ -143,7 +143,7 @@ func (j *journal) run() {
 			j.checkpoint()
 		}
 		before := j.mark()
-		for range 6 {
+		for range 12 {
 			j.write(1, 12_000)
 		}
 		j.checkpointAt(before) // what came after must stay
