@@ -38,11 +38,14 @@ type Options struct {
 	Data string
 	// Kafka is the listener's "host:port"; port 0 picks one. Empty: DefaultKafka.
 	Kafka string
-	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID, NextProducerID,
-	// Log and DefaultPartitions are filled in.
+	// Listener, if not nil, is used instead of listening at Kafka. Open takes it over
+	// when it succeeds; clients that dial during recovery wait in its queue.
+	Listener net.Listener
+	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
+	// NextProducerID, Log and DefaultPartitions are filled in.
 	Wire kafka.Options
-	// Groups is how consumer groups behave. Log, Partition, HighWatermark and Logger
-	// are filled in.
+	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
+	// Logger are filled in.
 	Groups group.Options
 	// Partitions is how many a topic gets that does not say (num.partitions), 1.
 	Partitions int32
@@ -138,23 +141,22 @@ func (b *Broker) openLog(o Options) (err error) {
 	return nil
 }
 
-// openGroups resumes the consumer groups.
-func (b *Broker) openGroups(o Options) (err error) {
-	g := o.Groups
-	if g.Partition, err = group.EnsureTopic(b.topics); err != nil {
+func (b *Broker) openGroups(o Options) error {
+	offsets, err := group.EnsureTopic(b.topics)
+	if err != nil {
 		return err
 	}
-	g.Log, g.HighWatermark, g.Logger = b.topics, b.highWatermark, o.Log
+	g := o.Groups
+	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
+		p, err := b.topics.Partition(tp)
+		if err != nil {
+			return 0, false
+		}
+		return p.HighWatermark(), true
+	}
 	b.groups, err = group.Open(g)
 	return err
-}
-
-func (b *Broker) highWatermark(tp record.TopicPartition) (int64, bool) {
-	p, err := b.topics.Partition(tp)
-	if err != nil {
-		return 0, false
-	}
-	return p.HighWatermark(), true
 }
 
 func (b *Broker) listen(o Options) (err error) {
@@ -167,8 +169,10 @@ func (b *Broker) listen(o Options) (err error) {
 	if b.server, err = kafka.New(w); err != nil {
 		return err
 	}
-	if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
-		return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
+	if b.listener = o.Listener; b.listener == nil {
+		if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
+			return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
+		}
 	}
 	b.log.Info("kafka listener started", "address", b.listener.Addr())
 	go func() {
@@ -183,8 +187,7 @@ func (b *Broker) listen(o Options) (err error) {
 // Topics is the log, for the parts that read and write it in this process.
 func (b *Broker) Topics() *topic.Set { return b.topics }
 
-// Groups is the consumer groups and their offsets: where parts that commit their
-// position together with their output learn where they were.
+// Groups coordinates the consumer groups.
 func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
 // Metadata is the store of small tables, for the parts that keep state.

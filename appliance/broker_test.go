@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/metric"
@@ -21,7 +22,10 @@ import (
 
 func open(t *testing.T, dir string) *appliance.Broker {
 	t.Helper()
-	b, err := appliance.Open(appliance.Options{Data: dir, Kafka: "127.0.0.1:0"})
+	b, err := appliance.Open(appliance.Options{
+		Data: dir, Kafka: "127.0.0.1:0",
+		Groups: group.Options{Limits: group.Limits{InitialRebalanceDelay: time.Millisecond}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,5 +170,44 @@ func TestCloseTwice(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", b.KafkaAddr().String()); err == nil {
 		t.Error("the listener is still there")
+	}
+}
+
+// A franz-go group reads, commits, and after a restart of the broker goes on where
+// it was.
+func TestGroupsOutliveTheBroker(t *testing.T) {
+	dir := t.TempDir()
+	next := 0
+	for range 2 {
+		b := open(t, dir)
+		producer := client(t, b, kgo.DefaultProduceTopic("t"))
+		var rs []*kgo.Record
+		for i := range 100 {
+			rs = append(rs, &kgo.Record{Value: fmt.Append(nil, next+i)})
+		}
+		if err := producer.ProduceSync(patience(t), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		cl := client(t, b, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		for end := next + 100; next < end; {
+			fs := cl.PollFetches(patience(t))
+			if err := fs.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range fs.Records() {
+				if string(r.Value) != fmt.Sprint(next) {
+					t.Fatalf("read %s, want %d", r.Value, next)
+				}
+				next++
+			}
+		}
+		if err := cl.CommitUncommittedOffsets(patience(t)); err != nil {
+			t.Fatal(err)
+		}
+		cl.Close()
+		producer.Close()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

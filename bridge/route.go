@@ -238,11 +238,12 @@ func (rt *route) fill(c *captures, out *mqtt.Route) error {
 			return err
 		}
 	}
-	out.Key = rt.key.append(out.Key[:0], c)
 	for i := range rt.headers {
 		h := &rt.headers[i]
-		out.Headers = mqtt.AppendHeader(out.Headers, h.name, h.value.append(nil, c))
+		out.Key = h.value.append(out.Key[:0], c) // lent for the moment
+		out.Headers = mqtt.AppendHeader(out.Headers, h.name, out.Key)
 	}
+	out.Key = rt.key.append(out.Key[:0], c)
 	return nil
 }
 

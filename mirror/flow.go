@@ -61,6 +61,8 @@ type lane struct {
 	attempts int    // troubles since the last acknowledgement
 	retryAt  time.Time
 	progress time.Time // of the last acknowledgement
+
+	sourceErr string // why the source cannot be read, "" when it can
 }
 
 func (l *lane) remotePartition() record.TopicPartition {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"sort"
 	"time"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -23,11 +25,11 @@ func (f *flow) read(ctx context.Context, l *lane, reading int, next int64) {
 		}
 		if err != nil {
 			var gap *wire
-			if gap, err = f.sourceGap(l, next, err); gap != nil {
+			if gap, err = f.sourceGap(ctx, l, next, err); gap != nil {
 				wires, next = append(wires, *gap), gap.next
 			}
 		}
-		f.deliver(l, reading, wires, credit)
+		f.deliver(l, reading, wires, credit, err)
 		if err == nil {
 			attempts = 0
 			continue
@@ -79,6 +81,9 @@ func (f *flow) fetch(ctx context.Context, l *lane, next int64) (raw record.Batch
 		credit = want
 	}
 	raw, err = f.deps.Log.Fetch(ctx, l.tp, next, int(max(credit, 1)))
+	if errors.Is(err, record.ErrCorrupt) && credit > 1 {
+		raw, err = f.deps.Log.Fetch(ctx, l.tp, next, 1) // what lies before the bad batch is good
+	}
 	if err != nil {
 		f.release(credit)
 		return nil, 0, err
@@ -105,14 +110,15 @@ func (f *flow) fetch(ctx context.Context, l *lane, next int64) (raw record.Batch
 
 // sourceGap turns an error that time will not mend into a gap to be bridged;
 // other errors come back.
-func (f *flow) sourceGap(l *lane, next int64, err error) (*wire, error) {
+func (f *flow) sourceGap(ctx context.Context, l *lane, next int64, err error) (*wire, error) {
 	var bad *errPack
 	if errors.As(err, &bad) {
 		gap := f.gap(l, SourceCorrupt, bad.first, bad.next, bad.err.Error())
 		gap.Bytes = bad.bytes
 		return &wire{gap: gap, first: bad.first, next: bad.next}, nil
 	}
-	if !errors.Is(err, record.ErrOffsetOutOfRange) {
+	corrupt := errors.Is(err, record.ErrCorrupt)
+	if !corrupt && !errors.Is(err, record.ErrOffsetOutOfRange) {
 		return nil, err
 	}
 	part, perr := f.deps.Topics.Partition(l.tp)
@@ -121,6 +127,9 @@ func (f *flow) sourceGap(l *lane, next int64, err error) (*wire, error) {
 		return nil, perr
 	case hexID(part.TopicID) != l.sourceID:
 		return nil, errOtherTopic
+	case corrupt:
+		good := f.readableFrom(ctx, l, next, part.HighWatermark)
+		return &wire{gap: f.gap(l, SourceCorrupt, next, good, err.Error()), first: next, next: good}, ctx.Err()
 	case part.LogStartOffset > next:
 		detail := fmt.Sprintf("the source now starts at %d, the mirror was at %d", part.LogStartOffset, next)
 		return &wire{gap: f.gap(l, SourcePurged, next, part.LogStartOffset, detail), first: next, next: part.LogStartOffset}, nil
@@ -129,6 +138,19 @@ func (f *flow) sourceGap(l *lane, next int64, err error) (*wire, error) {
 		return &wire{gap: f.gap(l, SourceTruncated, part.HighWatermark, part.HighWatermark, detail), first: next, next: part.HighWatermark}, nil
 	}
 	return nil, err
+}
+
+// readableFrom finds the end of a bad batch at offset bad: the least offset
+// before end that reads well, or end.
+func (f *flow) readableFrom(ctx context.Context, l *lane, bad, end int64) int64 {
+	n := sort.Search(int(min(end-bad, math.MaxInt32)), func(i int) bool {
+		if i == 0 {
+			return false
+		}
+		_, err := f.deps.Log.Fetch(ctx, l.tp, bad+int64(i), 1)
+		return err == nil
+	})
+	return bad + int64(n)
 }
 
 func (f *flow) gap(l *lane, reason Kind, first, next int64, detail string) *Gap {
@@ -140,9 +162,14 @@ func (f *flow) gap(l *lane, reason Kind, first, next int64, detail string) *Gap 
 }
 
 // deliver hands wires to the lane, or drops them when it has another reader by now.
-func (f *flow) deliver(l *lane, reading int, wires []wire, credit int64) {
+func (f *flow) deliver(l *lane, reading int, wires []wire, credit int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if l.reading == reading {
+		if l.sourceErr = ""; err != nil {
+			l.sourceErr = "cannot read the source: " + err.Error()
+		}
+	}
 	if l.reading != reading || len(wires) == 0 {
 		f.release(credit)
 		return

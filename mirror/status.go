@@ -93,6 +93,9 @@ func (f *flow) partitionStatus(l *lane, now time.Time) PartitionStatus {
 		Topic: l.tp.Topic, Partition: l.tp.Partition, TargetTopic: l.remote, State: l.win.state, Reason: l.win.reason,
 		AckedOffset: -1, TargetOffset: -1, BytesBehind: -1,
 	}
+	if p.Reason == "" {
+		p.Reason = l.sourceErr
+	}
 	from := int64(0)
 	if part, err := f.deps.Topics.Partition(l.tp); err == nil {
 		p.SourceEnd, from = part.HighWatermark, part.LogStartOffset

@@ -81,8 +81,10 @@ func (f *flow) tend(ctx context.Context) error {
 // adjust makes the lanes what the local topics ask for.
 func (f *flow) adjust() {
 	wanted := map[record.TopicPartition]hexID{}
-	for _, t := range f.deps.Topics.Topics() {
-		if !f.choice.takes(t) {
+	topics := f.deps.Topics.Topics()
+	inbound := inboundSites(topics)
+	for _, t := range topics {
+		if !f.choice.takes(t, inbound) {
 			continue
 		}
 		for p := range t.Partitions {

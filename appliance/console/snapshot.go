@@ -22,7 +22,7 @@ type Totals struct {
 	DevicesConnected int64 `json:"devices_connected"`
 	MessagesIn       int64 `json:"messages_in"`    // MQTT publishes received
 	MessagesAcked    int64 `json:"messages_acked"` // of these, committed and acknowledged
-	RecordsIn        int64 `json:"records_in"`     // appended to the log, by anyone
+	RecordsIn        int64 `json:"records_in"`     // ever appended to the topics that exist
 	Transformed      int64 `json:"transformed"`    // records written by plugins
 	Mirrored         int64 `json:"mirrored"`       // records delivered by mirror flows
 	MirrorLag        int64 `json:"mirror_lag"`     // records not yet delivered

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,11 +57,8 @@ func (c *Coordinator) Commit(group string, req Commit) (each []error, err error)
 // commitRecords makes a record of every offset within the limits.
 func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []record.Record, each []error) {
 	limits := &c.opts.Limits
-	groups, room := c.log.table.size()
+	_, room := c.log.table.size()
 	room = limits.MaxOffsets - room
-	if _, known := c.log.table.metadata(group); !known && groups >= limits.MaxGroups {
-		room = 0
-	}
 	nowMs := time.Now().UnixMilli()
 	refuse := func(i int, err error) {
 		if each == nil {
@@ -76,7 +74,7 @@ func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []
 		}
 		if _, has := c.log.table.committed(group, o.TopicPartition); !has {
 			if room--; room < 0 {
-				refuse(i, fmt.Errorf("%w: the broker keeps %d committed offsets of %d groups, no more", ErrGroupMaxSizeReached, limits.MaxOffsets, limits.MaxGroups))
+				refuse(i, fmt.Errorf("%w: the broker keeps %d committed offsets; delete groups that are not used", ErrGroupMaxSizeReached, limits.MaxOffsets))
 				continue
 			}
 		}
@@ -129,9 +127,6 @@ func (c *Coordinator) committedAll(group string) []CommitOffset {
 
 func sortedPartitions(offsets map[record.TopicPartition]Offset) []record.TopicPartition {
 	return slices.SortedFunc(maps.Keys(offsets), func(a, b record.TopicPartition) int {
-		if n := strings.Compare(a.Topic, b.Topic); n != 0 {
-			return n
-		}
-		return int(a.Partition) - int(b.Partition)
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 }

@@ -182,9 +182,12 @@ func (c *Coordinator) slot(id string, create bool) (*slot, error) {
 		return s, nil
 	}
 	value, known := c.log.table.metadata(id)
+	groups, _ := c.log.table.size()
 	switch {
 	case !known && !create:
 		return nil, nil
+	case !known && groups >= c.opts.Limits.MaxOffsets:
+		return nil, fmt.Errorf("%w: the broker keeps %d groups; delete those that are not used", ErrGroupMaxSizeReached, groups)
 	case len(c.slots) >= c.opts.Limits.MaxGroups:
 		return nil, fmt.Errorf("%w: %d groups are active", ErrGroupMaxSizeReached, len(c.slots))
 	}

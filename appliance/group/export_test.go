@@ -37,3 +37,10 @@ func (c *Coordinator) Resident() int {
 	defer c.mu.Unlock()
 	return len(c.slots)
 }
+
+// Tombstones is how many the table remembers.
+func (c *Coordinator) Tombstones() int {
+	c.log.table.mu.RLock()
+	defer c.log.table.mu.RUnlock()
+	return c.log.table.dead
+}

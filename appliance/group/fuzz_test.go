@@ -56,10 +56,9 @@ func FuzzRestore(f *testing.F) {
 		if err != nil {
 			return
 		}
-		at := now
 		for i := range 20 {
-			var ok bool
-			if at, ok = g.Deadline(); !ok {
+			at, ok := g.Deadline()
+			if !ok {
 				return
 			}
 			for _, e := range g.Step(at, group.Tick{}) {

@@ -13,7 +13,7 @@ type Limits struct {
 	// InitialRebalanceDelay is group.initial.rebalance.delay.ms: how long the first
 	// member of an empty group waits for others (3 s). Negative means not at all.
 	InitialRebalanceDelay time.Duration
-	// MaxGroups bounds the groups that have state in memory, and those in the log (1,000).
+	// MaxGroups bounds the groups that have members, or requests under way (1,000).
 	MaxGroups int
 	// MaxMembers is group.max.size: members per group (500).
 	MaxMembers int
@@ -25,7 +25,8 @@ type Limits struct {
 	MaxAssignmentBytes int
 	// MaxOffsetMetadataBytes is offset.metadata.max.bytes: the text beside one committed offset (4,096).
 	MaxOffsetMetadataBytes int
-	// MaxOffsets bounds the committed offsets of all groups together (100,000).
+	// MaxOffsets bounds the committed offsets of all groups together, and the groups
+	// that the log knows (100,000).
 	MaxOffsets int
 	// MaxIDBytes bounds group ids and group.instance.ids (255).
 	MaxIDBytes int

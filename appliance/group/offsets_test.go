@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/appliance/group"
@@ -130,9 +131,15 @@ func TestSnapshotYieldsToWhatRacedIt(t *testing.T) {
 	if p.LogStartOffset() == 0 {
 		t.Fatal("the log was not cut")
 	}
+	if n := b.c.Tombstones(); n != 0 {
+		t.Errorf("%d tombstones are remembered after they have done their work", n)
+	}
 	dead := b.crashed()
 	dead.open()
 	check(dead)
+	if n := dead.c.Tombstones(); n != 0 {
+		t.Errorf("%d tombstones are remembered after the log is read", n)
+	}
 	dead.close()
 	// A second snapshot cuts off the first, tombstone and all.
 	for n := b.c.Snapshots(); b.c.Snapshots() == n; {
@@ -316,7 +323,7 @@ func TestUnreadableLogRefusesAll(t *testing.T) {
 
 func TestCommitLimits(t *testing.T) {
 	b := newBox(t)
-	b.opts.Limits = group.Limits{MaxGroups: 2, MaxOffsets: 3, MaxOffsetMetadataBytes: 4, MaxIDBytes: 3}
+	b.opts.Limits = group.Limits{MaxOffsets: 3, MaxOffsetMetadataBytes: 4, MaxIDBytes: 3}
 	b.open()
 	defer b.close()
 	try := func(id string, tp record.TopicPartition, metadata string) error {
@@ -337,9 +344,9 @@ func TestCommitLimits(t *testing.T) {
 		{"a", tp("t", 0), "12345", group.ErrOffsetMetadataTooLarge},
 		{"a", tp("t", 0), "1234", nil},
 		{"b", tp("t", 0), "", nil},
-		{"c", tp("t", 0), "", group.ErrGroupMaxSizeReached},
 		{"a", tp("t", 1), "", nil},
 		{"a", tp("t", 2), "", group.ErrGroupMaxSizeReached},
+		{"c", tp("t", 0), "", group.ErrGroupMaxSizeReached},
 		{"a", tp("t", 1), "", nil},
 	} {
 		if err := try(step.id, step.tp, step.metadata); !errors.Is(err, step.want) {
@@ -351,6 +358,54 @@ func TestCommitLimits(t *testing.T) {
 	}
 	if err := try("c", tp("t", 0), ""); err != nil {
 		t.Error("after a deletion there is room, but:", err)
+	}
+}
+
+// slow keeps the first append back until it is released.
+type slow struct {
+	group.Log
+	held func()
+}
+
+func (s *slow) AppendAsync(tp record.TopicPartition, b record.Batch, done record.Completion) {
+	if s.held == nil {
+		b = bytes.Clone(b)
+		s.held = func() { s.Log.AppendAsync(tp, b, done) }
+		return
+	}
+	s.Log.AppendAsync(tp, b, done)
+}
+
+// A commit that was accepted before a deletion is deleted too, however late its
+// record comes to the log.
+func TestDeleteWaitsForCommits(t *testing.T) {
+	for _, what := range []string{"group", "offset"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBox(t)
+			var log *slow
+			b.wrap = func(l group.Log) group.Log { log = &slow{Log: l}; return log }
+			c := b.open()
+			go c.Commit("g", group.Commit{Generation: -1, Offsets: []group.CommitOffset{{TopicPartition: tp("t", 0), Offset: 5}}})
+			synctest.Wait()
+			done := make(chan error)
+			go func() {
+				if what == "group" {
+					// The group is known to the coordinator alone as yet.
+					done <- c.Delete("g")
+					return
+				}
+				_, err := c.DeleteOffsets("g", []record.TopicPartition{tp("t", 0)})
+				done <- err
+			}()
+			synctest.Wait()
+			log.held()
+			if err := <-done; err != nil {
+				t.Error(what, err)
+			}
+			synctest.Wait()
+			b.want("g", tp("t", 0), -1)
+			b.close()
+		})
 	}
 }
 

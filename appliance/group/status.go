@@ -5,9 +5,14 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 )
 
+// maxStatusOffsets bounds the offsets that one Status lists.
+const maxStatusOffsets = 1000
+
 // Status is a snapshot of all groups.
 type Status struct {
 	Groups []GroupStatus `json:"groups"`
+	// OffsetsLeftOut is how many offsets there are beyond those listed.
+	OffsetsLeftOut int `json:"offsets_left_out,omitempty"`
 	// Error is why commits are not accepted, empty when they are.
 	Error string `json:"error,omitempty"`
 }
@@ -45,12 +50,17 @@ func (c *Coordinator) Status() Status {
 		st.Error = err.Error()
 	}
 	groups, _ := c.List() // fails only for the reason above
+	listed := 0
 	for _, d := range groups {
 		g := GroupStatus{ID: d.Group, State: d.State.String(), Generation: d.Generation, Protocol: d.Protocol, Members: []MemberStatus{}, Offsets: []OffsetStatus{}}
 		for _, m := range d.Members {
 			g.Members = append(g.Members, MemberStatus{ID: m.MemberID, InstanceID: m.InstanceID, ClientID: m.ClientID, Host: m.ClientHost})
 		}
 		for _, o := range c.committedAll(d.Group) {
+			if listed++; listed > maxStatusOffsets {
+				st.OffsetsLeftOut++
+				continue
+			}
 			g.Offsets = append(g.Offsets, OffsetStatus{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Lag: c.lag(o.TopicPartition, o.Offset)})
 		}
 		st.Groups = append(st.Groups, g)

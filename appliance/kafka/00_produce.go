@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -32,9 +33,6 @@ import (
 // with the first one's offset; the log decides that.
 const produceKey = 0
 
-// offsetsTopic is written by the group coordinator alone.
-const offsetsTopic = "__consumer_offsets"
-
 const (
 	produceMin     = 3
 	produceMax     = 11
@@ -53,6 +51,7 @@ type produceReply struct {
 	correlationID int32
 	conn          *conn
 	acks          int16
+	wide          bool // to so many partitions that few may be in flight
 	topics        []produceTopic
 	parts         []producePart
 	left          atomic.Int32  // completions to come, and the reader's own
@@ -86,8 +85,12 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 		p.release()
 		return nil, err
 	}
-	p.left.Store(int32(len(p.parts)) + 1)
 	at, acks := 0, p.acks
+	if p.wide = acks != 0 && len(p.parts) > wideParts; p.wide && !r.conn.acquire() {
+		p.release()
+		return nil, context.Cause(r.ctx)
+	}
+	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
 		for i := range p.parts[at : at+t.parts] {
 			s.stage(&p.parts[at+i], t.name, refused)
@@ -107,10 +110,11 @@ func (s *Server) stage(part *producePart, name string, refused error) {
 	switch {
 	case refused != nil:
 		err = refused
-	case name == offsetsTopic:
-		err = fmt.Errorf("%w: only the group coordinator writes %s", kerr.InvalidTopicException, name)
 	case err == nil:
 		part.partition, err = s.o.Topics.Partition(record.TopicPartition{Topic: name, Partition: part.id})
+	}
+	if err == nil && part.partition.Internal() {
+		err = fmt.Errorf("%w: only Weir itself writes %s", kerr.InvalidTopicException, name)
 	}
 	part.records = nil
 	if err != nil {
@@ -209,6 +213,10 @@ func (p *produceReply) release() {
 
 // maxParts bounds the partitions that one Produce or Fetch may name.
 const maxParts = 10_000
+
+// wideParts is the number of partitions of a Produce above which it is not pipelined
+// freely: what it is remembered by until its answer is taken adds up.
+const wideParts = 64
 
 // keepParts is the most partitions whose memory is kept for a later request.
 const keepParts = 1024

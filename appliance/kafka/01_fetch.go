@@ -36,6 +36,8 @@ const (
 	// inlineSection is the size in bytes up to which records are copied into the
 	// answer's head: one write is cheaper than a sendfile of little.
 	inlineSection = 8 << 10
+	// maxInMemory bounds, in bytes, an answer that passes through memory.
+	maxInMemory = 4 << 20
 )
 
 func init() {
@@ -109,6 +111,9 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 	f.maxWait = min(time.Duration(r.int32())*time.Millisecond, f.s.o.MaxFetchWait)
 	f.minBytes = int(r.int32())
 	f.maxBytes = max(0, min(int(r.int32()), f.s.o.MaxFetchBytes))
+	if f.version < zstdFetchMin {
+		f.maxBytes = min(f.maxBytes, maxInMemory)
+	}
 	f.readCommitted = r.int8() == 1
 	f.session = 0
 	if f.version >= 7 {

@@ -1,9 +1,15 @@
 package kafka
 
-import "github.com/twmb/franz-go/pkg/kmsg"
+import (
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 // DeleteRecords, key 21, versions 0-2 (flexible from 2): move the log start offset
-// up. Offset -1 means the high watermark.
+// up. Offset -1 means the high watermark. A topic that is only compacted is refused, as
+// Kafka does: its records are its state, which __consumer_offsets needs at the next start.
 const deleteRecordsKey = 21
 
 func init() {
@@ -19,6 +25,9 @@ func (s *Server) deleteRecords(r *request) kmsg.Response {
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
 			rp.Partition, rp.LowWatermark = part.Partition, -1
 			p, err := s.partition(t.Topic, part.Partition, -1)
+			if tt := s.o.Topics.Topic(t.Topic); err == nil && tt != nil && !strings.Contains(tt.Config("cleanup.policy"), "delete") {
+				err = kerr.PolicyViolation
+			}
 			if err == nil {
 				rp.LowWatermark, err = p.DeleteRecords(part.Offset)
 			}

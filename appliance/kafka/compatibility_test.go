@@ -30,8 +30,8 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 
 ## Why these versions
 
-- **The range of Produce, FindCoordinator and JoinGroup begins at 0**, even where 0 is refused. librdkafka before 2.4 (kcat
-  in Debian 12) concludes from the lowest versions what the broker can do: without Produce 0 it sends gzip, snappy and lz4
+- **The range of Produce, FindCoordinator and JoinGroup begins at 0**, even where 0 is refused. Older librdkafka (2.0.2, kcat's in
+  Debian 12) concludes from the lowest versions what the broker can do: without Produce 0 it sends gzip, snappy and lz4
   uncompressed, without FindCoordinator 0 it drops lz4.
 - **Metadata ends at 9, Fetch at 12, Produce at 11, OffsetCommit and OffsetFetch at 9**: one step further each of them carries
   topic ids, and a broker must do so in all of them or in none.
@@ -41,6 +41,12 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED, on which every client gives up at once. Idempotent producers work.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.
 - **No SASL yet**: SaslHandshake is not in the table.
+
+## Clients seen to work
+
+Each with its default settings against this table: kcat 1.7.1 and confluent-kafka-python 1.7.0 (librdkafka 2.0.2),
+kafka-crab-js 5.0.0 (librdkafka again), kafkajs 2.2.4, @platformatic/kafka 1.35.0, franz-go 1.22.2. What of theirs does not
+work is what is listed below.
 
 ## Not served
 

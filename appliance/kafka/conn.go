@@ -30,7 +30,8 @@ type conn struct {
 	frames frameReader
 	// replies is the order of answers; its capacity bounds what is in flight.
 	replies chan queued
-	// heavy has a token for each queued reply that is not Produce's.
+	// heavy has a token for each queued reply that may be large: all but Produce's,
+	// and those of a Produce to many partitions.
 	heavy chan struct{}
 	// request is the one being handled, if its handler does not keep it.
 	request request
@@ -87,12 +88,7 @@ func (c *conn) serve() error {
 	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(longAgo) })
 	err := c.read()
 	close(c.replies)
-	if !c.s.stopping() && err != nil {
-		// The client has gone or misbehaved: it gets the answers that are known, and
-		// those that commit rounds in flight still owe.
-		_ = c.nc.SetWriteDeadline(time.Now().Add(drainTimeout))
-	}
-	<-written
+	<-written // a client that misbehaved gets the answers it is owed all the same
 	stop()
 	if cause := context.Cause(c.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -152,6 +148,9 @@ func (c *conn) stream(r *request, body []byte) error {
 			<-c.heavy
 		}
 		return err
+	}
+	if p, ok := rep.(*produceReply); ok {
+		heavy = p.wide
 	}
 	return c.queue(queued{rep, heavy})
 }
@@ -254,7 +253,7 @@ func (c *conn) logClosed(err error) {
 	case errors.Is(err, errMalformed), errors.Is(err, errVersion), errors.Is(err, errUnknownAPI),
 		errors.Is(err, errFrameSize), errors.Is(err, errFrameBudget):
 		c.s.refused.Add(1)
-		c.s.o.Log.Warn("kafka connection closed: bad request", c.attrs(err)...)
+		c.s.complain("kafka connection closed: bad request", c.attrs(err)...)
 	default:
 		c.s.o.Log.Debug("kafka connection lost", c.attrs(err)...)
 	}

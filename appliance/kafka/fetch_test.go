@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -80,21 +81,27 @@ func TestFetchIsFair(t *testing.T) {
 }
 
 func TestFetchWaitsForData(t *testing.T) {
-	s, topics := newBroker(t, kafka.Options{})
-	create(t, topics, "t", 2)
-	w := pipe(t, s)
-	req := fetchOf("t", 0, 0, 1)
-	req.SetVersion(12)
-	req.MaxWaitMillis, req.MinBytes = 60_000, 1
-	corr := w.send(req)
-	// A round trip on another connection: the fetch is not needed to have begun to
-	// wait by then, only the answer must not come before the record.
-	ask[*kmsg.ApiVersionsResponse](pipe(t, s), 0, apiVersionsRequest())
-	appendTo(t, topics, "t", 1, batchOf(t, record.None, "late"))
-	resp := w.receive(req, corr).(*kmsg.FetchResponse)
-	if got := values(t, resp.Topics[0].Partitions[1].RecordBatches); fmt.Sprint(got) != "[late]" {
-		t.Errorf("the waiting fetch got %v", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, topics := newBroker(t, kafka.Options{})
+		create(t, topics, "t", 2)
+		w := pipe(t, s)
+		req := fetchOf("t", 0, 0, 1)
+		req.SetVersion(12)
+		req.MaxWaitMillis, req.MinBytes = 25_000, 1
+		corr, start := w.send(req), time.Now()
+		synctest.Wait() // until it waits
+		appendTo(t, topics, "t", 1, batchOf(t, record.None, "late"))
+		resp := w.receive(req, corr).(*kmsg.FetchResponse)
+		if got := values(t, resp.Topics[0].Partitions[1].RecordBatches); fmt.Sprint(got) != "[late]" || time.Since(start) != 0 {
+			t.Errorf("the waiting fetch got %v after %v, want the record at once", got, time.Since(start))
+		}
+		req.Topics[0].Partitions[1].FetchOffset = 1
+		corr, start = w.send(req), time.Now()
+		w.receive(req, corr)
+		if took := time.Since(start); took != 25*time.Second {
+			t.Errorf("a fetch for which nothing comes was answered after %v, want max_wait, 25s", took)
+		}
+	})
 }
 
 // min_bytes is honoured: less than that waits, until max_wait, and is then given.
@@ -206,21 +213,23 @@ func TestFetchBeforeVersion10DoesNotSeeZstd(t *testing.T) {
 
 // A fetch that waits on a topic that is deleted is told, not left waiting.
 func TestFetchOfATopicDeletedMeanwhile(t *testing.T) {
-	s, topics := newBroker(t, kafka.Options{})
-	create(t, topics, "t", 1)
-	w := pipe(t, s)
-	req := fetchOf("t", 0, 0)
-	req.SetVersion(12)
-	req.MaxWaitMillis, req.MinBytes = 25_000, 1
-	corr := w.send(req)
-	start := time.Now()
-	if err := topics.Delete("t"); err != nil {
-		t.Fatal(err)
-	}
-	p := fetched(w.receive(req, corr).(*kmsg.FetchResponse))
-	if p.ErrorCode != kerr.UnknownTopicOrPartition.Code {
-		t.Errorf("error %d after %v, want UNKNOWN_TOPIC_OR_PARTITION", p.ErrorCode, time.Since(start))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, topics := newBroker(t, kafka.Options{})
+		create(t, topics, "t", 1)
+		w := pipe(t, s)
+		req := fetchOf("t", 0, 0)
+		req.SetVersion(12)
+		req.MaxWaitMillis, req.MinBytes = 25_000, 1
+		corr, start := w.send(req), time.Now()
+		synctest.Wait() // until it waits
+		if err := topics.Delete("t"); err != nil {
+			t.Fatal(err)
+		}
+		p := fetched(w.receive(req, corr).(*kmsg.FetchResponse))
+		if p.ErrorCode != kerr.UnknownTopicOrPartition.Code || time.Since(start) != 0 {
+			t.Errorf("error %d after %v, want UNKNOWN_TOPIC_OR_PARTITION at once", p.ErrorCode, time.Since(start))
+		}
+	})
 }
 
 // Close does not wait for the clients that wait for data.

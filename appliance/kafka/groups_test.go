@@ -250,3 +250,15 @@ func TestNoCoordinator(t *testing.T) {
 	list := ask[*kmsg.ListGroupsResponse](w, 5, kmsg.NewPtrListGroupsRequest())
 	wantCode(t, "ListGroups", list.ErrorCode, kerr.CoordinatorNotAvailable)
 }
+
+func TestOffsetsTopicCannotBeCut(t *testing.T) {
+	w := newGroupBroker(t)
+	ask[*kmsg.OffsetCommitResponse](w, 9, commitRequest("g", "", -1, 0, 1))
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+	rp.Offset = -1
+	rt.Topic, rt.Partitions = group.TopicName, append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	wantCode(t, "DeleteRecords", ask[*kmsg.DeleteRecordsResponse](w, 2, req).Topics[0].Partitions[0].ErrorCode, kerr.PolicyViolation)
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -311,6 +313,59 @@ func TestPipelinedAnswersKeepTheirOrder(t *testing.T) {
 			t.Fatalf("request %d: error %d, offset %d, want %d", i, got.ErrorCode, got.BaseOffset, next)
 		}
 		next++
+	}
+}
+
+// Requests with many batches, which are not pipelined freely. They are all for one
+// partition, which is as good and takes less time to set up.
+func TestWideProduces(t *testing.T) {
+	const batchesEach, requests = 65, 10 // just over wideParts, over maxQueuedReplies
+	s, topics := newBroker(t, kafka.Options{})
+	create(t, topics, "t", 1)
+	w := dial(t, listen(t, s))
+	var batches [][]byte
+	for range batchesEach {
+		batches = append(batches, batchOf(t, record.None, "x"))
+	}
+	req := produceOf(-1, batches...)
+	for i := range req.Topics[0].Partitions {
+		req.Topics[0].Partitions[i].Partition = 0
+	}
+	req.SetVersion(9)
+	go func() {
+		for i := range requests {
+			if _, err := w.nc.Write(frameOf(req, int32(i))); err != nil {
+				return // the reader below fails the test
+			}
+		}
+	}()
+	for i := range requests {
+		for j, p := range w.receive(req, int32(i)).(*kmsg.ProduceResponse).Topics[0].Partitions {
+			if want := int64(i*batchesEach + j); p.ErrorCode != 0 || p.BaseOffset != want {
+				t.Fatalf("request %d, batch %d: error %d, offset %d, want %d", i, j, p.ErrorCode, p.BaseOffset, want)
+			}
+		}
+	}
+}
+
+// Hostile clients must not fill the disk with log lines.
+func TestComplaintsAreBounded(t *testing.T) {
+	var lines atomic.Int64
+	s, _ := newBroker(t, kafka.Options{Log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		lines.Add(1)
+		return len(p), nil
+	}), nil))})
+	for range 200 {
+		w := pipe(t, s)
+		go func() { _, _ = w.nc.Write([]byte("\xff\xff\xff\xff\x00\x12\x00\x00\x00\x00\x00\x01")) }()
+		w.wantClosed()
+	}
+	_ = s.Close()
+	if n := lines.Load(); n < 1 || n > 100 {
+		t.Errorf("200 bad requests made %d log lines", n)
+	}
+	if bad := s.Status().BadRequests; bad != 200 {
+		t.Errorf("%d bad requests were counted, want 200", bad)
 	}
 }
 

@@ -45,6 +45,9 @@ type Server struct {
 	conns     map[*conn]struct{}
 	perIP     map[string]int
 	wg        sync.WaitGroup
+	// Complaints about clients in the current window, see complain.
+	complaints int
+	window     time.Time
 
 	accepted, turnedAway, refused atomic.Int64
 	requests                      [maxKey + 1]atomic.Int64
@@ -99,6 +102,29 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+const (
+	// maxComplaints bounds the log lines that clients can cause within complaintWindow.
+	maxComplaints   = 50
+	complaintWindow = 10 * time.Second
+)
+
+// complain logs what a client did wrong, but does not let it fill the disk.
+func (s *Server) complain(msg string, args ...any) {
+	s.mu.Lock()
+	if now := time.Now(); now.Sub(s.window) > complaintWindow {
+		s.window, s.complaints = now, 0
+	}
+	s.complaints++
+	n := s.complaints
+	s.mu.Unlock()
+	switch {
+	case n < maxComplaints:
+		s.o.Log.Warn(msg, args...)
+	case n == maxComplaints:
+		s.o.Log.Warn(msg+"; more of these are not logged for some seconds", args...)
+	}
+}
+
 // acceptBackoff is the pause after an accept that failed for want of resources.
 const acceptBackoff = 100 * time.Millisecond
 
@@ -112,7 +138,7 @@ func (s *Server) start(nc net.Conn) {
 	c, err := s.admit(nc)
 	if err != nil {
 		s.turnedAway.Add(1)
-		s.o.Log.Warn("kafka connection turned away", "remote", nc.RemoteAddr(), "error", err)
+		s.complain("kafka connection turned away", "remote", nc.RemoteAddr(), "error", err)
 		_ = nc.Close()
 		return
 	}

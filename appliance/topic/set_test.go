@@ -274,6 +274,14 @@ func TestRefusals(t *testing.T) {
 	if _, err := s.Create("u", topic.Spec{Partitions: 20_000}); !errors.Is(err, topic.ErrInvalidPartitions) {
 		t.Error(err)
 	}
+	s.Create("c", topic.Spec{Configs: map[string]string{"cleanup.policy": "compact"}})
+	keyless, _ := record.NewBatch(record.LZ4, record.Record{Key: []byte("k")}, record.Record{Value: []byte("v")})
+	if _, err := s.Append(context.Background(), record.TopicPartition{Topic: "c"}, keyless); !errors.Is(err, record.ErrInvalidRecord) {
+		t.Error(err)
+	}
+	if _, err := s.Append(context.Background(), record.TopicPartition{Topic: "c"}, batch(t, 0, "v")); err != nil {
+		t.Error(err)
+	}
 	if _, err := s.Fetch(context.Background(), tp, 1, 1); !errors.Is(err, record.ErrOffsetOutOfRange) {
 		t.Error(err)
 	}

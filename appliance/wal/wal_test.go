@@ -19,7 +19,6 @@ import (
 type sink struct {
 	mu      sync.Mutex
 	applied []string
-	done    []error
 	ch      chan error
 }
 

@@ -287,7 +287,7 @@ func (c *conn) gather(dst []byte) []byte {
 			reason = ackReason(err)
 		}
 		if reason.Failed() && c.version != packet.V5 {
-			return // committed has the connection closed: 3.1.1 has no other way to say no
+			return // the connection is being closed
 		}
 		a := packet.Ack{Type: packet.TypePuback, PacketID: id, Reason: reason}
 		if err != nil && c.problems {
@@ -315,9 +315,6 @@ func (c *conn) committed(topic string, count int, err error) {
 		c.srv.storageFailed(err)
 		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
 			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
-		}
-		if c.version != packet.V5 {
-			c.kick() // no PUBACK is the only no that 3.1.1 knows
 		}
 	}
 	c.out.flush()

@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -236,15 +237,15 @@ func TestSlowSubscriberLosesNothing(t *testing.T) {
 			t.Fatalf("got %q, want message %d", got, i)
 		}
 		if i%5 == 0 {
-			slow.quiet2(t)
+			slow.windowHolds(t)
 		}
 		slow.send(puback(id))
 	}
 	slow.quiet()
 }
 
-// quiet2 pings and lets no more than the window come before the answer.
-func (c *client) quiet2(t *testing.T) {
+// windowHolds checks that no more messages have come than the window allows.
+func (c *client) windowHolds(t *testing.T) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -335,5 +336,50 @@ func TestRoutes(t *testing.T) {
 	}
 	if r := b.records("area-___b")[0]; string(r.Key) != "x/y" {
 		t.Errorf("area: key %s", r.Key)
+	}
+}
+
+// A topic that is deleted under the server is made again by the next message, and
+// subscribers go on receiving.
+func TestTopicDeleted(t *testing.T) {
+	b := newBox(t)
+	b.downlinks = []bridge.Downlink{{Topic: "commands", To: "cmd/{key}", QoS: 1}}
+	b.start()
+	defer func() { b.stop() }()
+	s, p := b.client(v5, "s", keep), b.client(v5, "p")
+	s.send(subscribe(v5, 1, "#"))
+	s.expect("SUBACK #1 01")
+	for i := range 5 {
+		p.send(publish(v5, 1, "t", fmt.Sprint(i)))
+		p.expect("PUBACK #1")
+		s.expect(fmt.Sprintf("PUBLISH t=%d q1 #%d", i, i+1))
+	}
+	b.produce("commands", "d", "first")
+	s.expect("PUBLISH cmd/d=first q1 #6")
+	for _, name := range []string{"mqtt", "commands"} {
+		if err := b.set.Delete(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.send(publish(v5, 1, "t", "while it is gone"))
+	refused := p.next() == "PUBACK #1 80"
+	p.send(publish(v5, 2, "t", "again"))
+	p.expect("PUBACK #2")
+	b.produce("commands", "d", "second")
+	var got []string
+	for len(got) < 2 || !refused && len(got) < 3 {
+		m := s.next()
+		got = append(got, m[:strings.Index(m, " q1")])
+	}
+	slices.Sort(got)
+	if refused {
+		got = append(got, "PUBLISH t=while it is gone")
+	}
+	if want := []string{"PUBLISH cmd/d=second", "PUBLISH t=again", "PUBLISH t=while it is gone"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	b.restart() // the session is stored without the topics that are gone
+	if _, ack := b.connect(v5, "s", keep); ack != "CONNACK 00 present" {
+		t.Error(ack)
 	}
 }

@@ -30,6 +30,7 @@ type feed struct {
 	origin int64     // offset from which the partition concerns MQTT at all
 	down   *Downlink // nil: records that came in by MQTT
 	wake   chan struct{}
+	gone   atomic.Bool // the topic was deleted; another feed follows the next of that name
 
 	mu     sync.Mutex // held while one batch is offered, and to join the live sessions
 	next   atomic.Int64
@@ -72,11 +73,15 @@ func (f *feed) unpark() error {
 	}
 	f.next.Store(end)
 	f.parked = false
+	f.rouse()
+	return nil
+}
+
+func (f *feed) rouse() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // park reports whether the feed may rest because nobody is subscribed.
@@ -90,7 +95,7 @@ func (f *feed) park() bool {
 }
 
 func (f *feed) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !f.gone.Load() {
 		if f.park() {
 			select {
 			case <-f.wake:
@@ -113,27 +118,57 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// mend deals with a failed read: retention or a new topic of the same name may have
-// moved the log under the feed.
+// mend deals with a failed read: retention, or the end of the topic, may have moved
+// the log under the feed.
 func (f *feed) mend(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if errors.Is(err, record.ErrOffsetOutOfRange) {
-		if start, end, oerr := f.srv.log.Offsets(f.tp); oerr == nil {
-			next := f.next.Load()
-			f.srv.opts.Log.Warn("mqtt: feed is outside its partition", "partition", f.tp.String(), "offset", next, "log_start", start, "high_watermark", end)
-			if next < start {
-				f.srv.drops.retention.Add(uint64(start - next))
-			}
-			f.mu.Lock()
-			f.next.Store(start)
-			f.mu.Unlock()
-			return
-		}
+	start, end, oerr := f.srv.log.Offsets(f.tp)
+	next := f.next.Load()
+	switch {
+	case errors.Is(oerr, record.ErrUnknownTopicOrPartition), oerr == nil && next > end:
+		f.end(ctx)
+	case errors.Is(err, record.ErrOffsetOutOfRange) && oerr == nil && next < start:
+		f.srv.drops.retention.Add(uint64(start - next))
+		f.srv.opts.Log.Warn("mqtt: retention has removed messages before they were delivered", "partition", f.tp.String(), "from", next, "to", start)
+		f.mu.Lock()
+		f.next.Store(start)
+		f.mu.Unlock()
+	default:
+		f.srv.opts.Log.Error("mqtt: feed cannot read", "partition", f.tp.String(), "err", err)
+		sleep(ctx, retryAfter)
 	}
-	f.srv.opts.Log.Error("mqtt: feed cannot read", "partition", f.tp.String(), "err", err)
-	sleep(ctx, retryAfter)
+}
+
+// end ends a feed whose topic was deleted. A topic of the same name has other
+// messages at the same offsets, so it gets another feed: at once if it is there
+// already, with the next message that is routed there, or, for a downlink, as soon
+// as somebody makes it.
+func (f *feed) end(ctx context.Context) {
+	f.srv.opts.Log.Warn("mqtt: topic was deleted", "partition", f.tp.String())
+	f.leave()
+	for {
+		start, _, err := f.srv.log.Offsets(f.tp)
+		if err == nil {
+			err = f.srv.replace(f, start)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil || f.down == nil && errors.Is(err, record.ErrUnknownTopicOrPartition):
+			return
+		case !errors.Is(err, record.ErrUnknownTopicOrPartition):
+			f.srv.opts.Log.Error("mqtt: feed cannot begin again", "partition", f.tp.String(), "err", err)
+		}
+		sleep(ctx, retryAfter)
+	}
+}
+
+// leave marks the feed as gone, in memory and in the store.
+func (f *feed) leave() {
+	if !f.gone.Swap(true) {
+		f.srv.forgetTopic(f.tp.Topic)
+		f.srv.store.dropOrigin(f.tp)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -251,10 +286,13 @@ func (f *feed) lost(s *session, from, to int64) {
 // find reads one record again, for a message that was sent but not acknowledged.
 func (f *feed) find(ctx context.Context, offset int64, m *message) (bool, error) {
 	start, end, err := f.srv.log.Offsets(f.tp)
+	if errors.Is(err, record.ErrUnknownTopicOrPartition) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
-	if offset < start || offset >= end {
+	if f.gone.Load() || offset < start || offset >= end {
 		return false, nil
 	}
 	bs, err := f.srv.log.Fetch(ctx, f.tp, offset, 1)

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,7 @@ type box struct {
 	opts      mqtt.Options
 	routes    []bridge.Route
 	downlinks []bridge.Downlink
+	wrap      func(mqtt.Log) mqtt.Log // between server and log, to hold things up
 
 	set *topic.Set
 	srv *mqtt.Server
@@ -98,7 +100,11 @@ func (b *box) serve() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if b.srv, err = mqtt.New(context.Background(), b.opts, weirLog{b.set}, router); err != nil {
+	log := mqtt.Log(weirLog{b.set})
+	if b.wrap != nil {
+		log = b.wrap(log)
+	}
+	if b.srv, err = mqtt.New(context.Background(), b.opts, log, router); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -148,6 +154,9 @@ func (b *box) records(name string) (out []record.Record) {
 	}
 	for start < end {
 		bs, err := b.set.Fetch(context.Background(), tp, start, 1<<20)
+		if errors.Is(err, record.ErrOffsetOutOfRange) { // records were deleted meanwhile
+			return b.records(name)
+		}
 		if err != nil {
 			b.t.Fatal(err)
 		}

@@ -246,12 +246,15 @@ func (g *group) Complete(_ int64, err error) {
 	if err != nil && g.err == nil {
 		g.err = err
 	}
-	done, topic, count, failed := g.waits == 0, g.topic, g.count, g.err
+	done, owed, topic, count, failed := g.waits == 0, g.pending > 0, g.topic, g.count, g.err
 	if done {
 		a.recycle(g)
 	}
 	a.mu.Unlock()
 	if done {
 		c.committed(topic, count, failed)
+		if failed != nil && owed && c.version != packet.V5 {
+			c.kick() // no PUBACK is the only no that 3.1.1 knows
+		}
 	}
 }

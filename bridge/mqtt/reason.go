@@ -15,14 +15,12 @@ func reasonOf(err error) packet.Reason {
 		return packet.Success
 	case errors.As(err, &pe):
 		return pe.Reason
-	case errors.Is(err, record.ErrTooLarge):
-		return packet.QuotaExceeded // a PUBACK cannot say packet too large
+	case errors.Is(err, record.ErrDiskFull), errors.Is(err, record.ErrTooLarge): // a PUBACK cannot say packet too large
+		return packet.QuotaExceeded
 	case errors.Is(err, record.ErrInvalidRecord):
 		return packet.PayloadFormatInvalid
-	case errors.Is(err, record.ErrStorage), errors.Is(err, record.ErrClosed), errors.Is(err, record.ErrUnknownTopicOrPartition):
-		return packet.UnspecifiedError
 	}
-	return packet.QuotaExceeded // the disk policy or a quota said no
+	return packet.UnspecifiedError
 }
 
 // ackReason is reasonOf for a PUBACK, which knows only some codes (table 3-4).

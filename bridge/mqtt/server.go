@@ -388,16 +388,48 @@ func (srv *Server) forgetTopic(name string) {
 // feed returns the feed of a partition. Where it begins is stored before the first
 // message goes there, so that sessions that are away miss nothing. making is held.
 func (srv *Server) feed(tp record.TopicPartition, down *Downlink) (*feed, error) {
-	feeds := srv.feedList()
-	for _, f := range feeds {
-		if f.tp == tp {
+	for _, f := range srv.feedList() {
+		if f.tp == tp && !f.gone.Load() {
 			return f, nil
 		}
 	}
-	origin, err := srv.store.origin(tp)
+	origin, err := srv.store.origin(tp, -1)
 	if err != nil {
 		return nil, err
 	}
+	f := srv.addFeed(tp, origin, down)
+	if srv.live.Load() > 0 {
+		return f, f.unpark()
+	}
+	return f, nil
+}
+
+// replace makes a feed for a topic that was made again under the name of one that
+// was deleted; nothing in it has been delivered.
+func (srv *Server) replace(old *feed, start int64) error {
+	srv.making.Lock()
+	defer srv.making.Unlock()
+	for _, f := range srv.feedList() {
+		if f.tp == old.tp && !f.gone.Load() {
+			return nil
+		}
+	}
+	origin, err := srv.store.origin(old.tp, start)
+	if err != nil {
+		return err
+	}
+	f := srv.addFeed(old.tp, origin, old.down)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.parked && srv.live.Load() > 0 {
+		f.parked = false // and next is the origin
+		f.rouse()
+	}
+	return nil
+}
+
+func (srv *Server) addFeed(tp record.TopicPartition, origin int64, down *Downlink) *feed {
+	feeds := srv.feedList()
 	f := newFeed(srv, tp, len(feeds), origin, down)
 	next := append(slices.Clip(feeds), f)
 	srv.feeds.Store(&next)
@@ -406,8 +438,5 @@ func (srv *Server) feed(tp record.TopicPartition, down *Downlink) (*feed, error)
 		defer srv.wg.Done()
 		f.run(srv.ctx)
 	}()
-	if srv.live.Load() > 0 {
-		return f, f.unpark()
-	}
-	return f, nil
+	return f
 }

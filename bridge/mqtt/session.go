@@ -367,12 +367,12 @@ const catchUpBytes = 64 << 10
 // under the feed's lock, so that no message falls between the two.
 func (p *pump) catchUp(f *feed, next int64) error {
 	s := p.s
-	if next >= f.next.Load() {
+	if next >= f.next.Load() || f.gone.Load() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if cur := s.cursorOf(f); cur.behind && cur.next >= f.next.Load() {
+		if cur := s.cursorOf(f); cur.behind && (cur.next >= f.next.Load() || f.gone.Load()) {
 			cur.behind = false
 			s.behind--
 		}
@@ -488,8 +488,10 @@ func (s *session) resume() {
 		if i < len(s.cursors) {
 			next = s.cursors[i].next
 		}
-		*s.cursorOf(f) = cursor{next: next, behind: true}
-		s.behind++
+		*s.cursorOf(f) = cursor{next: next, behind: !f.gone.Load()}
+		if s.cursors[i].behind {
+			s.behind++
+		}
 	}
 }
 

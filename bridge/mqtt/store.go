@@ -82,19 +82,32 @@ func (st *store) compact(ctx context.Context) error {
 	})
 }
 
+func originKeyOf(tp record.TopicPartition) string {
+	return originKey + tp.Topic + "\x00" + strconv.Itoa(int(tp.Partition))
+}
+
+// dropOrigin forgets a partition whose topic was deleted.
+func (st *store) dropOrigin(tp record.TopicPartition) {
+	st.saves.Add(1)
+	st.table.put(&record.Record{Key: []byte(originKeyOf(tp))}, func(error) { st.saves.Done() })
+}
+
 // origin returns the offset from which a partition concerns MQTT. For a partition
-// not met before that is its present end, which is stored first.
-func (st *store) origin(tp record.TopicPartition) (int64, error) {
-	key := originKey + tp.Topic + "\x00" + strconv.Itoa(int(tp.Partition))
+// not met before that is at, or its present end when at is negative; it is stored first.
+func (st *store) origin(tp record.TopicPartition, at int64) (int64, error) {
+	key := originKeyOf(tp)
 	st.table.mu.Lock()
 	v := st.values[key]
 	st.table.mu.Unlock()
-	if len(v) == 8 {
+	if len(v) == 8 && at < 0 {
 		return int64(binary.BigEndian.Uint64(v)), nil
 	}
 	_, end, err := st.srv.log.Offsets(tp)
 	if err != nil {
 		return 0, err
+	}
+	if at >= 0 {
+		end = at
 	}
 	r := record.Record{Key: []byte(key), Value: binary.BigEndian.AppendUint64(nil, uint64(end))}
 	if err := st.table.putAll(st.srv.ctx, []record.Record{r}); err != nil {
@@ -202,7 +215,7 @@ func (s *session) encode(dst []byte) []byte {
 		dst = append(appendText(dst, sub.filter), flags)
 		dst = binary.AppendUvarint(dst, uint64(sub.id))
 	}
-	feeds := s.srv.feedList()
+	feeds := slices.DeleteFunc(slices.Clone(s.srv.feedList()), func(f *feed) bool { return f.gone.Load() })
 	dst = binary.AppendUvarint(dst, uint64(len(feeds)))
 	for _, f := range feeds {
 		dst = binary.AppendUvarint(appendText(dst, f.tp.Topic), uint64(f.tp.Partition))

@@ -2,8 +2,10 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"strings"
 
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -124,14 +126,17 @@ func (srv *Server) horizon(s *session) ([]int64, error) {
 	feeds := srv.feedList()
 	since := make([]int64, len(feeds))
 	for i, f := range feeds {
-		if err := f.unpark(); err != nil {
+		if f.gone.Load() {
+			continue
+		}
+		if err := f.unpark(); err != nil && !errors.Is(err, record.ErrUnknownTopicOrPartition) {
 			return nil, err
 		}
 		_, end, err := srv.log.Offsets(f.tp)
-		if err != nil {
+		if err != nil && !errors.Is(err, record.ErrUnknownTopicOrPartition) {
 			return nil, err
 		}
-		since[i] = end
+		since[i] = end // 0 when the topic was just deleted
 	}
 	return since, nil
 }

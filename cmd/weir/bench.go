@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/weirmq/weir/testbed/demo"
@@ -63,13 +64,7 @@ func (c *benchFleetCmd) Run(s *session) error {
 	if err != nil {
 		return failf(exitUsage, "%w", err)
 	}
-	if !s.json {
-		fmt.Fprintf(s.out, "%d devices, %g readings a second each, to %s, seed %d\n", c.Devices, c.Rate, c.MQTT, c.Seed)
-		watching, stop := context.WithCancel(s.ctx)
-		defer stop()
-		go c.watch(watching, s.out, f)
-	}
-	report, err := f.Run(s.ctx)
+	report, err := c.run(s, f)
 	if err != nil {
 		return failf(exitUnreachable, "%w: is weir serve running? give its address with --mqtt HOST:PORT", err)
 	}
@@ -80,6 +75,20 @@ func (c *benchFleetCmd) Run(s *session) error {
 		return failf(exitUnhealthy, "%d readings were not acknowledged: %s", report.Unacked(), report.LastError)
 	}
 	return nil
+}
+
+// run runs the fleet and, unless JSON is wanted, says every second how it goes.
+func (c *benchFleetCmd) run(s *session, f *fleet.Fleet) (fleet.Report, error) {
+	if s.json {
+		return f.Run(s.ctx)
+	}
+	fmt.Fprintf(s.out, "%d devices, %g readings a second each, to %s, seed %d\n", c.Devices, c.Rate, c.MQTT, c.Seed)
+	watching, stop := context.WithCancel(s.ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { c.watch(watching, s.out, f) })
+	return f.Run(s.ctx)
 }
 
 // fleetResult is the report under --json.

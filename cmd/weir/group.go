@@ -73,13 +73,13 @@ func (c *groupDescribeCmd) Run(s *session) error {
 	defer adm.Close()
 	lags, err := adm.Lag(s.ctx, c.Group)
 	if err != nil {
-		return brokerError("describe group", c.Group, err)
+		return brokerError("describe", c.Group, err)
 	}
 	g := lags[c.Group]
 	if err := g.Error(); err != nil {
-		return brokerError("describe group", c.Group, err)
+		return brokerError("describe", c.Group, err)
 	}
-	if g.State == "Dead" && len(g.Lag) == 0 {
+	if g.State == "Dead" && len(g.Lag) == 0 { // how brokers before KIP-1043 say it
 		return failf(exitNotFound, "group '%s' does not exist: see weir group list", c.Group)
 	}
 	d := describeGroup(g)

@@ -62,6 +62,8 @@ func brokerError(doing, thing string, err error) error {
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return failf(exitNotFound, "%s: topic '%s' does not exist: see weir topic list", doing, thing)
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return failf(exitNotFound, "%s: group '%s' does not exist: see weir group list", doing, thing)
 	case errors.Is(err, kerr.TopicAlreadyExists):
 		return failf(exitFailed, "%s: topic '%s' exists already", doing, thing)
 	case errors.As(err, &ke):

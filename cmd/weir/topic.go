@@ -160,7 +160,6 @@ type partitionRow struct {
 
 type topicDescription struct {
 	Name       string            `json:"name"`
-	ID         string            `json:"id"`
 	Partitions []partitionRow    `json:"partitions"`
 	Configs    map[string]string `json:"configs"`
 }
@@ -176,7 +175,7 @@ func (c *topicDescribeCmd) Run(s *session) error {
 		return err
 	}
 	return s.show(d, func(w io.Writer) {
-		fmt.Fprintf(w, "topic %s, id %s\n\n", d.Name, d.ID)
+		fmt.Fprintf(w, "topic %s\n\n", d.Name)
 		var cells [][]any
 		for _, p := range d.Partitions {
 			cells = append(cells, []any{p.Partition, p.Leader, p.Epoch, p.Start, p.End})
@@ -201,7 +200,6 @@ func describeTopic(s *session, adm *kadm.Client, name string) (topicDescription,
 	if t.Err != nil {
 		return d, brokerError("describe", name, t.Err)
 	}
-	d.ID = t.ID.String()
 	offsets, err := offsetsOf(s, adm, []string{name})
 	if err != nil {
 		return d, err

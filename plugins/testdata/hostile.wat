@@ -73,7 +73,7 @@
       (if (i32.eq (local.get $c) (i32.const 72)) ;; H
         (then (loop $h (drop (call $log_enabled (i32.const 0))) (br $h))))
       (if (i32.eq (local.get $c) (i32.const 87)) ;; W
-        (then (loop $w (call $log (i32.const 0) (i32.const 64) (i32.const -1))
+        (then (loop $w (call $log (i32.const 0) (i32.const -64) (i32.const -1))
           (call $log (i32.const 0) (i32.const 64) (i32.const 25)) (br $w))))
       (if (i32.eq (local.get $c) (i32.const 81)) ;; Q
         (then (call $proc_exit (i32.const 3))))

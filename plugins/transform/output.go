@@ -40,7 +40,9 @@ type lane struct {
 
 type reject struct{ source, start, end int }
 
-func newOutput(o *Options) *Output {
+// NewOutput makes an output for a task's options, whose defaults it fills in.
+func NewOutput(o *Options) *Output {
+	o.setDefaults()
 	out := &Output{source: o.Input.Partition, maxBatch: o.MaxBatchBytes, maxBytes: o.MaxOutputBytes}
 	for _, s := range o.Outputs {
 		lanes := make([]lane, s.Partitions)
@@ -99,7 +101,8 @@ func (o *Output) add(l *lane, r *record.Record) {
 	l.builders[l.filled-1].Add(r)
 }
 
-func (o *Output) reset() {
+// Reset forgets all records and keeps the memory.
+func (o *Output) Reset() {
 	for _, l := range o.used {
 		l.filled = 0
 	}

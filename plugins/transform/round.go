@@ -46,7 +46,7 @@ func (t *Task) rounds(ctx context.Context) error {
 func (t *Task) round(ctx context.Context, records []record.Record, next int64) (n int, err error) {
 	var halt error
 	for n = len(records); ; {
-		t.out.reset()
+		t.out.Reset()
 		t.tally = tally{}
 		t.in.Records = records[:n]
 		end, err := t.apply(ctx, 0, n)
@@ -83,7 +83,7 @@ func (t *Task) round(ctx context.Context, records []record.Record, next int64) (
 // was made of it; without its value, if the log refuses that too.
 func (t *Task) bury(records []record.Record, next int64, cause error) (int, error) {
 	for _, keepValue := range []bool{true, false} {
-		t.out.reset()
+		t.out.Reset()
 		t.tally = tally{poisoned: 1}
 		t.in.Records = records[:1]
 		if err := t.apart(0, []byte(cause.Error()), keepValue); err != nil {

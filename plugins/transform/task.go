@@ -129,8 +129,8 @@ type tally struct{ poisoned, rejected, dead, skipped int64 }
 
 // New makes a task.
 func New(o Options) *Task {
-	o.setDefaults()
-	t := &Task{o: o, group: GroupPrefix + o.Plugin, out: newOutput(&o), limit: o.MaxRecords}
+	out := NewOutput(&o)
+	t := &Task{o: o, group: GroupPrefix + o.Plugin, out: out, limit: o.MaxRecords}
 	t.in.TopicPartition, t.in.Topic = o.Input, o.InputTopic
 	t.status = Status{Topic: o.Input.Topic, Partition: o.Input.Partition, State: Running, Position: -1}
 	return t
@@ -194,7 +194,7 @@ func (t *Task) work(ctx context.Context) error {
 		t.pos, t.known = pos, true
 	}
 	t.note(Running, nil)
-	for {
+	for ctx.Err() == nil { // Fetch looks at ctx only when it has to wait
 		raw, err := t.o.Log.Fetch(ctx, t.o.Input, t.pos, t.o.MaxBytes)
 		if errors.Is(err, record.ErrOffsetOutOfRange) {
 			err = t.skipGap()
@@ -212,6 +212,7 @@ func (t *Task) work(ctx context.Context) error {
 			}
 		}
 	}
+	return ctx.Err()
 }
 
 // start is the committed position or, for a plugin that has none, the log's start.

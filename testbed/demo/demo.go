@@ -5,7 +5,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,14 +22,16 @@ const (
 	stopTimeout    = 15 * time.Second
 )
 
-// Options of a demo. The zero value of each field but Plugin means its default.
+// Options of a demo. The zero value of each field means its default.
 type Options struct {
 	Binary string // default: site.Binary()
 	Dir    string // where the folder for both appliances is made; default: the system's temporary one
 	Keep   bool   // leave that folder there
 
-	Plugin string // the transform, a .wasm file; required
-	Topic  string // that the transform writes and the mirror carries; default "telemetry"
+	// Plugin is the transform, a .wasm file that reads the topic mqtt and writes
+	// Topic. Without one, set Topic to "mqtt": readings are mirrored as they came.
+	Plugin string
+	Topic  string // what the mirror carries; default "telemetry"
 
 	Devices    int     // default 200
 	Rate       float64 // readings per second and device; default 5
@@ -79,9 +80,6 @@ type demo struct {
 // lets transform and mirror finish and counts. Ending abort cuts all of that short.
 func Run(ctx, abort context.Context, o Options) (_ *Verdict, err error) {
 	d := &demo{Options: o.withDefaults()}
-	if d.Plugin == "" {
-		return nil, errors.New("demo: no plugin given: name the .wasm file of the transform")
-	}
 	if d.dir, err = os.MkdirTemp(d.Dir, "weir-demo-"); err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
@@ -96,6 +94,9 @@ func Run(ctx, abort context.Context, o Options) (_ *Verdict, err error) {
 		}
 	}()
 	if err := d.start(ctx); err != nil {
+		if ctx.Err() != nil { // what failed is only that it was stopped
+			err = ctx.Err()
+		}
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	report, err := d.play(ctx)
@@ -124,12 +125,16 @@ mirror:
     - name: to-core
       to: [%s]
       topics: [%s]
+      rename: "{site}.{topic}"
 `, d.core.Addresses().Kafka, d.Topic)
 	if d.edge, err = d.startSite(ctx, "edge", config); err != nil {
 		return err
 	}
-	if _, err = d.edge.Command(ctx, "plugin", "deploy", d.Plugin, "--http", d.edge.Addresses().HTTP); err != nil {
-		return err
+	if d.Plugin != "" {
+		d.say("deploying the transform %s, which is compiled to native code once", filepath.Base(d.Plugin))
+		if _, err = d.edge.Command(ctx, "plugin", "deploy", d.Plugin, "--http", d.edge.Addresses().HTTP); err != nil {
+			return err
+		}
 	}
 	d.fleet, err = fleet.New(fleet.Options{
 		Broker: d.edge.Addresses().MQTT, Devices: d.Devices, Rate: d.Rate, Duration: d.Duration, Seed: d.Seed,
@@ -180,7 +185,7 @@ func (d *demo) watch(ctx context.Context) {
 
 // sample asks everybody at one moment. An appliance that does not answer shows zeros.
 func (d *demo) sample(ctx context.Context) sample {
-	s := sample{at: time.Now(), fleet: d.fleet.Counts()}
+	s := sample{at: time.Now(), fleet: d.fleet.Counts(), mirrored: d.mirrored()}
 	s.edge, s.edgeErr = d.edge.Status(ctx)
 	s.core, s.coreErr = d.core.Status(ctx)
 	return s
@@ -199,6 +204,9 @@ func (d *demo) stop() error {
 	}
 	return nil
 }
+
+// mirrored is the topic's name at the core.
+func (d *demo) mirrored() string { return "edge." + d.Topic }
 
 func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.Out, format+"\n", args...)

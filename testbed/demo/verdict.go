@@ -70,7 +70,7 @@ func (v *Verdict) String() string {
 // nothing has come for DrainTimeout, and then on to its end, for repeats.
 func (d *demo) count(ctx context.Context, report *fleet.Report) (*Verdict, error) {
 	d.say("\ncounting: transform and mirror finish, then every reading at the core is looked up")
-	cl, err := kgo.NewClient(kgo.SeedBrokers(d.core.Addresses().Kafka), kgo.ConsumeTopics(d.Topic),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(d.core.Addresses().Kafka), kgo.ConsumeTopics(d.mirrored()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200*time.Millisecond))
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (d *demo) count(ctx context.Context, report *fleet.Report) (*Verdict, error
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("counting was cut short: %w", ctx.Err())
 		}
-		if missing, _ := report.AckedTotal.Missing(t.found, 0); missing == 0 && d.drained(ctx) && t.atEnd(ctx, cl, d.Topic) {
+		if missing, _ := report.AckedTotal.Missing(t.found, 0); missing == 0 && d.drained(ctx) && t.atEnd(ctx, cl, d.mirrored()) {
 			break
 		}
 	}

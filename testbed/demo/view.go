@@ -16,6 +16,7 @@ type sample struct {
 	fleet            fleet.Counts
 	edge, core       site.Status
 	edgeErr, coreErr error
+	mirrored         string // name of the mirrored topic
 }
 
 // transformLag is the number of records that plugins of the edge have before them.
@@ -24,6 +25,16 @@ func (s *sample) transformLag() (lag int64) {
 		lag += max(0, p.Lag)
 	}
 	return lag
+}
+
+// atCore is the number of records in the mirrored topic.
+func (s *sample) atCore() int64 {
+	for _, t := range s.core.Topics {
+		if t.Name == s.mirrored {
+			return t.Records
+		}
+	}
+	return 0
 }
 
 // trouble is the first error that a plugin, a flow or an appliance shows.
@@ -69,7 +80,7 @@ func (v *view) line(s sample) {
 	e := &s.edge.Totals
 	fmt.Fprintf(v.out, "%s  in %s  acked %s  transformed %s (lag %s)  mirrored %s (lag %s)  at the core %s  disk %s + %s",
 		v.clock(s), count(e.MessagesIn), count(e.MessagesAcked), count(e.Transformed), count(s.transformLag()),
-		count(e.Mirrored), count(e.MirrorLag), count(s.core.Totals.RecordsIn), size(s.edge.Disk.LogBytes), size(s.core.Disk.LogBytes))
+		count(e.Mirrored), count(e.MirrorLag), count(s.atCore()), size(s.edge.Disk.LogBytes), size(s.core.Disk.LogBytes))
 	if t := s.trouble(); t != "" {
 		fmt.Fprintf(v.out, "  ! %s", t)
 	}
@@ -85,7 +96,7 @@ func (v *view) table(s sample) {
 		{"acked", count(e.MessagesAcked), v.rate(s, e.MessagesAcked, old.MessagesAcked), count(e.MessagesIn - e.MessagesAcked)},
 		{"transformed", count(e.Transformed), v.rate(s, e.Transformed, old.Transformed), count(s.transformLag())},
 		{"mirrored", count(e.Mirrored), v.rate(s, e.Mirrored, old.Mirrored), count(e.MirrorLag)},
-		{"at the core", count(s.core.Totals.RecordsIn), v.rate(s, s.core.Totals.RecordsIn, v.before.core.Totals.RecordsIn), ""},
+		{"at the core", count(s.atCore()), v.rate(s, s.atCore(), v.before.atCore()), ""},
 		{"dead letters", count(e.DeadLetters), "", ""},
 		{"disk", size(s.edge.Disk.LogBytes), "", ""},
 		{"disk, core", size(s.core.Disk.LogBytes), "", ""},

@@ -61,6 +61,8 @@ log.retention.hours=-1
 num.network.threads=2
 num.io.threads=2
 background.threads=2
+broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=2000
 log.cleaner.dedupe.buffer.size=16777216
 CONF
     for kv; do echo "$kv"; done

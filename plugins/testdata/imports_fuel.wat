@@ -1,0 +1,1 @@
+(module (import "weir1" "fuel" (func (result i32))))
