@@ -108,3 +108,14 @@ func FuzzAppendString(f *testing.F) {
 		}
 	})
 }
+
+func TestAppendFixed(t *testing.T) {
+	for v, want := range map[float64]string{0: "0.00", -0.004: "0.00", 0.005: "0.01", -1.5: "-1.50", 21.833333: "21.83", 1013.2075: "1013.21", 1e20: "100000000000000000000.00", -99.999: "-100.00"} {
+		if got := string(sdk.AppendFixed(nil, v, 2)); got != want {
+			t.Errorf("%v: %s, want %s", v, got, want)
+		}
+	}
+	if got := string(sdk.AppendFixed(nil, 2.5, 0)); got != "3" {
+		t.Errorf("2.5: %s", got)
+	}
+}
