@@ -10,4 +10,4 @@ require (
 
 require go.etcd.io/bbolt v1.5.0
 
-require github.com/tetratelabs/wazero v1.12.0 // indirect
+require github.com/tetratelabs/wazero v1.12.0
