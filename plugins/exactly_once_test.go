@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -26,26 +27,32 @@ func TestExactlyOnceAcrossCrashes(t *testing.T) {
 	b.topic("__weir_dead_letter.p", 1)
 	h := b.host(nil)
 	deploy(t, h, module(t, "hostile", "p", nil))
-	const crashes, perCrash = 12, 60
+	const cycles, perCycle = 10, 60
 	n := 0
-	for range crashes {
-		for range perCrash / 3 {
+	for range cycles {
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range perCycle / 3 {
 			for p := range int32(2) {
 				v := func(i int) string { return fmt.Sprintf("%s%d/%d", []string{"a", "b", "X", "T"}[rng.IntN(4)], p, n+i) }
 				b.produce(partition("in", p), record.Codec(rng.IntN(5)), v(0), v(1), v(2))
 			}
 			n += 3
 		}
-		at := rng.Int64N(int64(n))
-		b.wait("some is done", func() bool { return position(h, 0) >= at })
-		disk = disk.Clone(crashfs.CloneConfig{Rand: rng, Keep: 50, Torn: 20}) // the power goes
+		cut := cutPower(disk, 1+rng.IntN(60), crashfs.CloneConfig{Rand: rng, Keep: 50 * rng.IntN(3), Torn: 20})
+		h = b.host(few)
+		b.wait("the power goes", func() bool { return cut.Load() != nil || position(h, 0)+position(h, 1) == int64(2*n) })
 		if err := h.Close(); err != nil {
 			t.Fatal(err)
 		}
 		b.set.Close()
+		if left := cut.Load(); left != nil {
+			disk = left
+		}
 		b.fs = disk
 		b.open()
-		h = b.host(nil)
+		h = b.host(few)
 	}
 	b.wait("all is done", func() bool { return position(h, 0) == int64(n) && position(h, 1) == int64(n) })
 	outcomes := map[string]int{}
@@ -76,6 +83,21 @@ func TestExactlyOnceAcrossCrashes(t *testing.T) {
 	if len(outcomes) != 2*n {
 		t.Errorf("%d outcomes of %d records", len(outcomes), 2*n)
 	}
+}
+
+// few makes many commits of few records.
+func few(o *plugins.Options) { o.MaxRecords = 5 }
+
+// cutPower has the disk as it is after ops more changes of it.
+func cutPower(disk *crashfs.FS, ops int, left crashfs.CloneConfig) *atomic.Pointer[crashfs.FS] {
+	var cut atomic.Pointer[crashfs.FS]
+	var done atomic.Int64
+	disk.OnOp(nil, func(op crashfs.Op) {
+		if op.Changes() && done.Add(1) == int64(ops) {
+			cut.Store(disk.Clone(left))
+		}
+	})
+	return &cut
 }
 
 // position is how far the plugin has come in partition p of "in"; -1 while it starts.

@@ -25,24 +25,29 @@ const (
 // guest is one instance of a plugin. One goroutine at a time uses it. After any
 // error but ErrOutputFull it must be closed: nobody knows what state it is in.
 type guest struct {
-	module  api.Module
-	memory  api.Memory
-	ctx     context.Context // carries the guest to the host functions
-	logs    *logRing
-	line    lineBuffer
-	allowed time.Duration
+	module api.Module
+	memory api.Memory
+	ctx    context.Context // carries the guest to the host functions
+	logs   *logRing
+	line   lineBuffer
+	limit  time.Duration // of one call of weir_transform
 
 	allocate, run, lastError api.Function
-	deadline                 time.Time // of the call in progress
-	stack                    [2]uint64
-	region, regionSize       uint32 // the input region, as the guest gave it
+
+	// The call in progress.
+	allowed  time.Duration
+	deadline time.Time
+	ticks    int // slices of fuel and host calls
+
+	stack              [2]uint64
+	region, regionSize uint32 // the input region, as the guest gave it
 }
 
 // instantiate starts an instance.
 func (p *program) instantiate() (*guest, error) {
-	g := &guest{logs: p.logs, allowed: p.start}
+	g := &guest{logs: p.logs, limit: p.limits.CallTime()}
 	g.ctx = context.WithValue(context.Background(), guestKey{}, g)
-	g.deadline = time.Now().Add(p.start)
+	g.begin(p.start)
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	var err error
 	if g.module, err = p.runtime.InstantiateModule(g.ctx, p.compiled, config); err != nil {
@@ -56,12 +61,11 @@ func (p *program) instantiate() (*guest, error) {
 		g.close()
 		return nil, err
 	}
-	g.allowed = p.limits.CallTime()
 	return g, nil
 }
 
 func (g *guest) initialize(config []byte, limit time.Duration) error {
-	g.deadline = time.Now().Add(limit)
+	g.begin(limit)
 	if f := g.module.ExportedFunction(abi.ExportInitialize); f != nil {
 		if err := g.call(f); err != nil {
 			return fmt.Errorf("%s: %w", abi.ExportInitialize, err)
@@ -145,7 +149,7 @@ func (g *guest) makeRoom(n int) error {
 
 // transform has the guest work on in.
 func (g *guest) transform(in *transform.Input, out *transform.Output) error {
-	g.deadline = time.Now().Add(g.allowed)
+	g.begin(g.limit)
 	size := abi.FrameSize(len(in.Records))
 	for i := range in.Records {
 		r := &in.Records[i]

@@ -3,6 +3,7 @@ package sdk
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -397,4 +398,31 @@ func AppendString(dst, s []byte) []byte {
 		s = s[1:]
 	}
 	return append(dst, '"')
+}
+
+// AppendFixed appends v with so many decimals, 0 to 9, rounded half away from
+// zero. It is several times as fast as strconv's 'f' format, which computes with
+// numbers of any length. v must be finite.
+func AppendFixed(dst []byte, v float64, decimals int) []byte {
+	scale := int64(1)
+	for range decimals {
+		scale *= 10
+	}
+	scaled := v * float64(scale)
+	if !(scaled > -1e15 && scaled < 1e15) { // beyond what a float64 counts exactly
+		return strconv.AppendFloat(dst, v, 'f', decimals, 64)
+	}
+	n := int64(math.Round(scaled))
+	if n < 0 {
+		dst, n = append(dst, '-'), -n
+	}
+	dst = strconv.AppendInt(dst, n/scale, 10)
+	if decimals == 0 {
+		return dst
+	}
+	dst = append(dst, '.')
+	for scale /= 10; scale > 0; scale /= 10 {
+		dst = append(dst, byte('0'+n/scale%10))
+	}
+	return dst
 }

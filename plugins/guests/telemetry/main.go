@@ -14,7 +14,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/weirmq/weir/plugins/sdk"
 )
@@ -55,7 +54,7 @@ func convert(in *sdk.Record, out *sdk.Writer) error {
 	for i := range quantities {
 		if r.has[i] {
 			value = append(value, quantities[i].out...)
-			value = strconv.AppendFloat(value, quantities[i].convert(r.measured[i]), 'f', 2, 64)
+			value = sdk.AppendFixed(value, quantities[i].convert(r.measured[i]), 2)
 		}
 	}
 	value = append(value, '}')
