@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Key is one key of the file, for the reference page and weir config keys.
@@ -164,7 +163,7 @@ func (f *field) allowed() string {
 	case f.kind == sizeType:
 		return fmt.Sprintf("a size, %s to %s", Size(f.minN), Size(f.maxN))
 	case f.kind == durationType:
-		return fmt.Sprintf("a duration, %s to %s", time.Duration(f.minN), time.Duration(f.maxN))
+		return fmt.Sprintf("a duration, %s to %s", Duration(f.minN), Duration(f.maxN))
 	case f.kind.Kind() == reflect.Bool:
 		return "true or false"
 	case f.kind.Kind() == reflect.String && f.address:

@@ -29,6 +29,9 @@
 // *original* offset wins. An old snapshot can therefore never undo a newer commit,
 // and the log can be cut or the broker killed at any point.
 //
+// Compaction of this topic, which keeps the last record of a key as it lies in the
+// log, would have to heed that header too; snapshots do its work already.
+//
 // # Locks
 //
 // A group's lock, then the coordinator's map lock or the table's; never the

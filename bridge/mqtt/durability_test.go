@@ -1,12 +1,16 @@
 package mqtt_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 	"github.com/weirmq/weir/testbed/crashfs"
 )
@@ -37,6 +41,46 @@ func TestPubackWaitsForTheSync(t *testing.T) {
 			}
 			release()
 			c.expect("PUBACK #1", "PUBACK #2", "PUBACK #3")
+		})
+	}
+}
+
+// lateLog holds back the appends to one topic until it is released.
+type lateLog struct {
+	mqtt.Log
+	topic   string
+	release chan struct{}
+}
+
+func (l lateLog) AppendAsync(tp record.TopicPartition, b record.Batch, done record.Completion) {
+	if tp.Topic != l.topic {
+		l.Log.AppendAsync(tp, b, done)
+		return
+	}
+	b = bytes.Clone(b)
+	go func() {
+		<-l.release
+		l.Log.AppendAsync(tp, b, done)
+	}()
+}
+
+// The PUBACK of a retained message waits for the message and for its retained form,
+// whichever is committed last, and the PUBACKs behind it wait with it.
+func TestPubackWaitsForTheRetainedRecord(t *testing.T) {
+	for _, late := range []string{mqtt.RetainedTopic, "mqtt"} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			b := newBox(t)
+			b.wrap = func(l mqtt.Log) mqtt.Log { return lateLog{l, late, release} }
+			b.routes = []bridge.Route{{Filter: "other", Topic: "other"}}
+			b.start()
+			defer b.stop()
+			c := b.client(v3, "c")
+			c.send(retained(v3, 1, "r", "x"), publish(v3, 2, "other", "y"))
+			synctest.Wait()
+			c.quiet()
+			close(release)
+			c.expect("PUBACK #1", "PUBACK #2")
 		})
 	}
 }

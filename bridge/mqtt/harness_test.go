@@ -30,6 +30,7 @@ type box struct {
 	opts      mqtt.Options
 	routes    []bridge.Route
 	downlinks []bridge.Downlink
+	wrap      func(mqtt.Log) mqtt.Log // between server and log, to hold things up
 
 	set *topic.Set
 	srv *mqtt.Server
@@ -99,7 +100,11 @@ func (b *box) serve() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if b.srv, err = mqtt.New(context.Background(), b.opts, weirLog{b.set}, router); err != nil {
+	log := mqtt.Log(weirLog{b.set})
+	if b.wrap != nil {
+		log = b.wrap(log)
+	}
+	if b.srv, err = mqtt.New(context.Background(), b.opts, log, router); err != nil {
 		b.t.Fatal(err)
 	}
 }

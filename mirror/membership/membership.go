@@ -119,8 +119,9 @@ type Membership struct {
 	problem string
 }
 
-// Start takes part. It returns at once and without a network, too: binding and
-// joining are tried until they work. An error is one of the options.
+// Start takes part. It binds if it can and returns without waiting for others,
+// without a network, too: binding and joining are tried until they work. An
+// error is one of the options.
 func Start(o Options) (*Membership, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -130,6 +131,9 @@ func Start(o Options) (*Membership, error) {
 	}
 	m := &Membership{opts: o, log: o.Logger, events: make(chan serf.Event, eventQueue), done: make(chan struct{}), problem: "starting"}
 	m.wg.Go(m.watch)
+	if _, err := m.bind(); err != nil {
+		m.problem = err.Error()
+	}
 	m.wg.Go(m.takePart)
 	return m, nil
 }
@@ -258,21 +262,31 @@ func (m *Membership) takePart() {
 	}
 }
 
+// bind starts serf if it is not started yet.
+func (m *Membership) bind() (*serf.Serf, error) {
+	if s := m.current(); s != nil {
+		return s, nil
+	}
+	conf, err := m.opts.config()
+	if err != nil {
+		return nil, err
+	}
+	conf.EventCh = m.events
+	s, err := serf.Create(conf)
+	if err != nil {
+		return nil, fmt.Errorf("membership: start: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.serf = s
+	return s, nil
+}
+
 // join makes one attempt at what is still missing.
 func (m *Membership) join() error {
-	s := m.current()
-	if s == nil {
-		conf, err := m.opts.config()
-		if err != nil {
-			return err
-		}
-		conf.EventCh = m.events
-		if s, err = serf.Create(conf); err != nil {
-			return fmt.Errorf("membership: start: %w", err)
-		}
-		m.mu.Lock()
-		m.serf = s
-		m.mu.Unlock()
+	s, err := m.bind()
+	if err != nil {
+		return err
 	}
 	if len(m.opts.Join) == 0 || !alone(s) {
 		return nil

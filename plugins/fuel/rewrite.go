@@ -21,6 +21,7 @@
 // The import becomes the last imported function, so every index of a function of
 // the module itself grows by one: in calls, ref.func, exports, elements, start
 // and the name section. The global is the last, so no index of a global changes.
+// What the engine would make room for on the word of a count is checked first.
 // Tables without a limit get MaxTableElements, as host memory stands behind them.
 // Sections with debugging data, which point into the old code, are dropped.
 package fuel
@@ -253,6 +254,10 @@ func (w *rewriter) section(s section) ([]byte, error) {
 		out = w.elements(r)
 	case secCode:
 		out = w.code(r)
+	case secMemory:
+		out = w.memories(r)
+	case secData:
+		out = w.data(r)
 	default:
 		return s.body, nil
 	}

@@ -39,6 +39,30 @@ func (w *rewriter) tables(r *reader) []byte {
 	return out
 }
 
+// memories and data are only checked: the engine trusts their counts.
+func (w *rewriter) memories(r *reader) []byte {
+	n := r.count(1, "memories")
+	for ; n > 0 && r.err == nil; n-- {
+		r.limits()
+	}
+	return r.b
+}
+
+func (w *rewriter) data(r *reader) []byte {
+	n := r.count(len(r.b), "data segments")
+	for ; n > 0 && r.err == nil; n-- {
+		switch kind := r.u32(); kind {
+		case 0:
+			w.constExpr(r, nil)
+		case 1: // passive
+		default:
+			r.fail("data segment of kind %d", kind)
+		}
+		r.bytes(r.u32())
+	}
+	return r.b
+}
+
 func (w *rewriter) exports(r *reader) []byte {
 	n := r.count(len(r.b), "exports")
 	out := appendU32(nil, n)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -18,12 +19,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/mirror"
 	"github.com/weirmq/weir/testbed/compat"
 	"github.com/weirmq/weir/testbed/link"
 	"github.com/weirmq/weir/testbed/logbox"
+	"github.com/weirmq/weir/testbed/site"
 )
 
 const (
@@ -292,6 +295,37 @@ func TestMirrorKilledTenTimesToFakeKafka(t *testing.T) {
 	}
 	defer c.Close()
 	killTenTimes(t, c.ListenAddrs()[0], 20_000)
+}
+
+// openTarget opens a second appliance as the target; port 0 picks one.
+func openTarget(t *testing.T, dir, addr string) *appliance.Broker {
+	t.Helper()
+	b, err := appliance.Open(appliance.Options{Data: dir, Kafka: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestMirrorKilledTenTimesToWeir(t *testing.T) {
+	b := openTarget(t, t.TempDir(), "127.0.0.1:0")
+	killTenTimes(t, b.KafkaAddr().String(), 20_000)
+}
+
+func TestMirrorToWeirRestartedInTheMiddle(t *testing.T) {
+	dir := t.TempDir()
+	b := openTarget(t, dir, net.JoinHostPort(site.LoopbackHost(), "0"))
+	addr := b.KafkaAddr().String()
+	disturbed(t, addr, addr, 10_000, func(s *logbox.Box, rng *rand.Rand) {
+		for i := range 5 {
+			appendRecords(t, s, 10_000+i*2000, 2000, rng.Uint64())
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b = openTarget(t, dir, addr)
+		}
+	})
 }
 
 func TestMirrorKilledTenTimesToKafka(t *testing.T) {

@@ -1,0 +1,16 @@
+;; Everything that would never end, or take all there is.
+(module
+  (memory (export "memory") 1)
+  (table $t 1 funcref)
+  (func (export "loop") (loop $l (br $l)))
+  (func (export "nested") (loop $l (loop $m (br $l))))
+  (func (export "straight") (local $i i64) (loop $l (local.set $i (i64.add (local.get $i) (i64.const 1))) (br_if $l (i64.ne (local.get $i) (i64.const 0)))))
+  (func $f (call $g)) (func $g (call $f))
+  (func $tree (param $n i32)
+    (if (local.get $n) (then (call $tree (i32.sub (local.get $n) (i32.const 1))) (call $tree (i32.sub (local.get $n) (i32.const 1))))))
+  (func (export "tree") (call $tree (i32.const 60)))
+  (func (export "fill") (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br $l)))
+  (func (export "copy") (loop $l (memory.copy (i32.const 0) (i32.const 1) (i32.const 65535)) (br $l)))
+  (func (export "grow") (loop $l (drop (memory.grow (i32.const 0))) (br $l)))
+  (func (export "table") (loop $l (table.fill $t (i32.const 0) (ref.null func) (i32.const 1)) (br $l)))
+  (func (export "branch_table") (loop $l (br_table $l $l (i32.const 5)))))
