@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
 func batchOf(t testing.TB, codec record.Codec, values ...string) record.Batch {
