@@ -69,6 +69,13 @@ type MQTT struct {
 	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
 	MaxSessions         int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
 	SessionExpiry       Duration `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
+	MaxKeepAlive        Duration `yaml:"max_keep_alive" min:"10s" max:"18h12m15s" doc:"Longest keep alive of an MQTT 5 device; one that asks for more, or for none, is told this."`
+	ConnectTimeout      Duration `yaml:"connect_timeout" min:"1s" max:"1m" doc:"Time a connection may take until its CONNECT is there."`
+	WriteTimeout        Duration `yaml:"write_timeout" min:"1s" max:"10m" doc:"Time a device may leave what is sent to it unread."`
+	MaxFilters          int      `yaml:"max_filters" min:"1" max:"100000" doc:"Subscriptions of one device."`
+	MaxTopicLevels      int      `yaml:"max_topic_levels" min:"1" max:"1000" doc:"Levels of a topic name or filter."`
+	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
+	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
 	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
 	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
@@ -201,6 +208,8 @@ func Default() Config {
 		},
 		MQTT: MQTT{
 			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
+			MaxKeepAlive: Duration(time.Hour), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
+			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,
 		},

@@ -38,6 +38,7 @@ type conn struct {
 	maxPacket  int           // bytes; 0: any
 	problems   bool          // the client wants reason strings [MQTT-3.1.2-29]
 	idle       time.Duration // 1.5 x keep alive; 0: for ever
+	keepAlive  time.Duration // to be announced; 0: the client's stands
 	will       *will
 	normal     bool // DISCONNECT came: no will
 	aliases    [][]byte

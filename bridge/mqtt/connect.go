@@ -88,7 +88,11 @@ func (c *conn) deny(err error) error {
 
 // settle takes over what CONNECT asks for this connection.
 func (c *conn) settle(p *packet.Connect) {
-	c.idle = time.Duration(p.KeepAlive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
+	keepAlive := time.Duration(p.KeepAlive) * time.Second
+	if most := c.srv.opts.MaxKeepAlive; c.version == packet.V5 && (keepAlive == 0 || keepAlive > most) {
+		keepAlive, c.keepAlive = most, most // announced in CONNACK [MQTT-3.1.2-21]
+	}
+	c.idle = keepAlive * 3 / 2 // [MQTT-3.1.2-22]
 	c.window = c.srv.opts.MaxInflight
 	if v, ok := p.Props.Uint(packet.ReceiveMaximum); ok {
 		c.window = min(c.window, int(v))
@@ -112,6 +116,9 @@ func (c *conn) announce(p *packet.Properties, assigned bool) {
 	p.SetUint(packet.TopicAliasMaximum, uint32(opts.TopicAliasMaximum))
 	p.SetUint(packet.SharedAvailable, 0)
 	p.SetUint(packet.SessionExpiry, c.sess.expiry) // the server may have shortened it
+	if c.keepAlive > 0 {
+		p.SetUint(packet.ServerKeepAlive, uint32(c.keepAlive/time.Second))
+	}
 	if assigned {
 		p.SetBytes(packet.AssignedClientID, []byte(c.id))
 	}

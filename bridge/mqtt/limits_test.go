@@ -39,6 +39,22 @@ func TestTimers(t *testing.T) {
 			}
 		})
 	})
+	t.Run("server keep alive", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBox(t)
+			b.opts.MaxKeepAlive = time.Minute
+			b.start()
+			defer b.stop()
+			for _, asked := range []uint16{0, 61} { // for ever, and too long [MQTT-3.1.2-21]
+				c := b.client(v5, "c", func(p *packet.Connect) { p.KeepAlive = asked })
+				start := time.Now()
+				c.expect("DISCONNECT 8d", "closed")
+				if d := time.Since(start); d != 90*time.Second {
+					t.Errorf("keep alive %d: closed after %v, want 1.5 x 60 s", asked, d)
+				}
+			}
+		})
+	})
 	t.Run("no CONNECT", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBox(t).start()

@@ -55,6 +55,7 @@ type Options struct {
 	MaxRetained         int           // retained messages; 100,000
 	MaxRetainedBytes    int64         // memory for them; 64 MiB
 	MaxTopics           int           // Kafka topics that routes may make; 1,000
+	MaxKeepAlive        time.Duration // of an MQTT 5 client, which is told; 1 h
 	MaxSessionExpiry    time.Duration // of a session without connection; 7 days
 	SessionSaveInterval time.Duration // how often the progress of sessions is stored; 10 s
 
@@ -92,6 +93,7 @@ func (o Options) withDefaults() Options {
 	}
 	wait(&o.ConnectTimeout, 10*time.Second)
 	wait(&o.WriteTimeout, 30*time.Second)
+	wait(&o.MaxKeepAlive, time.Hour)
 	wait(&o.MaxSessionExpiry, 7*24*time.Hour)
 	wait(&o.SessionSaveInterval, 10*time.Second)
 	if o.MaxRetainedBytes == 0 {

@@ -79,6 +79,8 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 	m := &cfg.MQTT
 	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
+		MaxKeepAlive: time.Duration(m.MaxKeepAlive), ConnectTimeout: time.Duration(m.ConnectTimeout), WriteTimeout: time.Duration(m.WriteTimeout),
+		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),
 		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
 		Log: log,
