@@ -199,7 +199,7 @@ func TestRedo(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := r.Finish(); err != nil {
+			if err := r.Finish(0); err != nil {
 				t.Fatal(err)
 			}
 		}

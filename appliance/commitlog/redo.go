@@ -16,6 +16,7 @@ type Redo struct {
 	opts    Options
 	names   map[int64]bool // segments in the folder
 	oldest  int64          // the first of them; -1 when there was none
+	gone    int64          // end offset of what was to go to segments that are missing
 	touched []*redone
 }
 
@@ -48,12 +49,13 @@ func NewRedo(o Options) (*Redo, error) {
 // first written.
 func (r *Redo) Write(at Position, b record.Batch) error {
 	if !r.names[at.Segment] && at.Byte > 0 {
-		// Only retention takes away a segment whose beginning was checkpointed,
-		// and it takes away from the front.
-		if at.Segment < r.oldest {
-			return nil
+		// Only retention takes away a segment whose beginning was checkpointed. It
+		// takes away from the front, but a power cut may undo that in any order:
+		// Finish, which knows the log start, decides.
+		if at.Segment > r.oldest {
+			r.gone = max(r.gone, b.NextOffset())
 		}
-		return fmt.Errorf("commitlog: redo %s: segment %d is missing although %d bytes of it were durable", r.opts.Dir, at.Segment, at.Byte)
+		return nil
 	}
 	s, err := r.segment(at)
 	if err != nil {
@@ -89,8 +91,12 @@ func (r *Redo) segment(at Position) (*redone, error) {
 }
 
 // Finish cuts what a crash left behind the last batch, cuts the indexes to what
-// was not written again, and makes everything durable. The Redo is closed.
-func (r *Redo) Finish() error {
+// was not written again, and makes everything durable. Records before start, the
+// log start offset, may be missing. The Redo is closed.
+func (r *Redo) Finish(start int64) error {
+	if r.gone > start {
+		return fmt.Errorf("commitlog: redo %s: a segment with records up to offset %d is missing although its beginning was durable; the log starts at %d", r.opts.Dir, r.gone-1, start)
+	}
 	for _, s := range r.touched {
 		if err := r.finish(s); err != nil {
 			return err

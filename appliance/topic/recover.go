@@ -91,7 +91,7 @@ func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 
 func (r *recovery) finish() error {
 	for p, redo := range r.redos {
-		if err := redo.Finish(); err != nil {
+		if err := redo.Finish(p.state.logStart); err != nil {
 			return fmt.Errorf("recover %s: %w", p.tp, err)
 		}
 	}
