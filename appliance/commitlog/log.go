@@ -245,6 +245,9 @@ const (
 	timeSuffix  = ".timeindex"
 )
 
+// FileName is the name of the segment that starts at offset base.
+func FileName(base int64) string { return fileName(base, logSuffix) }
+
 func fileName(base int64, suffix string) string { return fmt.Sprintf("%020d%s", base, suffix) }
 
 func parseName(name, suffix string) (base int64, ok bool) {

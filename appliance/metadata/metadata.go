@@ -29,6 +29,7 @@ import (
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -169,7 +170,7 @@ func (s *Store) updateLocked(change func(w writer) error) (err error) {
 
 func (s *Store) view(read func(tx *bolt.Tx) error) error {
 	err := s.db.View(read)
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return record.ErrClosed
 	}
 	return err

@@ -98,6 +98,9 @@ var (
 	// ErrStorage is returned once the disk has failed: the append may or may not
 	// be on it, and nothing more is accepted until a restart has re-read it.
 	ErrStorage = errors.New("storage failed")
+	// ErrDiskFull is returned while the disk has no more room than the reserve that
+	// deletes, offset commits and recovery need. It ends by itself when there is room.
+	ErrDiskFull = errors.New("disk full")
 	// ErrClosed is returned by a log that is shutting down.
 	ErrClosed = errors.New("log is closed")
 )

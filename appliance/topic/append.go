@@ -94,6 +94,10 @@ func (s *Set) stageGroup(writes []record.Write, done record.Completion) error {
 			return err
 		}
 	}
+	internal := !slices.ContainsFunc(locked, func(p *Partition) bool { return !p.topic.internal })
+	if err := s.space.take(bytes, internal); err != nil {
+		return err
+	}
 	if err := s.wal.Begin(len(writes), bytes); err != nil {
 		return storageError(err)
 	}
@@ -125,6 +129,9 @@ func lockStaging(ps []*Partition) []*Partition {
 func storageError(err error) error {
 	if errors.Is(err, wal.ErrClosed) {
 		return record.ErrClosed
+	}
+	if errors.Is(err, wal.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", record.ErrTooLarge, err)
 	}
 	return fmt.Errorf("%w: %w", record.ErrStorage, err)
 }

@@ -42,6 +42,12 @@ type Partition struct {
 // TopicPartition is the partition's name.
 func (p *Partition) TopicPartition() record.TopicPartition { return p.tp }
 
+// TopicID is the identity of the partition's topic.
+func (p *Partition) TopicID() ID { return p.topic.id }
+
+// Internal reports whether the topic is Weir's own, not for clients to write.
+func (p *Partition) Internal() bool { return p.topic.internal }
+
 // LogStartOffset is the first offset that can be read.
 func (p *Partition) LogStartOffset() int64 { return p.start.Load() }
 
@@ -96,7 +102,28 @@ func (p *Partition) check(b record.Batch) error {
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", record.ErrInvalidRecord, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
+	if p.topic.config.compact {
+		return checkKeys(b)
+	}
 	return nil
+}
+
+// checkKeys refuses records that compaction could not tell apart.
+func checkKeys(b record.Batch) error {
+	d := record.Decoder{RawHeaders: true}
+	if err := d.Reset(b); err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		var r record.Record
+		more, err := d.Next(&r)
+		if err != nil || !more {
+			return err
+		}
+		if r.Key == nil {
+			return fmt.Errorf("%w: record %d has no key, which cleanup.policy=compact needs", record.ErrInvalidRecord, n)
+		}
+	}
 }
 
 // stage gives the batch its offset and its place and copies it into the open round.
@@ -116,6 +143,9 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 		if dup {
 			return p.stageOffset(entryDuplicate, base, done)
 		}
+	}
+	if err := p.set.space.take(len(b), p.topic.internal); err != nil {
+		return err
 	}
 	if err := p.set.wal.Begin(1, entryAppendLen+len(b)); err != nil {
 		return storageError(err)

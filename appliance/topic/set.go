@@ -35,6 +35,8 @@ type Options struct {
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0 means DefaultMaxPartitions.
 	MaxPartitions int
+	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
+	ReserveBytes int64
 	// Configs are defaults of topic configs other than those in Keys.
 	Configs map[string]string
 	// CheckpointInterval is how long the write-ahead log may hold what segments
@@ -62,8 +64,9 @@ type Entry struct {
 
 // Set is all topics of the box.
 type Set struct {
-	opts Options
-	wal  *wal.Log
+	opts  Options
+	wal   *wal.Log
+	space *space
 
 	creating sync.Mutex // one Create or Delete at a time
 
@@ -105,6 +108,9 @@ func Open(o Options) (*Set, error) {
 	if o.MaxPartitions == 0 {
 		o.MaxPartitions = DefaultMaxPartitions
 	}
+	if o.ReserveBytes == 0 {
+		o.ReserveBytes = DefaultReserveBytes
+	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = DefaultCheckpointInterval
 	}
@@ -128,7 +134,9 @@ func Open(o Options) (*Set, error) {
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
-	s.background.Add(2)
+	s.space = newSpace(o.FS, o.ReserveBytes)
+	s.background.Add(3)
+	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
 	return s, nil

@@ -50,3 +50,9 @@ type File interface {
 type Descriptor interface {
 	Fd() uintptr
 }
+
+// Space is implemented by file systems that can run full.
+type Space interface {
+	// Free is how many bytes can still be written, and how many there are in all.
+	Free() (free, total int64, err error)
+}

@@ -30,7 +30,7 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 	name := dir + "/" + checkpointFile
 	f, err := fsys.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = createCheckpoint(fsys, dir, name)
+		f, err = createCheckpoint(fsys, name)
 	}
 	if err != nil {
 		return checkpoint{}, fmt.Errorf("wal: open %s: %w", name, err)
@@ -48,21 +48,22 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 			c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
 		}
 	}
+	// What was read may be in the kernel's cache alone, if the process was killed
+	// before the sync or the sync failed. Files are about to be used again on the
+	// strength of it, so it is written once more.
+	if err := errors.Join(c.save(c.seq), fsys.SyncDir(dir)); err != nil {
+		return c, errors.Join(err, f.Close())
+	}
 	return c, nil
 }
 
-func createCheckpoint(fsys vfs.FS, dir, name string) (vfs.File, error) {
+// createCheckpoint makes the file with no checkpoint in it. openCheckpoint makes it durable.
+func createCheckpoint(fsys vfs.FS, name string) (vfs.File, error) {
 	f, err := fsys.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.WriteAt(make([]byte, 2*blockBytes), 0); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = fsys.SyncDir(dir)
-	}
-	if err != nil {
+	if _, err := f.WriteAt(make([]byte, 2*blockBytes), 0); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -89,7 +90,13 @@ func (c *checkpoint) save(seq uint64) error {
 // place, so that they need not be replayed; files that hold only such rounds are
 // used again. The caller must have synced everything those rounds touched. Calls
 // must not overlap.
+//
+// After a failure there is no checkpoint: who failed to sync something may find
+// nothing left to sync the next time, and it would still not be on the disk.
 func (l *Log) Checkpoint(seq uint64) error {
+	if isFailed(l.failed) {
+		return l.Err()
+	}
 	if seq < l.ring.cp.seq {
 		return fmt.Errorf("wal: checkpoint %d is behind the last, %d", seq, l.ring.cp.seq)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path"
 	"sort"
 )
 
@@ -36,6 +37,9 @@ func Open(o Options, replay func(entry []byte) error) (*Log, error) {
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("wal: make %s: %w", o.Dir, err)
 	}
+	if err := o.FS.SyncDir(path.Dir(o.Dir)); err != nil {
+		return nil, fmt.Errorf("wal: sync folder %s: %w", path.Dir(o.Dir), err)
+	}
 	g := &ring{opts: o, need: make(chan struct{}, 1)}
 	g.freed.L = &g.mu
 	if g.cp, err = openCheckpoint(o.FS, o.Dir); err != nil {
@@ -45,7 +49,7 @@ func Open(o Options, replay func(entry []byte) error) (*Log, error) {
 		err = g.replay(replay)
 	}
 	if err == nil {
-		err = g.checkSpares()
+		err = g.sortSpares()
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
@@ -85,26 +89,11 @@ func (g *ring) load() error {
 		}
 		if f.parseHeader(header[:n]) {
 			g.files = append(g.files, f)
-			continue
-		}
-		if err := g.keepSpare(f); err != nil {
-			return err
+		} else {
+			g.spares = append(g.spares, f)
 		}
 	}
 	sort.Slice(g.files, func(i, j int) bool { return g.files[i].number < g.files[j].number })
-	return nil
-}
-
-// keepSpare keeps a file for use if it is of the right size, or removes it.
-func (g *ring) keepSpare(f *file) error {
-	size, err := f.f.Size()
-	if err == nil && size == g.opts.FileBytes && len(g.spares)+len(g.files) < g.opts.MaxFiles {
-		g.spares = append(g.spares, f)
-		return nil
-	}
-	if err = errors.Join(err, f.f.Close(), g.opts.FS.Remove(g.path(f.name))); err != nil {
-		return fmt.Errorf("wal: remove %s: %w", f.name, err)
-	}
 	return nil
 }
 
@@ -138,6 +127,9 @@ func (g *ring) replayFile(f *file, later []*file, fn func(entry []byte) error) e
 	if err != nil {
 		return err
 	}
+	if err := g.settle(f, b); err != nil {
+		return err
+	}
 	for pos := int64(blockBytes); pos < int64(len(b)); {
 		seq, entries, count, size, ok := parseRound(b[pos:], f.nonce)
 		switch {
@@ -159,6 +151,33 @@ func (g *ring) replayFile(f *file, later []*file, fn func(entry []byte) error) e
 	return g.checkEnd(b, int64(len(b)), f, later)
 }
 
+// settle makes sure that what is about to be replayed is on the disk and not only
+// in the kernel's cache. It may be so for the last round of a file alone: its sync
+// was cut short by a kill, or failed, after which the cache shows what the disk
+// does not have and a sync proves nothing. So that round is written once more.
+// Without this a power cut in the middle of recovery could take the round but
+// leave what it did to some of the segments.
+func (g *ring) settle(f *file, b []byte) error {
+	var last []byte
+	var at int64
+	for pos := int64(blockBytes); pos < int64(len(b)); {
+		_, _, _, size, ok := parseRound(b[pos:], f.nonce)
+		if !ok {
+			pos += blockBytes
+			continue
+		}
+		last, at = b[pos:min(pos+int64(size), int64(len(b)))], pos
+		pos += int64(size)
+	}
+	if _, err := f.f.WriteAt(last, at); err != nil {
+		return fmt.Errorf("wal: write the last round of %s again: %w", f.name, err)
+	}
+	if err := f.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", f.name, err)
+	}
+	return nil
+}
+
 // checkEnd decides whether the rounds of f may end at pos: only if no later
 // round of this file is whole and the next file starts with the next round.
 func (g *ring) checkEnd(b []byte, pos int64, f *file, later []*file) error {
@@ -173,24 +192,44 @@ func (g *ring) checkEnd(b []byte, pos int64, f *file, later []*file) error {
 	return nil
 }
 
-// checkSpares makes sure that no file counted as empty because of its header
-// holds a round that belongs to the log: then the header is what is damaged.
-func (g *ring) checkSpares() error {
-	head := make([]byte, roundHeader)
+// sortSpares keeps the spares that are of use and removes the others. It makes
+// sure first that no file counted as empty because of its header holds a round
+// that belongs to the log: then the header is what is damaged.
+func (g *ring) sortSpares() error {
 	for _, f := range g.spares {
-		if _, err := f.f.ReadAt(head, blockBytes); err != nil && err != io.EOF {
-			return fmt.Errorf("wal: read %s: %w", f.name, err)
-		}
-		if binary.BigEndian.Uint32(head) != roundMagic || binary.BigEndian.Uint64(head[16:]) <= g.seq {
-			continue
-		}
-		b, err := readAll(f)
-		if err != nil {
+		if err := g.checkSpare(f); err != nil {
 			return err
 		}
-		if _, _, _, _, ok := parseRound(b[blockBytes:], binary.BigEndian.Uint64(head[8:])); ok {
-			return &CorruptError{File: f.name, Seq: g.seq + 1}
+	}
+	all := g.spares
+	g.spares = nil
+	for _, f := range all {
+		size, err := f.f.Size()
+		if err == nil && size == g.opts.FileBytes && len(g.spares)+len(g.files) < g.opts.MaxFiles {
+			g.spares = append(g.spares, f)
+			continue
 		}
+		if err = errors.Join(err, f.f.Close(), g.opts.FS.Remove(g.path(f.name))); err != nil {
+			return fmt.Errorf("wal: remove %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+func (g *ring) checkSpare(f *file) error {
+	head := make([]byte, roundHeader)
+	if _, err := f.f.ReadAt(head, blockBytes); err != nil && err != io.EOF {
+		return fmt.Errorf("wal: read %s: %w", f.name, err)
+	}
+	if binary.BigEndian.Uint32(head) != roundMagic || binary.BigEndian.Uint64(head[16:]) <= g.seq {
+		return nil
+	}
+	b, err := readAll(f)
+	if err != nil {
+		return err
+	}
+	if _, _, _, _, ok := parseRound(b[blockBytes:], binary.BigEndian.Uint64(head[8:])); ok {
+		return &CorruptError{File: f.name, Seq: g.seq + 1}
 	}
 	return nil
 }

@@ -104,8 +104,13 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// ErrClosed is returned to appenders once Close was called.
-var ErrClosed = errors.New("wal: closed")
+// Errors of Begin, beside the storage failure that stopped the log.
+var (
+	// ErrClosed is returned once Close was called.
+	ErrClosed = errors.New("wal: closed")
+	// ErrTooLarge is returned for a group that fits no file.
+	ErrTooLarge = errors.New("wal: entries do not fit a file of the write-ahead log")
+)
 
 // Sink receives the entries it staged once their round is on stable storage.
 // Both methods run on the committer's goroutine; they must not block on anything
@@ -156,7 +161,7 @@ func (l *Log) Stats() *Stats { return &l.stats }
 func (l *Log) Begin(entries, n int) error {
 	n += entries * entryPrefix
 	if int64(n)+blockBytes > l.opts.FileBytes-2*blockBytes {
-		return fmt.Errorf("wal: %d bytes do not fit a file of %d", n, l.opts.FileBytes)
+		return fmt.Errorf("%w: %d bytes, files are %d", ErrTooLarge, n, l.opts.FileBytes)
 	}
 	l.mu.Lock()
 	for l.err == nil && !l.open.fits(n, l.opts.RoundBytes) {

@@ -13,7 +13,7 @@ import (
 )
 
 // GroupPrefix and the plugin's name make the group that holds its positions.
-const GroupPrefix = "weir.plugin."
+const GroupPrefix = "__weir.plugin."
 
 // Limits, where Options say nothing else.
 const (

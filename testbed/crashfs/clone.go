@@ -42,6 +42,53 @@ func (f *FS) Clone(cfg CloneConfig) *FS {
 	return &FS{root: k.clone(f.root)}
 }
 
+// Killed returns the disk as the death of the process alone leaves it: all that
+// was written is there, but what was not durable still is not. A power cut that
+// follows is a Clone of it. f goes on unharmed.
+func (f *FS) Killed() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	nodes := map[*node]*node{}
+	var twin func(n *node) *node
+	twin = func(n *node) *node {
+		if n == nil || nodes[n] != nil {
+			return nodes[n]
+		}
+		out := &node{data: n.data.clone()}
+		nodes[n] = out
+		if n.names != nil {
+			out.names, out.durable = map[string]*node{}, map[string]*node{}
+			for name, to := range n.names {
+				out.names[name] = twin(to)
+			}
+			for name, to := range n.durable {
+				out.durable[name] = twin(to)
+			}
+		}
+		return out
+	}
+	out := &FS{root: twin(f.root)}
+	for _, c := range f.pending {
+		edits := slices.Clone(c.edits)
+		for i := range edits {
+			edits[i].dir, edits[i].to = twin(edits[i].dir), twin(edits[i].to)
+		}
+		out.pending = append(out.pending, change{edits})
+	}
+	return out
+}
+
+func (c *content) clone() content {
+	out := *c
+	out.live, out.durable = slices.Clone(c.live), slices.Clone(c.durable)
+	out.dirty, out.sizes = maps.Clone(c.dirty), slices.Clone(c.sizes)
+	out.versions = maps.Clone(c.versions)
+	for i, v := range out.versions {
+		out.versions[i] = slices.Clone(v)
+	}
+	return out
+}
+
 type cloner struct {
 	cfg   CloneConfig
 	names map[*node]map[string]*node // what is left of each folder with pending edits

@@ -52,7 +52,6 @@ type edit struct {
 	dir  *node
 	name string
 	to   *node // nil: removed
-	lost bool  // a SyncDir of it failed: another one will not make it durable
 }
 
 // New returns an empty file system.
@@ -223,17 +222,12 @@ func (f *FS) List(dir string) (names []string, err error) {
 
 // SyncDir implements vfs.FS.
 func (f *FS) SyncDir(dir string) error {
-	return f.doOrFail(Op{Kind: SyncDir, Name: dir}, func(injected error) error {
+	return f.do(Op{Kind: SyncDir, Name: dir}, func() error {
 		n, err := f.folder(dir)
-		if err != nil {
-			return err
+		if err == nil {
+			f.settle(n)
 		}
-		if injected != nil {
-			f.unsettle(n)
-			return injected
-		}
-		f.settle(n)
-		return nil
+		return err
 	})
 }
 
@@ -253,35 +247,18 @@ func (e edit) apply(names map[string]*node) {
 	}
 }
 
-// settle makes the names of dir durable, except those that an earlier SyncDir
-// has failed to sync, unless they were changed again since.
+// settle makes the names of dir durable.
 func (f *FS) settle(dir *node) {
-	settled := map[string]bool{}
-	for i := len(f.pending) - 1; i >= 0; i-- { // newest first: it decides
+	for i := range f.pending {
 		c := &f.pending[i]
-		c.edits = slices.DeleteFunc(slices.Clone(c.edits), func(e edit) bool {
-			if e.dir != dir || e.lost && !settled[e.name] {
-				return false
-			}
-			if !settled[e.name] {
+		c.edits = slices.DeleteFunc(c.edits, func(e edit) bool {
+			if e.dir == dir {
 				e.apply(dir.durable)
-				settled[e.name] = true
 			}
-			return true
+			return e.dir == dir
 		})
 	}
 	f.pending = slices.DeleteFunc(f.pending, func(c change) bool { return len(c.edits) == 0 })
-}
-
-// unsettle is a SyncDir that failed.
-func (f *FS) unsettle(dir *node) {
-	for _, c := range f.pending {
-		for i := range c.edits {
-			if c.edits[i].dir == dir {
-				c.edits[i].lost = true
-			}
-		}
-	}
 }
 
 func (f *FS) find(name string) (*node, error) {

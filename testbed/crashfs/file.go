@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 )
 
 const (
@@ -110,11 +111,15 @@ func (c *content) sync() {
 		}
 		c.durable[i] = c.live[i]
 		delete(c.versions, i)
+		// Writing a block back makes the size that reaches it durable too, also one
+		// that a failed sync left behind.
+		c.durableSize = max(c.durableSize, min(c.liveSize, int64(i+1)*blockSize))
 	}
 	clear(c.dirty)
 	if c.sizeDirty {
 		c.durableSize, c.sizes, c.sizeDirty = c.liveSize, nil, false
 	}
+	c.sizes = slices.DeleteFunc(c.sizes, func(size int64) bool { return size <= c.durableSize })
 }
 
 // syncFailed is what Linux does: all is clean, nothing more is durable.

@@ -64,9 +64,10 @@ func (o Op) String() string {
 // they may Clone. Either may be nil. After a failed operation after is called too.
 //
 // An error from before makes the operation fail with that error and not happen,
-// with two exceptions that are how disks fail: a Sync or SyncDir leaves what it
-// was to sync clean but not durable, so that a later one that succeeds does not
-// cover it; and a Write whose error is a [ShortWrite] writes a part.
+// with two exceptions that are how disks fail: a Sync leaves what it was to sync
+// clean but not durable, so that a later one that succeeds does not cover it; and
+// a Write whose error is a [ShortWrite] writes a part. A SyncDir that fails has
+// another chance: names are in a journal, which is kept or stops for good.
 func (f *FS) OnOp(before func(Op) error, after func(Op)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

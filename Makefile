@@ -1,0 +1,106 @@
+# make alone prints the targets. make run and make test are all one needs to start.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED = 0
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILDFLAGS := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BIN        := bin/weir
+DATA       ?= data
+ARGS       ?=
+TESTFLAGS  ?=
+FUZZTIME   ?= 3s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the race detector looks at: everything that shares memory between goroutines.
+RACE_PACKAGES ?= ./appliance/... ./bridge/... ./plugins/... ./mirror/... ./cmd/...
+
+# GOARCH, with GOARM after a slash.
+CROSS := amd64 arm64 arm/7 arm/6 riscv64
+
+.PHONY: help
+help: ## Print the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/weir: static, stripped, with its version in it.
+	go build $(BUILDFLAGS) -o $(BIN) ./cmd/weir
+
+.PHONY: run
+run: build ## Build, then serve on loopback with the data in ./data (DATA=, ARGS=).
+	$(BIN) serve --data $(DATA) $(ARGS)
+
+.PHONY: demo
+demo: build guests ## An edge, a core, 200 devices, a transform and a mirror, live; Ctrl-C ends it.
+	$(BIN) bench demo --replay testbed/fleet/data/seattle-weather-hourly-normals.csv $(ARGS)
+
+.PHONY: test
+test: ## All tests that need nothing but Go.
+	go test -timeout 5m $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## The same tests under the race detector (needs a C compiler).
+	CGO_ENABLED=1 go test -race -short -timeout 10m $(TESTFLAGS) $(RACE_PACKAGES)
+
+.PHONY: lint
+lint: ## gofmt, go vet (guests too) and staticcheck.
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not gofmt'ed: run gofmt -w" $$unformatted; exit 1; fi
+	go vet ./...
+	if [ -d plugins/guests ]; then GOOS=wasip1 GOARCH=wasm go vet ./plugins/guests/...; fi
+	go run $(STATICCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME each.
+	@grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+	    echo "fuzz $$target in $$(dirname $$file)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x -timeout 5m $$(dirname $$file) \
+	      | { grep -v '^fuzz: elapsed' || true; }; \
+	  done; done
+
+.PHONY: cross
+cross: ## Build for every board and print the sizes.
+	@for target in $(CROSS); do \
+	  arch=$${target%/*}; arm=$${target#$$arch}; out=bin/weir-linux-$${target/\//v}; \
+	  GOOS=linux GOARCH=$$arch GOARM=$${arm#/} go build $(BUILDFLAGS) -o $$out ./cmd/weir; \
+	  echo "linux/$$target $$(stat -c %s $$out | numfmt --to=iec-i --suffix=B)"; \
+	done
+
+.PHONY: guests
+guests: ## Build the shipped plugins to bin/guests/*.wasm, manifest included.
+	go run ./plugins/guests/build -o bin/guests
+
+.PHONY: e2e
+e2e: build guests ## The binary itself: start, publish, transform, read, kill, start again.
+	WEIR_E2E=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 15m $(TESTFLAGS) ./cmd/... ./testbed/...
+
+.PHONY: compat
+compat: build guests ## Foreign clients and servers: kcat, mosquitto, real Apache Kafka.
+	WEIR_COMPAT=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 20m $(TESTFLAGS) ./mirror/... ./testbed/...
+
+.PHONY: crash
+crash: ## The log on a file system that is cut off after every operation, at length.
+	WEIR_CRASH=1 go test -count=1 -timeout 30m $(TESTFLAGS) ./appliance/... ./testbed/crashfs/...
+
+.PHONY: chaos
+chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
+	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/...
+
+.PHONY: bench
+bench: ## Go benchmarks of the hot paths.
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: docs
+docs: ## Write the generated pages anew.
+	go test ./firmware-config -run TestReferenceIsFresh -update
+
+.PHONY: check
+check: lint test race fuzz cross e2e compat ## All that CI runs.
+
+.PHONY: clean
+clean: ## Remove what was built; data stay.
+	rm -rf bin

@@ -1,0 +1,304 @@
+// Package appliance is the broker as one value: [Open] recovers the log from a
+// data directory and serves it to Kafka clients, [Broker.Close] stops. It knows
+// nothing of MQTT, plugins or mirrors; they are given its [topic.Set].
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/metadata"
+	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/vfs"
+	"github.com/weirmq/weir/appliance/wal"
+)
+
+// DefaultKafka is where the Kafka listener is unless told: on loopback, because
+// nothing protects it.
+const DefaultKafka = "127.0.0.1:9092"
+
+// metadataFile is the store's name in the data directory.
+const metadataFile = "metadata.db"
+
+// Options says where a broker keeps its data and how it behaves.
+type Options struct {
+	// Data is the data directory. It is made if there is none. One process at a
+	// time can have it open.
+	Data string
+	// Kafka is the listener's "host:port"; port 0 picks one. Empty: DefaultKafka.
+	Kafka string
+	// Listener, if not nil, is used instead of listening at Kafka. Open takes it over
+	// when it succeeds; clients that dial during recovery wait in its queue.
+	Listener net.Listener
+	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
+	// NextProducerID, Log and DefaultPartitions are filled in.
+	Wire kafka.Options
+	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
+	// Logger are filled in.
+	Groups group.Options
+	// Partitions is how many a topic gets that does not say (num.partitions), 1.
+	Partitions int32
+	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
+	MaxPartitions int
+	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
+	ReserveBytes int64
+	// TopicConfigs are topic configs that hold where a topic does not say, by
+	// Kafka's names for topics ("retention.ms", "max.message.bytes").
+	TopicConfigs map[string]string
+	// Profile is how appends gather into commit rounds.
+	Profile Profile
+	// WAL is the write-ahead log in detail. A Linger here overrides the Profile's.
+	WAL wal.Options
+	// CheckpointInterval and RetentionInterval are those of topic.Options.
+	CheckpointInterval, RetentionInterval time.Duration
+	// Log takes what an operator should know; nil discards it.
+	Log *slog.Logger
+}
+
+// Broker is a running broker. Its methods may be called concurrently.
+type Broker struct {
+	log      *slog.Logger
+	store    *metadata.Store
+	topics   *topic.Set
+	groups   *group.Coordinator
+	server   *kafka.Server
+	listener net.Listener
+	epoch    int32
+	profile  Profile
+	served   chan struct{} // closed when the listener has ended
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open locks the data directory, recovers the log and listens. Everything that was
+// acknowledged before is there when it returns. The error names what is in the way:
+// metadata.ErrInUse is another process on the same directory.
+func Open(o Options) (_ *Broker, err error) {
+	if o.Data == "" {
+		return nil, errors.New("appliance: no data directory given")
+	}
+	if o.Kafka == "" {
+		o.Kafka = DefaultKafka
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{log: o.Log, served: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("appliance: %w", err), b.abandon())
+		}
+	}()
+	if err := b.openLog(o); err != nil {
+		return nil, err
+	}
+	if err := b.openGroups(o); err != nil {
+		return nil, err
+	}
+	if err := b.listen(o); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// openLog opens the metadata, which locks the directory, and then the topics.
+func (b *Broker) openLog(o Options) (err error) {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fmt.Errorf("make data directory %s: %w", o.Data, err)
+	}
+	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
+		return err
+	}
+	if b.profile, err = o.Profile.apply(&o.WAL, o.Data); err != nil {
+		return err
+	}
+	if b.epoch, err = b.store.NextEpoch(); err != nil {
+		return err
+	}
+	start := time.Now()
+	b.topics, err = topic.Open(topic.Options{
+		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
+		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("open the log in %s: %w", o.Data, err)
+	}
+	b.log.Info("log recovered", "data", o.Data, "topics", len(b.topics.Topics()), "leader_epoch", b.epoch,
+		"commit_profile", b.profile, "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+func (b *Broker) openGroups(o Options) error {
+	offsets, err := group.EnsureTopic(b.topics)
+	if err != nil {
+		return err
+	}
+	g := o.Groups
+	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
+		p, err := b.topics.Partition(tp)
+		if err != nil {
+			return 0, false
+		}
+		return p.HighWatermark(), true
+	}
+	b.groups, err = group.Open(g)
+	return err
+}
+
+func (b *Broker) listen(o Options) (err error) {
+	w := o.Wire
+	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
+	w.DefaultPartitions = o.Partitions
+	if n, err := strconv.Atoi(o.TopicConfigs["max.message.bytes"]); err == nil {
+		w.MaxMessageBytes = n
+	}
+	if b.server, err = kafka.New(w); err != nil {
+		return err
+	}
+	if b.listener = o.Listener; b.listener == nil {
+		if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
+			return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
+		}
+	}
+	b.log.Info("kafka listener started", "address", b.listener.Addr())
+	go func() {
+		defer close(b.served)
+		if err := b.server.Serve(b.listener); err != nil {
+			b.log.Error("kafka listener ended", "error", err)
+		}
+	}()
+	return nil
+}
+
+// Topics is the log, for the parts that read and write it in this process.
+func (b *Broker) Topics() *topic.Set { return b.topics }
+
+// Groups coordinates the consumer groups.
+func (b *Broker) Groups() *group.Coordinator { return b.groups }
+
+// Metadata is the store of small tables, for the parts that keep state.
+func (b *Broker) Metadata() *metadata.Store { return b.store }
+
+// KafkaAddr is where Kafka clients connect.
+func (b *Broker) KafkaAddr() net.Addr { return b.listener.Addr() }
+
+// Failed is closed when the storage has failed. The process should end then, with
+// an error: a restart reads from the disk what is really there.
+func (b *Broker) Failed() <-chan struct{} { return b.topics.Failed() }
+
+// Err is why the broker accepts no data; nil while it does.
+func (b *Broker) Err() error { return b.topics.Err() }
+
+// Close stops the listener, lets clients have the answers they are owed, commits
+// and checkpoints the log and lets go of the data directory.
+func (b *Broker) Close() error {
+	b.closeOnce.Do(func() { b.closeErr = b.abandon() })
+	return b.closeErr
+}
+
+// abandon closes what has been opened, in reverse.
+func (b *Broker) abandon() error {
+	var errs []error
+	if b.server != nil {
+		errs = append(errs, b.server.Close())
+	}
+	if b.listener != nil {
+		<-b.served
+	}
+	if b.groups != nil {
+		errs = append(errs, b.groups.Close())
+	}
+	if b.topics != nil {
+		errs = append(errs, b.topics.Close())
+	}
+	if b.store != nil {
+		errs = append(errs, b.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Status is the broker's part of GET /v1/status.
+type Status struct {
+	ClusterID     string       `json:"cluster_id"`
+	LeaderEpoch   int32        `json:"leader_epoch"`
+	KafkaAddr     string       `json:"kafka"`
+	CommitProfile Profile      `json:"commit_profile"`
+	Error         string       `json:"error,omitempty"` // why no data is accepted
+	Topics        int          `json:"topics"`
+	Partitions    int          `json:"partitions"`
+	Offline       int          `json:"partitions_offline"`
+	Records       int64        `json:"records"` // offsets from log start to high watermark
+	Bytes         int64        `json:"bytes"`
+	WAL           WALStatus    `json:"wal"`
+	Kafka         kafka.Status `json:"kafka_server"`
+	Groups        group.Status `json:"consumer_groups"`
+}
+
+// WALStatus counts since the start.
+type WALStatus struct {
+	Rounds       uint64 `json:"rounds"`
+	Entries      uint64 `json:"entries"`
+	PayloadBytes uint64 `json:"payload_bytes"`
+	WrittenBytes uint64 `json:"written_bytes"`
+}
+
+// Status is what the broker does now.
+func (b *Broker) Status() Status {
+	stats := b.topics.WAL()
+	st := Status{
+		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
+		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
+			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
+		Kafka: b.server.Status(), Groups: b.groups.Status(),
+	}
+	if err := b.Err(); err != nil {
+		st.Error = err.Error()
+	}
+	for _, t := range b.topics.Topics() {
+		st.Topics++
+		for _, p := range t.Partitions() {
+			st.Partitions++
+			if p.Err() != nil {
+				st.Offline++
+			}
+			st.Records += p.HighWatermark() - p.LogStartOffset()
+			st.Bytes += p.Size()
+		}
+	}
+	return st
+}
+
+// Metrics writes the broker's figures.
+func (b *Broker) Metrics(w *metric.Writer) {
+	st := b.Status()
+	up := 1.0
+	if st.Error != "" {
+		up = 0
+	}
+	w.Gauge("weir_storage_up", "1 while appends are accepted, 0 after the storage has failed.", up)
+	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
+	w.Gauge("weir_partitions", "Partitions of all topics.", float64(st.Partitions))
+	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))
+	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))
+	w.Gauge("weir_log_bytes", "Bytes of all segments.", float64(st.Bytes))
+	w.Counter("weir_wal_rounds_total", "Commit rounds, each one sync of the disk.", float64(st.WAL.Rounds))
+	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
+	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))
+	w.Counter("weir_wal_written_bytes_total", "Bytes written for them.", float64(st.WAL.WrittenBytes))
+	b.server.Metrics(w)
+	b.groups.Metrics(w)
+}

@@ -1,0 +1,132 @@
+package group
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// Commit is an OffsetCommit. A consumer that is no member leaves MemberID and
+// InstanceID empty and Generation -1.
+type Commit struct {
+	MemberID, InstanceID string
+	Generation           int32
+	Offsets              []CommitOffset
+}
+
+// CommitOffset is one offset to commit.
+type CommitOffset struct {
+	record.TopicPartition
+	Offset      int64
+	LeaderEpoch int32
+	Metadata    string // at most offset.metadata.max.bytes
+}
+
+// Commit serves OffsetCommit: it returns when the offsets are on stable storage.
+// The errors are one per offset, nil when all went well; err is of the request
+// as a whole.
+func (c *Coordinator) Commit(group string, req Commit) (each []error, err error) {
+	if err := c.opts.Limits.checkGroupID(group); err != nil {
+		return nil, err
+	}
+	s, err := c.lock(group, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.group.CheckCommit(time.Now(), req.MemberID, req.InstanceID, req.Generation); err != nil {
+		c.unlock(s)
+		return nil, err
+	}
+	rs, each := c.commitRecords(group, req.Offsets)
+	if len(rs) == 0 {
+		c.unlock(s)
+		return each, nil
+	}
+	if err := c.write(s, rs); err != nil {
+		return nil, err
+	}
+	c.commits.Add(int64(len(rs)))
+	return each, nil
+}
+
+// commitRecords makes a record of every offset within the limits.
+func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []record.Record, each []error) {
+	limits := &c.opts.Limits
+	_, room := c.log.table.size()
+	room = limits.MaxOffsets - room
+	nowMs := time.Now().UnixMilli()
+	refuse := func(i int, err error) {
+		if each == nil {
+			each = make([]error, len(offsets))
+		}
+		each[i] = err
+	}
+	for i := range offsets {
+		o := &offsets[i]
+		if len(o.Metadata) > limits.MaxOffsetMetadataBytes {
+			refuse(i, fmt.Errorf("%w: %d bytes, at most %d", ErrOffsetMetadataTooLarge, len(o.Metadata), limits.MaxOffsetMetadataBytes))
+			continue
+		}
+		if _, has := c.log.table.committed(group, o.TopicPartition); !has {
+			if room--; room < 0 {
+				refuse(i, fmt.Errorf("%w: the broker keeps %d committed offsets; delete groups that are not used", ErrGroupMaxSizeReached, limits.MaxOffsets))
+				continue
+			}
+		}
+		rs = append(rs, encodeOffset(group, o.TopicPartition, Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata, CommitMs: nowMs}))
+	}
+	return rs, each
+}
+
+// write appends records of the locked group and unlocks it. The lock puts the
+// commits of a generation before what the next one stores; the wait is outside.
+func (c *Coordinator) write(s *slot, rs []record.Record) error {
+	a := c.log.append(rs)
+	s.inflight++
+	c.unlock(s)
+	err := c.log.wait(a)
+	s.mu.Lock()
+	s.landed()
+	c.unlock(s)
+	return err
+}
+
+// Committed is a group's committed offset of a partition, as of all that is
+// committed when it is called, by whomever. ok is false when there is none, which is
+// not an error, even for a group that does not exist. With an error nothing is known.
+func (c *Coordinator) Committed(group string, tp record.TopicPartition) (o Offset, ok bool, err error) {
+	if err := c.log.catchUp(); err != nil {
+		return Offset{}, false, err
+	}
+	o, ok = c.log.table.committed(group, tp)
+	return o, ok, nil
+}
+
+// CommittedAll is all committed offsets of a group, sorted by topic and partition.
+func (c *Coordinator) CommittedAll(group string) ([]CommitOffset, error) {
+	if err := c.log.catchUp(); err != nil {
+		return nil, err
+	}
+	return c.committedAll(group), nil
+}
+
+func (c *Coordinator) committedAll(group string) []CommitOffset {
+	offsets := c.log.table.commits(group)
+	out := make([]CommitOffset, 0, len(offsets))
+	for _, tp := range sortedPartitions(offsets) {
+		o := offsets[tp]
+		out = append(out, CommitOffset{TopicPartition: tp, Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata})
+	}
+	return out
+}
+
+func sortedPartitions(offsets map[record.TopicPartition]Offset) []record.TopicPartition {
+	return slices.SortedFunc(maps.Keys(offsets), func(a, b record.TopicPartition) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}

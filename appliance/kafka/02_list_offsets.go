@@ -1,0 +1,77 @@
+package kafka
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// ListOffsets, key 2, versions 1-8 (flexible from 6): the offset at a time or at one
+// of the ends.
+//
+// Version 0 answers a list of segment offsets and is not offered. Version 7 adds -3,
+// the record with the greatest timestamp, which Kafka's own tools ask for; 8 adds
+// -4, the earliest offset on local disk, which is the earliest here. Read committed
+// and uncommitted are the same without transactions. No record at or after a time
+// is offset -1 without an error.
+const listOffsetsKey = 2
+
+const (
+	timestampLatest        = -1
+	timestampEarliest      = -2
+	timestampMax           = -3
+	timestampEarliestLocal = -4
+)
+
+func init() {
+	register(api{key: listOffsetsKey, name: "ListOffsets", min: 1, max: 8, handle: (*Server).listOffsets, maxFrame: dataFrame,
+		notes: "earliest, latest, by time, greatest timestamp (7), earliest local (8)"})
+}
+
+func (s *Server) listOffsets(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.ListOffsetsRequest), kmsg.NewPtrListOffsetsResponse()
+	for _, t := range req.Topics {
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic = t.Topic
+		for _, part := range t.Partitions {
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.Partition, rp.Offset, rp.Timestamp, rp.LeaderEpoch = part.Partition, -1, -1, -1
+			p, err := s.partition(t.Topic, part.Partition, part.CurrentLeaderEpoch)
+			if err == nil {
+				rp.LeaderEpoch = p.LeaderEpoch()
+				rp.Offset, rp.Timestamp, err = offsetAt(p, part.Timestamp, r.version)
+			}
+			rp.ErrorCode = errorCode(err)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+func offsetAt(p *topic.Partition, ts int64, version int16) (offset, timestamp int64, err error) {
+	switch {
+	case ts == timestampLatest:
+		return p.HighWatermark(), -1, nil
+	case ts == timestampEarliest, ts == timestampEarliestLocal && version >= 8:
+		return p.LogStartOffset(), -1, nil
+	case ts == timestampMax && version >= 7:
+		return p.MaxTimestamp()
+	case ts >= 0:
+		return p.OffsetForTime(ts)
+	}
+	return -1, -1, fmt.Errorf("%w: timestamp %d has no meaning in ListOffsets v%d", kerr.UnsupportedVersion, ts, version)
+}
+
+// partition finds a partition for a client that believes in a leader epoch, or -1.
+func (s *Server) partition(name string, id, epoch int32) (*topic.Partition, error) {
+	p, err := s.o.Topics.Partition(record.TopicPartition{Topic: name, Partition: id})
+	if err != nil {
+		return nil, err
+	}
+	return p, checkEpoch(p, epoch)
+}

@@ -1,0 +1,133 @@
+package kafka
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// Metadata, key 3, versions 0-9 (flexible from 9): the broker and the topics.
+//
+// Version 10 would promise topic ids, which must then be in Fetch, Produce and the
+// offset APIs too: a high Fetch with zero ids breaks franz-go and librdkafka.
+//
+// The broker's address is the one the client has dialled, unless advertised.listeners
+// says otherwise. The controller is a live broker, this one: Java's admin client and
+// kafkajs send CreateTopics there. The leader is always this broker, never -1, which
+// leaves librdkafka stuck even when it is for a moment. The leader epoch only grows:
+// librdkafka and Java ignore metadata with a lower one than they have seen.
+//
+// Topics are created on demand when auto.create.topics.enable and the client allow
+// it (from 4; before, clients cannot say no). They exist when the answer is sent.
+const metadataKey = 3
+
+const (
+	// maxAutoCreate bounds the topics one request may create; a client asks again for
+	// those answered LEADER_NOT_AVAILABLE.
+	maxAutoCreate = 64
+	// All operations on a topic and on the cluster, as bits by Kafka's AclOperation
+	// code: there are no access rules.
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+)
+
+func init() {
+	register(api{key: metadataKey, name: "Metadata", min: 0, max: 9, handle: (*Server).metadata, maxFrame: dataFrame,
+		notes: "auto-creates topics; no topic ids; answers with the address the client dialled unless advertised.listeners is set"})
+}
+
+func (s *Server) metadata(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.MetadataRequest), kmsg.NewPtrMetadataResponse()
+	host, port := s.address(r)
+	broker := kmsg.NewMetadataResponseBroker()
+	broker.NodeID, broker.Host, broker.Port = nodeID, host, port
+	resp.Brokers = append(resp.Brokers, broker)
+	resp.ClusterID, resp.ControllerID = &s.o.ClusterID, nodeID
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
+	if req.Topics == nil || r.version == 0 && len(req.Topics) == 0 {
+		for _, t := range s.o.Topics.Topics() {
+			resp.Topics = append(resp.Topics, describeTopic(t, req))
+		}
+		return resp
+	}
+	create := !s.o.NoAutoCreateTopics && (req.AllowAutoTopicCreation || r.version < 4)
+	created := 0
+	for _, want := range req.Topics {
+		if want.Topic == nil {
+			continue
+		}
+		t, err := s.o.Topics.Topic(*want.Topic), error(nil)
+		if t == nil && create {
+			if created++; created > maxAutoCreate {
+				err = kerr.LeaderNotAvailable
+			} else {
+				t, err = s.autoCreate(*want.Topic)
+			}
+		} else if t == nil {
+			err = record.ErrUnknownTopicOrPartition
+		}
+		if err != nil {
+			resp.Topics = append(resp.Topics, unknownTopic(*want.Topic, err))
+			continue
+		}
+		resp.Topics = append(resp.Topics, describeTopic(t, req))
+	}
+	return resp
+}
+
+func (s *Server) autoCreate(name string) (*topic.Topic, error) {
+	t, err := s.o.Topics.Ensure(name, topic.Spec{})
+	if err != nil {
+		return nil, fmt.Errorf("create topic on demand: %w", err)
+	}
+	s.o.Log.Info("topic created on demand", "topic", name, "partitions", len(t.Partitions()))
+	return t, nil
+}
+
+func unknownTopic(name string, err error) kmsg.MetadataResponseTopic {
+	rt := kmsg.NewMetadataResponseTopic()
+	rt.Topic, rt.ErrorCode = &name, errorCode(err)
+	return rt
+}
+
+func describeTopic(t *topic.Topic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	rt := kmsg.NewMetadataResponseTopic()
+	rt.Topic, rt.IsInternal = kmsg.StringPtr(t.Name()), t.Internal()
+	if req.IncludeTopicAuthorizedOperations {
+		rt.AuthorizedOperations = topicOperations
+	}
+	replicas := []int32{nodeID}
+	for i, p := range t.Partitions() {
+		rp := kmsg.NewMetadataResponseTopicPartition()
+		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), nodeID, p.LeaderEpoch()
+		rp.Replicas, rp.ISR, rp.OfflineReplicas = replicas, replicas, []int32{}
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	return rt
+}
+
+// address is where the client is to find this broker.
+func (s *Server) address(r *request) (host string, port int32) {
+	if s.o.AdvertisedListener != "" {
+		host, port, _ = splitListener(s.o.AdvertisedListener) // Validate has read it
+		return host, port
+	}
+	host, p, err := net.SplitHostPort(r.localAddr().String())
+	if err != nil {
+		return r.localAddr().String(), 0 // not a TCP connection, so a test's
+	}
+	n, _ := strconv.Atoi(p)
+	return host, int32(n)
+}
+
+func joinHostPort(host string, port int32) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}

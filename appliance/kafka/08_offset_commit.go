@@ -1,0 +1,81 @@
+package kafka
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// OffsetCommit, key 8, versions 2-9 (flexible from 8): stores how far a group has
+// read. Answered once the offsets are on stable storage.
+//
+// Version 10 names topics by id, which Metadata 9 does not give out. Version 9 is what
+// KIP-848 clients want to see; its errors are the same for classic groups. The
+// retention time of 2-4 is ignored, as Kafka does since 2.1: offsets expire by
+// offsets.retention.minutes. kafka-go sends 2, kafkajs 5, librdkafka 7 or 9.
+//
+// A consumer that assigns partitions to itself (kcat without -G, sarama's offset
+// manager) commits with generation -1 and no member id; that is for groups without members.
+const offsetCommitKey = 8
+
+func init() {
+	register(api{key: offsetCommitKey, name: "OffsetCommit", min: 2, max: 9, handle: (*Server).offsetCommit, maxFrame: dataFrame,
+		notes: "answered after the fsync; the request's retention time is ignored"})
+}
+
+func (s *Server) offsetCommit(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.OffsetCommitRequest), kmsg.NewPtrOffsetCommitResponse()
+	c := group.Commit{MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation}
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
+			if _, err := s.o.Topics.Partition(tp); err != nil {
+				continue
+			}
+			c.Offsets = append(c.Offsets, group.CommitOffset{
+				TopicPartition: tp, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: deref(p.Metadata),
+			})
+		}
+	}
+	each, err := s.o.Groups.Commit(req.Group, c)
+	i := 0 // into what was committed: the same partitions in the same order
+	for _, t := range req.Topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			rp.Partition = p.Partition
+			switch known := i < len(c.Offsets) && c.Offsets[i].TopicPartition == (record.TopicPartition{Topic: t.Topic, Partition: p.Partition}); {
+			case err != nil:
+				rp.ErrorCode = errorCode(err)
+			case !known:
+				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
+			default:
+				if each != nil {
+					rp.ErrorCode = errorCode(each[i])
+				}
+				i++
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+// deref is the string, or "" for null.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// nullable is null for "".
+func nullable(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,61 @@
+package kafka
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// FindCoordinator, key 10, versions 0-6 (flexible from 3, batched from 4): who
+// coordinates a group. Always this broker.
+//
+// Version 0 must be in the range: old librdkafka turns lz4 and groups off without
+// it, and kafka-go sends nothing else. A transactional id is refused here already,
+// with a message, because this is the first thing a transactional producer asks.
+// Share groups (type 2, from 6) are refused likewise.
+const findCoordinatorKey = 10
+
+const (
+	coordinatorGroup       = 0
+	coordinatorTransaction = 1
+)
+
+func init() {
+	register(api{key: findCoordinatorKey, name: "FindCoordinator", min: 0, max: 6, handle: (*Server).findCoordinator,
+		notes: "always this broker; refuses transactional ids with a message"})
+}
+
+func (s *Server) findCoordinator(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.FindCoordinatorRequest), kmsg.NewPtrFindCoordinatorResponse()
+	host, port := s.address(r)
+	err := checkCoordinatorType(req.CoordinatorType)
+	if r.version < 4 {
+		resp.NodeID, resp.Host, resp.Port = nodeID, host, port
+		if err != nil {
+			resp.NodeID, resp.Host, resp.Port = -1, "", -1
+		}
+		resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
+		return resp
+	}
+	for _, key := range req.CoordinatorKeys {
+		c := kmsg.NewFindCoordinatorResponseCoordinator()
+		c.Key, c.NodeID, c.Host, c.Port = key, nodeID, host, port
+		if err != nil {
+			c.NodeID, c.Host, c.Port = -1, "", -1
+		}
+		c.ErrorCode, c.ErrorMessage = errorCode(err), errorMessage(err)
+		resp.Coordinators = append(resp.Coordinators, c)
+	}
+	return resp
+}
+
+func checkCoordinatorType(t int8) error {
+	switch t {
+	case coordinatorGroup:
+		return nil
+	case coordinatorTransaction:
+		return errNoTransactions
+	}
+	return fmt.Errorf("%w: there is no coordinator of type %d here", kerr.InvalidRequest, t)
+}

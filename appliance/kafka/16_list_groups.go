@@ -1,0 +1,41 @@
+package kafka
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ListGroups, key 16, versions 0-5 (flexible from 3): filters by state from 4 and by
+// type from 5. All groups here are of the classic type.
+const listGroupsKey = 16
+
+const classicGroup = "classic"
+
+func init() {
+	register(api{key: listGroupsKey, name: "ListGroups", min: 0, max: 5, handle: (*Server).listGroups})
+}
+
+func (s *Server) listGroups(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.ListGroupsRequest), kmsg.NewPtrListGroupsResponse()
+	all, err := s.o.Groups.List()
+	resp.ErrorCode = errorCode(err)
+	if !matches(req.TypesFilter, classicGroup) {
+		return resp
+	}
+	for _, d := range all {
+		if !matches(req.StatesFilter, d.State.String()) {
+			continue
+		}
+		rg := kmsg.NewListGroupsResponseGroup()
+		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = d.Group, d.ProtocolType, d.State.String(), classicGroup
+		resp.Groups = append(resp.Groups, rg)
+	}
+	return resp
+}
+
+// matches reports whether the filter has the name; an empty one has all.
+func matches(filter []string, name string) bool {
+	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, name) })
+}

@@ -1,0 +1,117 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// CreateTopics, key 19, versions 2-7 (flexible from 5).
+//
+// Partitions -1 is num.partitions; the replication factor is 1 or -1. From 5 the
+// answer describes the topic: Java's admin client throws when configs is null
+// without a topic_config_error_code and when num_partitions is -1, so both are
+// always filled in, and for a topic that was not created configs is empty.
+// A topic named twice in one request is refused, both times (as Kafka does).
+const createTopicsKey = 19
+
+func init() {
+	register(api{key: createTopicsKey, name: "CreateTopics", min: 2, max: 7, handle: (*Server).createTopics,
+		notes: "replication factor 1 or -1; validate_only honoured"})
+}
+
+func (s *Server) createTopics(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.CreateTopicsRequest), kmsg.NewPtrCreateTopicsResponse()
+	named := map[string]int{}
+	for _, t := range req.Topics {
+		named[t.Topic]++
+	}
+	for i := range req.Topics {
+		want := &req.Topics[i]
+		rt := kmsg.NewCreateTopicsResponseTopic()
+		rt.Topic, rt.Configs = want.Topic, []kmsg.CreateTopicsResponseTopicConfig{}
+		spec, err := s.topicSpec(want)
+		if named[want.Topic] > 1 {
+			err = fmt.Errorf("%w: topic %q is named twice in one request", kerr.InvalidRequest, want.Topic)
+		}
+		if err == nil {
+			err = s.createTopic(&rt, spec, req.ValidateOnly)
+		}
+		rt.ErrorCode, rt.ErrorMessage = errorCode(err), errorMessage(err)
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+func (s *Server) createTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec, validateOnly bool) error {
+	if validateOnly {
+		if s.o.Topics.Topic(rt.Topic) != nil {
+			return fmt.Errorf("%w: %q", topic.ErrExists, rt.Topic)
+		}
+		if err := errors.Join(topic.CheckName(rt.Topic), topic.CheckConfigs(spec.Configs)); err != nil {
+			return err
+		}
+		rt.NumPartitions, rt.ReplicationFactor = spec.Partitions, 1
+		return nil
+	}
+	t, err := s.o.Topics.Create(rt.Topic, spec)
+	if err != nil {
+		return err
+	}
+	rt.TopicID, rt.NumPartitions, rt.ReplicationFactor = t.ID(), int32(len(t.Partitions())), 1
+	for _, key := range topic.Keys {
+		c := kmsg.NewCreateTopicsResponseTopicConfig()
+		c.Name, c.Value = key.Name, kmsg.StringPtr(t.Config(key.Name))
+		c.Source = int8(topicConfigSource(t, key.Name))
+		rt.Configs = append(rt.Configs, c)
+	}
+	return nil
+}
+
+// topicSpec reads what is wanted, which may be a manual assignment of replicas.
+func (s *Server) topicSpec(want *kmsg.CreateTopicsRequestTopic) (topic.Spec, error) {
+	spec := topic.Spec{Partitions: want.NumPartitions, Configs: map[string]string{}}
+	if len(want.ReplicaAssignment) > 0 {
+		if want.NumPartitions != -1 || want.ReplicationFactor != -1 {
+			return spec, fmt.Errorf("%w: topic %q has both a replica assignment and a number of partitions or replicas", kerr.InvalidRequest, want.Topic)
+		}
+		if err := checkAssignment(want.ReplicaAssignment); err != nil {
+			return spec, err
+		}
+		spec.Partitions = int32(len(want.ReplicaAssignment))
+	} else if want.ReplicationFactor != -1 && want.ReplicationFactor != 1 {
+		return spec, fmt.Errorf("%w: %d, this is the only broker, so 1", kerr.InvalidReplicationFactor, want.ReplicationFactor)
+	}
+	switch {
+	case spec.Partitions == -1:
+		spec.Partitions = s.o.DefaultPartitions
+	case spec.Partitions <= 0:
+		return spec, fmt.Errorf("%w: %d", topic.ErrInvalidPartitions, spec.Partitions)
+	}
+	for _, c := range want.Configs {
+		if c.Value == nil {
+			return spec, fmt.Errorf("%w: %s has no value", topic.ErrInvalidConfig, c.Name)
+		}
+		spec.Configs[c.Name] = *c.Value
+	}
+	return spec, nil
+}
+
+// checkAssignment takes an assignment of partitions 0, 1, 2 … to this broker.
+func checkAssignment(assigned []kmsg.CreateTopicsRequestTopicReplicaAssignment) error {
+	seen := make([]bool, len(assigned))
+	for _, a := range assigned {
+		if a.Partition < 0 || int(a.Partition) >= len(seen) || seen[a.Partition] {
+			return fmt.Errorf("%w: partitions are not 0 to %d, each once", kerr.InvalidReplicaAssignment, len(seen)-1)
+		}
+		seen[a.Partition] = true
+		if len(a.Replicas) != 1 || a.Replicas[0] != nodeID {
+			return fmt.Errorf("%w: partition %d has replicas %v, the only broker is %d", kerr.InvalidReplicaAssignment, a.Partition, a.Replicas, nodeID)
+		}
+	}
+	return nil
+}

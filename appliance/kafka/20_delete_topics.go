@@ -1,0 +1,64 @@
+package kafka
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// DeleteTopics, key 20, versions 1-6 (flexible from 4). Version 6 names topics by
+// name or by id. Internal topics are refused: the parts that own them are at work.
+const deleteTopicsKey = 20
+
+func init() {
+	register(api{key: deleteTopicsKey, name: "DeleteTopics", min: 1, max: 6, handle: (*Server).deleteTopics,
+		notes: "by name or id (6); internal topics are refused"})
+}
+
+func (s *Server) deleteTopics(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.DeleteTopicsRequest), kmsg.NewPtrDeleteTopicsResponse()
+	for _, name := range req.TopicNames {
+		resp.Topics = append(resp.Topics, deletedTopic(&name, topic.ID{}, s.deleteTopic(s.o.Topics.Topic(name))))
+	}
+	for _, want := range req.Topics {
+		if want.Topic != nil {
+			resp.Topics = append(resp.Topics, deletedTopic(want.Topic, want.TopicID, s.deleteTopic(s.o.Topics.Topic(*want.Topic))))
+			continue
+		}
+		t := s.o.Topics.ByID(want.TopicID)
+		if t == nil {
+			resp.Topics = append(resp.Topics, deletedTopic(nil, want.TopicID, kerr.UnknownTopicID))
+			continue
+		}
+		resp.Topics = append(resp.Topics, deletedTopic(kmsg.StringPtr(t.Name()), want.TopicID, s.deleteTopic(t)))
+	}
+	return resp
+}
+
+func (s *Server) deleteTopic(t *topic.Topic) error {
+	switch {
+	case t == nil:
+		return record.ErrUnknownTopicOrPartition
+	case t.Internal():
+		return fmt.Errorf("%w: %s belongs to the broker", kerr.InvalidTopicException, t.Name())
+	}
+	if err := s.o.Topics.Delete(t.Name()); err != nil {
+		return err
+	}
+	if err := s.o.Groups.ForgetTopic(t.Name()); err != nil {
+		// The topic is gone all the same; offsets of it that stay behind expire.
+		s.o.Log.Warn("offsets of a deleted topic stay", "topic", t.Name(), "error", err)
+	}
+	s.o.Log.Info("topic deleted", "topic", t.Name())
+	return nil
+}
+
+func deletedTopic(name *string, id topic.ID, err error) kmsg.DeleteTopicsResponseTopic {
+	rt := kmsg.NewDeleteTopicsResponseTopic()
+	rt.Topic, rt.TopicID, rt.ErrorCode, rt.ErrorMessage = name, id, errorCode(err), errorMessage(err)
+	return rt
+}

@@ -1,0 +1,166 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// Limits that no option changes.
+const (
+	// nodeID is the one broker's id. Not 0: kafkajs 2.2.4 takes leader 0 for "no leader".
+	nodeID = 1
+	// maxAdminFrame bounds, in bytes, requests that no client needs to be larger. The
+	// decoder makes room for as many elements as an array claims and there are bytes
+	// left, so a frame can cost some hundred times its size while it is decoded.
+	maxAdminFrame = 64 << 10
+	// maxQueuedReplies bounds the answers, other than Produce's, that wait on one
+	// connection for a client that does not read.
+	maxQueuedReplies = 4
+	// drainTimeout is how long Close lets connections send the answers they owe.
+	drainTimeout = 2 * time.Second
+	// minDrainRate is the bytes per second a client must take at least; the write
+	// deadline of a long answer grows by it.
+	minDrainRate = 4 << 10
+)
+
+// Options configures a Server. The comments name Kafka's keys. A zero field takes
+// the default; Topics is required.
+type Options struct {
+	// Topics is the log served.
+	Topics *topic.Set
+	// Groups coordinates consumer groups. Nil answers their requests with
+	// COORDINATOR_NOT_AVAILABLE.
+	Groups *group.Coordinator
+	// NextProducerID hands out an id never handed out before (InitProducerId).
+	NextProducerID func() (int64, error)
+	// ClusterID names the cluster to clients (cluster.id).
+	ClusterID string
+	// Log takes what an operator should know; nil discards it.
+	Log *slog.Logger
+
+	// AdvertisedListener is the "host:port" clients are told to dial, with or without
+	// "PLAINTEXT://" before it (advertised.listeners). Empty means the address that
+	// the client has dialled already, which is right unless there is a NAT between.
+	AdvertisedListener string
+	// NoAutoCreateTopics refuses topics nobody created (auto.create.topics.enable=false).
+	NoAutoCreateTopics bool
+	// DefaultPartitions is the size of a topic that does not say (num.partitions), 1.
+	DefaultPartitions int32
+	// MaxMessageBytes is the largest batch of a topic that does not say
+	// (message.max.bytes), 1 MiB. The topics enforce it; here it is shown.
+	MaxMessageBytes int
+
+	// MaxProduceBytes bounds a Produce request (socket.request.max.bytes), 100 MiB.
+	MaxProduceBytes int
+	// MaxRequestBytes bounds every other request, in bytes, 1 MiB. Administrative
+	// requests are bounded to 64 KiB.
+	MaxRequestBytes int
+	// MaxQueuedBytes bounds the memory of all requests being received together
+	// (queued.max.request.bytes), 128 MiB. What goes beyond is disconnected.
+	MaxQueuedBytes int64
+	// MaxFetchBytes bounds one Fetch answer (fetch.max.bytes), 55 MiB.
+	MaxFetchBytes int
+	// MaxFetchWait bounds how long a Fetch waits for data, whatever it asks, 30 s.
+	MaxFetchWait time.Duration
+	// MaxInFlight bounds the answers one connection may be owed, 256.
+	MaxInFlight int
+	// MaxConnections bounds all connections (max.connections), 2048.
+	MaxConnections int
+	// MaxConnectionsPerIP bounds those of one address (max.connections.per.ip), 1024.
+	MaxConnectionsPerIP int
+	// MaxIdle closes a connection that asks nothing (connections.max.idle.ms), 10 min.
+	MaxIdle time.Duration
+	// HandshakeTimeout closes a connection whose first request does not come, 10 s.
+	HandshakeTimeout time.Duration
+	// ReadTimeout closes a connection that stops within a request: each 64 KiB of it
+	// must arrive within this time, 30 s.
+	ReadTimeout time.Duration
+	// WriteTimeout closes a connection that does not take its answer, 30 s and what a
+	// rate of 4 KiB/s adds.
+	WriteTimeout time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Groups == nil {
+		o.Groups = group.Unavailable()
+	}
+	setDefault(&o.ClusterID, "weir")
+	setDefault(&o.DefaultPartitions, 1)
+	setDefault(&o.MaxMessageBytes, 1<<20)
+	setDefault(&o.MaxProduceBytes, 100<<20)
+	setDefault(&o.MaxRequestBytes, 1<<20)
+	setDefault(&o.MaxQueuedBytes, 128<<20)
+	setDefault(&o.MaxFetchBytes, 55<<20)
+	setDefault(&o.MaxFetchWait, 30*time.Second)
+	setDefault(&o.MaxInFlight, 256)
+	setDefault(&o.MaxConnections, 2048)
+	setDefault(&o.MaxConnectionsPerIP, 1024)
+	setDefault(&o.MaxIdle, 10*time.Minute)
+	setDefault(&o.HandshakeTimeout, 10*time.Second)
+	setDefault(&o.ReadTimeout, 30*time.Second)
+	setDefault(&o.WriteTimeout, 30*time.Second)
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports the first option that cannot work.
+func (o Options) Validate() error {
+	if o.Topics == nil {
+		return errors.New("kafka: Options.Topics is required")
+	}
+	if o.AdvertisedListener != "" {
+		if _, _, err := splitListener(o.AdvertisedListener); err != nil {
+			return fmt.Errorf("kafka: advertised.listeners %q: %w", o.AdvertisedListener, err)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"socket.request.max.bytes", int64(o.MaxProduceBytes)}, {"fetch.max.bytes", int64(o.MaxFetchBytes)},
+		{"queued.max.request.bytes", o.MaxQueuedBytes}, {"max.connections", int64(o.MaxConnections)},
+		{"max.connections.per.ip", int64(o.MaxConnectionsPerIP)}, {"num.partitions", int64(o.DefaultPartitions)},
+		{"connections.max.idle.ms", int64(o.MaxIdle)}, {"message.max.bytes", int64(o.MaxMessageBytes)},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("kafka: %s is %d, it must not be negative", n.name, n.value)
+		}
+	}
+	return nil
+}
+
+// splitListener reads "host:port" or "PLAINTEXT://host:port".
+func splitListener(s string) (host string, port int32, err error) {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok {
+		if scheme != "PLAINTEXT" {
+			return "", 0, fmt.Errorf("listener protocol %q is not supported, use PLAINTEXT", scheme)
+		}
+		s = rest
+	}
+	host, p, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", 0, fmt.Errorf("want host:port: %w", err)
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("want host:port with a port of 1 to 65535")
+	}
+	return host, int32(n), nil
+}

@@ -1,0 +1,330 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+const (
+	firstRead = 2 << 10  // read buffer of a quiet connection
+	busyRead  = 64 << 10 // that of one whose reads fill it
+)
+
+// conn is one network connection. Its read loop decodes all packets that one read of
+// the socket delivered, stages their messages as one batch for each partition, and
+// reads on; nothing waits for the disk but the PUBACK.
+type conn struct {
+	srv     *Server
+	nc      net.Conn
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the connection is gone and the session is free
+	tasks   sync.WaitGroup
+	remote  string
+	version packet.Version
+	id      string
+	sess    *session // nil until CONNECT is accepted
+
+	window     int           // unacknowledged messages that the client takes
+	maxPacket  int           // bytes; 0: any
+	problems   bool          // the client wants reason strings [MQTT-3.1.2-29]
+	idle       time.Duration // 1.5 x keep alive; 0: for ever
+	will       *will
+	normal     bool // DISCONNECT came: no will
+	aliases    [][]byte
+	takingOver atomic.Bool
+
+	buf  []byte // of the read loop, like all below
+	pub  packet.Publish
+	in   intake
+	out  *outbox
+	acks acks
+}
+
+// errDone ends the read loop without a word: the client said DISCONNECT.
+var errDone = errors.New("disconnected")
+
+// serve runs the connection until its end.
+func (c *conn) serve() {
+	defer c.srv.wg.Done()
+	defer close(c.done)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		if err := c.out.write(c.nc, c.srv.opts.WriteTimeout, c.gather, c.drained); err != nil {
+			c.kick()
+		}
+	}()
+	c.end(c.read(), written)
+}
+
+// end says why, closes, waits for the connection's goroutines and frees the session.
+func (c *conn) end(err error, written <-chan struct{}) {
+	c.note(err)
+	if c.sess != nil {
+		c.srv.detach(c)
+		c.farewell(err)
+	}
+	c.out.close()
+	c.cancel()
+	c.acks.close()
+	linger := time.NewTimer(lingerTime)
+	select {
+	case <-written:
+	case <-linger.C:
+	}
+	linger.Stop()
+	c.nc.Close()
+	<-written
+	c.tasks.Wait()
+	if c.sess != nil {
+		c.srv.release(c)
+	}
+	c.srv.forget(c)
+}
+
+// lingerTime bounds how long a connection that is over may take to take its last bytes.
+const lingerTime = time.Second
+
+// note logs what is worth a line: not that clients come and go.
+func (c *conn) note(err error) {
+	var pe *packet.Error
+	switch {
+	case c.ctx.Err() != nil, errors.Is(err, errDone), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+	case errors.As(err, &pe):
+		c.srv.refusals.protocol.Add(1)
+		c.srv.opts.Log.Warn("mqtt: connection closed", "client", c.id, "remote", c.remote, "reason", pe.Reason.String(), "err", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.srv.refusals.keepAlive.Add(1)
+		c.srv.opts.Log.Info("mqtt: connection timed out", "client", c.id, "remote", c.remote)
+	default:
+		c.srv.opts.Log.Debug("mqtt: connection lost", "client", c.id, "remote", c.remote, "err", err)
+	}
+}
+
+// farewell sends an MQTT 5 client a DISCONNECT with the reason [MQTT-4.13.1-1].
+func (c *conn) farewell(err error) {
+	var pe *packet.Error
+	d := packet.Disconnect{Type: packet.TypeDisconnect}
+	switch {
+	case c.version != packet.V5 || errors.Is(err, errDone):
+		return
+	case c.takingOver.Load():
+		d.Reason = packet.SessionTakenOver
+	case c.srv.ctx.Err() != nil:
+		d.Reason = packet.ServerShuttingDown
+	case errors.As(err, &pe):
+		if d.Reason = pe.Reason; c.problems {
+			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		d.Reason = packet.KeepAliveTimeout
+	default:
+		return
+	}
+	c.out.answer(func(dst []byte) []byte { return d.Append(dst, c.version) })
+}
+
+// read is the read loop.
+func (c *conn) read() error {
+	c.buf = make([]byte, 0, firstRead)
+	limit := c.srv.opts.MaxConnectBytes
+	if err := c.nc.SetReadDeadline(time.Now().Add(c.srv.opts.ConnectTimeout)); err != nil {
+		return err
+	}
+	for {
+		n, err := c.nc.Read(c.buf[len(c.buf):cap(c.buf)])
+		if err != nil {
+			return err
+		}
+		c.srv.traffic.bytesIn.Add(uint64(n))
+		filled := len(c.buf)+n == cap(c.buf)
+		c.buf = c.buf[:len(c.buf)+n]
+		used, need, err := c.packets(limit)
+		if err != nil {
+			c.in.stage() // what came before the fault was sound
+			return err
+		}
+		c.in.stage()
+		c.keep(used, need, filled)
+		if c.sess != nil {
+			limit = c.srv.opts.MaxPacketBytes
+		}
+		if used > 0 && c.sess != nil { // only whole packets count as signs of life
+			var deadline time.Time
+			if c.idle > 0 {
+				deadline = time.Now().Add(c.idle)
+			}
+			if err := c.nc.SetReadDeadline(deadline); err != nil {
+				return err
+			}
+		}
+		if c.ctx.Err() != nil {
+			return net.ErrClosed
+		}
+	}
+}
+
+// packets handles the whole packets in the buffer. need is the length of the one
+// that is not whole yet, as far as it is known.
+func (c *conn) packets(limit int) (used, need int, err error) {
+	c.in.begin()
+	for used < len(c.buf) {
+		f, n, err := packet.Split(c.buf[used:], limit)
+		if err != nil {
+			return used, 0, err
+		}
+		if n == 0 || n > len(c.buf)-used {
+			return used, n, nil
+		}
+		used += n
+		if c.sess == nil {
+			if err := c.connect(f); err != nil {
+				return used, 0, err
+			}
+			limit = c.srv.opts.MaxPacketBytes
+			continue
+		}
+		if err := c.handle(f); err != nil {
+			return used, 0, err
+		}
+	}
+	return used, 0, nil
+}
+
+// keep moves the rest of the buffer to its front and fits the buffer to the traffic.
+// It grows by doubling as bytes arrive: a length alone allocates nothing.
+func (c *conn) keep(used, need int, filled bool) {
+	rest := c.buf[used:]
+	size := cap(c.buf)
+	switch {
+	case len(rest) == size: // full, and the packet is not whole
+		size = min(2*size, max(need, size+1))
+	case filled && size < busyRead:
+		size *= 2
+	case size > busyRead && len(rest) < firstRead && need <= busyRead:
+		size = busyRead
+	}
+	if size != cap(c.buf) {
+		c.buf = append(make([]byte, 0, size), rest...)
+		return
+	}
+	c.buf = c.buf[:copy(c.buf[:cap(c.buf)], rest)]
+}
+
+func (c *conn) handle(f packet.Frame) error {
+	switch f.Type {
+	case packet.TypePublish:
+		return c.publish(f)
+	case packet.TypePuback:
+		var a packet.Ack
+		if err := a.Decode(f, c.version); err != nil {
+			return err
+		}
+		c.sess.acked(a.PacketID)
+		return nil
+	case packet.TypeSubscribe:
+		return c.subscribe(f)
+	case packet.TypeUnsubscribe:
+		return c.unsubscribe(f)
+	case packet.TypePingreq:
+		if err := packet.CheckPing(f); err != nil {
+			return err
+		}
+		return c.answer(func(dst []byte) []byte { return packet.AppendPing(dst, packet.TypePingresp) })
+	case packet.TypeDisconnect:
+		return c.disconnect(f)
+	case packet.TypeConnect:
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-2", Text: "second CONNECT"}
+	case packet.TypePubrec, packet.TypePubrel, packet.TypePubcomp:
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.2.2-11", Text: f.Type.String() + " of QoS 2, which this server does not offer"}
+	}
+	return &packet.Error{Reason: packet.ProtocolError, Text: f.Type.String() + " from a client"}
+}
+
+// answer sends one packet; a client that takes nothing any more is cut off.
+func (c *conn) answer(encode func([]byte) []byte) error {
+	if !c.out.answer(encode) {
+		c.srv.refusals.slow.Add(1)
+		return &packet.Error{Reason: packet.QuotaExceeded, Text: "client does not read its answers (max_outgoing_bytes)"}
+	}
+	return nil
+}
+
+func (c *conn) disconnect(f packet.Frame) error {
+	var d packet.Disconnect
+	if err := d.Decode(f, c.version); err != nil {
+		return err
+	}
+	if expiry, ok := d.Props.Uint(packet.SessionExpiry); ok {
+		c.sess.mu.Lock()
+		was := c.sess.expiry
+		if was != 0 {
+			c.sess.expiry = c.srv.expirySeconds(expiry)
+		}
+		c.sess.mu.Unlock()
+		if was == 0 && expiry != 0 {
+			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "session expiry raised from 0 in DISCONNECT"}
+		}
+	}
+	c.normal = d.Reason != packet.DisconnectWithWill // [MQTT-3.14.4-3]
+	return errDone
+}
+
+// gather is called by the writer: it appends the PUBACKs that are ready.
+func (c *conn) gather(dst []byte) []byte {
+	c.acks.take(func(id uint16, reason packet.Reason, err error) {
+		if err != nil {
+			reason = ackReason(err)
+		}
+		if reason.Failed() && c.version != packet.V5 {
+			return // the connection is being closed
+		}
+		a := packet.Ack{Type: packet.TypePuback, PacketID: id, Reason: reason}
+		if err != nil && c.problems {
+			a.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+		}
+		dst = a.Append(dst, c.version)
+	})
+	return dst
+}
+
+// drained is called by the writer after each write.
+func (c *conn) drained(n int) {
+	c.srv.traffic.bytesOut.Add(uint64(n))
+	if s := c.sess; s != nil {
+		s.drained()
+	}
+}
+
+// committed is called once for every group, on the goroutine that commits rounds.
+func (c *conn) committed(topic string, count int, err error) {
+	if err == nil {
+		c.srv.traffic.committed.Add(uint64(count))
+	} else {
+		c.srv.refusals.storage.Add(uint64(count))
+		c.srv.storageFailed(err)
+		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
+			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
+		}
+	}
+	c.out.flush()
+}
+
+// kick ends the connection from any goroutine, without waiting.
+func (c *conn) kick() {
+	c.cancel()
+	c.acks.close()
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+var _ record.Completion = (*group)(nil)

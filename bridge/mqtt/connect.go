@@ -1,0 +1,286 @@
+package mqtt
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// connect takes the first packet, which must be CONNECT [MQTT-3.1.0-1].
+func (c *conn) connect(f packet.Frame) error {
+	if f.Type != packet.TypeConnect {
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-1", Text: f.Type.String() + " before CONNECT"}
+	}
+	var p packet.Connect
+	err := p.Decode(f)
+	if c.version = p.Version; c.version != packet.V311 {
+		c.version = packet.V5 // also the way to tell a newer client
+	}
+	if err == nil {
+		err = c.checkConnect(&p)
+	}
+	if err != nil {
+		return c.deny(err)
+	}
+	c.id = string(p.ClientID)
+	assigned := c.id == ""
+	if assigned {
+		c.id = assignID() // [MQTT-3.1.3-6]
+	}
+	c.settle(&p)
+	present, err := c.srv.attach(c, &p)
+	if err != nil {
+		return c.deny(err)
+	}
+	c.srv.opts.Log.Debug("mqtt: connected", "client", c.id, "remote", c.remote, "session_present", present)
+	ack := packet.Connack{SessionPresent: present}
+	if c.version == packet.V5 {
+		c.announce(&ack.Props, assigned)
+	}
+	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
+		return err
+	}
+	c.sess.mu.Lock()
+	defer c.sess.mu.Unlock()
+	c.sess.conn = c // from here on feeds deliver: nothing may come before CONNACK [MQTT-3.2.0-1]
+	if c.sess.behind > 0 || len(c.sess.resend) > 0 || len(c.sess.retain) > 0 {
+		c.sess.startPump(c)
+	}
+	return nil
+}
+
+func (c *conn) checkConnect(p *packet.Connect) error {
+	opts := &c.srv.opts
+	switch {
+	case len(p.ClientID) == 0 && p.Version == packet.V311 && !p.CleanStart:
+		return &packet.Error{Reason: packet.ClientIDNotValid, Clause: "MQTT-3.1.3-8", Text: "empty client identifier without clean session"}
+	case len(p.ClientID) > opts.MaxClientIDBytes:
+		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
+	case p.HasWill && p.Will.QoS > MaxQoS:
+		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-12", Text: "will with QoS 2, this server offers QoS 0 and 1"}
+	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
+		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
+	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
+		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: "authentication failed"}
+	}
+	if _, ok := p.Props.Bytes(packet.AuthMethod); ok {
+		return &packet.Error{Reason: packet.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "no enhanced authentication is offered"}
+	}
+	return nil
+}
+
+// deny answers CONNECT with the reason and ends the connection [MQTT-3.1.4-2].
+func (c *conn) deny(err error) error {
+	c.srv.refusals.connections.Add(1)
+	ack := packet.Connack{Code: byte(reasonOf(err))}
+	if c.version != packet.V5 {
+		ack.Code = reasonOf(err).ConnackCode()
+	} else {
+		ack.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+	}
+	c.out.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) })
+	return err
+}
+
+// settle takes over what CONNECT asks for this connection.
+func (c *conn) settle(p *packet.Connect) {
+	c.idle = time.Duration(p.KeepAlive) * time.Second * 3 / 2 // [MQTT-3.1.2-22]
+	c.window = c.srv.opts.MaxInflight
+	if v, ok := p.Props.Uint(packet.ReceiveMaximum); ok {
+		c.window = min(c.window, int(v))
+	}
+	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok {
+		c.maxPacket = int(min(v, math.MaxInt32))
+	}
+	v, ok := p.Props.Uint(packet.RequestProblemInfo)
+	c.problems = c.version == packet.V5 && (!ok || v == 1)
+	if p.HasWill {
+		c.will = newWill(c.id, &p.Will)
+	}
+}
+
+// announce says in CONNACK what this server does and does not.
+func (c *conn) announce(p *packet.Properties, assigned bool) {
+	opts := &c.srv.opts
+	p.SetUint(packet.ReceiveMaximum, uint32(opts.ReceiveMaximum))
+	p.SetUint(packet.MaximumQoS, MaxQoS)
+	p.SetUint(packet.MaximumPacketSize, uint32(opts.MaxPacketBytes))
+	p.SetUint(packet.TopicAliasMaximum, uint32(opts.TopicAliasMaximum))
+	p.SetUint(packet.SharedAvailable, 0)
+	p.SetUint(packet.SessionExpiry, c.sess.expiry) // the server may have shortened it
+	if assigned {
+		p.SetBytes(packet.AssignedClientID, []byte(c.id))
+	}
+}
+
+// assignID makes an identifier that no client has.
+func assignID() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return "weir-" + hex.EncodeToString(b[:])
+}
+
+// expirySeconds bounds what a client asks for by MaxSessionExpiry.
+func (srv *Server) expirySeconds(asked uint32) uint32 {
+	return uint32(min(int64(asked), int64(srv.opts.MaxSessionExpiry/time.Second)))
+}
+
+// attach gives the connection its session: the one that there is, which another
+// connection may have to leave first [MQTT-3.1.4-3], or a new one.
+func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) {
+	for {
+		srv.mu.Lock()
+		s := srv.sessions[c.id]
+		if s == nil || s.owner == nil {
+			present, old, err := srv.claim(c, s, p)
+			srv.mu.Unlock()
+			if err != nil {
+				return false, err
+			}
+			return present, srv.enter(c, old, present)
+		}
+		owner := s.owner
+		srv.mu.Unlock()
+		owner.takingOver.Store(true)
+		srv.sessionCounts.takenOver.Add(1)
+		owner.kick()
+		select {
+		case <-owner.done:
+		case <-c.ctx.Done():
+			return false, c.ctx.Err()
+		}
+	}
+}
+
+// claim makes c the owner of the session; old is a session that ends here. srv.mu is held.
+func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, old *session, err error) {
+	if s != nil && p.CleanStart { // [MQTT-3.1.2-4]
+		s, old = nil, s
+	}
+	present = s != nil
+	if s == nil {
+		if old == nil && len(srv.sessions) >= srv.opts.MaxSessions {
+			return false, nil, &packet.Error{Reason: packet.QuotaExceeded, Text: "too many sessions (max_sessions)"}
+		}
+		s = newSession(srv, c.id)
+		srv.sessions[c.id] = s
+	}
+	s.owner, c.sess = c, s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	s.expiry = 0
+	if v, ok := p.Props.Uint(packet.SessionExpiry); ok {
+		s.expiry = srv.expirySeconds(v)
+	} else if c.version == packet.V311 && !p.CleanStart {
+		s.expiry = srv.expirySeconds(packet.SessionNeverExpires)
+	}
+	s.dirty = true
+	if old != nil {
+		old.mu.Lock()
+		old.gone, old.dirty, s.stored = true, true, old.stored
+		if old.timer != nil {
+			old.timer.Stop()
+		}
+		old.mu.Unlock()
+	}
+	return present, old, nil
+}
+
+// enter makes the session's subscriptions count again, or ends the one before it.
+func (srv *Server) enter(c *conn, old *session, present bool) error {
+	s := c.sess
+	if old != nil {
+		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
+			return err
+		}
+	}
+	s.mu.Lock()
+	subs := len(s.subs)
+	s.mu.Unlock()
+	if !present || subs == 0 {
+		return nil
+	}
+	if _, err := srv.horizon(s); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resume()
+	for _, sub := range s.subs {
+		srv.subs.add(sub)
+	}
+	return nil
+}
+
+// detach ends delivery to a connection that is over.
+func (srv *Server) detach(c *conn) {
+	s := c.sess
+	s.mu.Lock()
+	entered := s.conn == c
+	s.conn = nil
+	if entered {
+		s.suspend()
+	}
+	subs := make([]*subscription, 0, len(s.subs))
+	for _, sub := range s.subs {
+		subs = append(subs, sub)
+	}
+	s.mu.Unlock()
+	for _, sub := range subs {
+		srv.subs.remove(sub)
+	}
+	srv.idle(s)
+}
+
+// release stores the session, or ends it, and lets go of it; the will follows.
+func (srv *Server) release(c *conn) {
+	s := c.sess
+	s.mu.Lock()
+	keep := s.persistent()
+	s.gone = !keep
+	s.mu.Unlock()
+	srv.store.save(s, func(error) {})
+	if c.will != nil && !c.normal && srv.ctx.Err() == nil {
+		srv.publishWill(c.will)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	s.owner = nil
+	if !keep {
+		delete(srv.sessions, s.id)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	srv.startExpiry(s)
+}
+
+// startExpiry starts the time that a session without connection has left. s.mu is held.
+func (srv *Server) startExpiry(s *session) {
+	s.timer = time.AfterFunc(time.Duration(s.expiry)*time.Second, func() { srv.expire(s) })
+}
+
+func (srv *Server) expire(s *session) {
+	srv.mu.Lock()
+	if srv.closed || s.owner != nil || srv.sessions[s.id] != s {
+		srv.mu.Unlock()
+		return
+	}
+	delete(srv.sessions, s.id)
+	srv.wg.Add(1)
+	srv.mu.Unlock()
+	defer srv.wg.Done()
+	s.mu.Lock()
+	s.gone, s.dirty = true, true
+	s.mu.Unlock()
+	srv.sessionCounts.expired.Add(1)
+	srv.store.save(s, func(error) {})
+}

@@ -1,0 +1,104 @@
+package mqtt
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// The trie finds what matching filter by filter finds, while filters come and go.
+func TestTrieAgreesWithMatch(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	words := []string{"a", "b", "", "$x", "+"}
+	path := func(n int) string {
+		var p []string
+		for range 1 + rnd.IntN(4) {
+			p = append(p, words[rnd.IntN(n)])
+		}
+		return strings.Join(p, "/")
+	}
+	var tr trie
+	var subs []*subscription
+	for range 3000 {
+		if len(subs) > 0 && rnd.IntN(3) == 0 {
+			i := rnd.IntN(len(subs))
+			tr.remove(subs[i])
+			subs = slices.Delete(subs, i, i+1)
+		}
+		filter := path(5)
+		if filter == "" {
+			continue
+		}
+		if rnd.IntN(3) == 0 {
+			filter += "/#"
+		}
+		s := &subscription{filter: filter}
+		tr.add(s)
+		subs = append(subs, s)
+		topic := []byte(path(4))
+		if len(topic) == 0 {
+			continue
+		}
+		var want, got []string
+		for _, s := range subs {
+			if packet.Match(s.filter, topic) {
+				want = append(want, fmt.Sprintf("%s %p", s.filter, s))
+			}
+		}
+		for _, s := range tr.match(nil, topic) {
+			got = append(got, fmt.Sprintf("%s %p", s.filter, s))
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(want, got) {
+			t.Fatalf("topic %s: got %v, want %v", topic, got, want)
+		}
+	}
+	for _, s := range subs {
+		tr.remove(s)
+	}
+	if tr.size != 0 || len(tr.root.children) != 0 {
+		t.Errorf("%d filters and %d nodes are left", tr.size, len(tr.root.children))
+	}
+}
+
+// The figures that Kafka's own clients are tested against.
+func TestMurmur2(t *testing.T) {
+	for key, want := range map[string]int32{
+		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
+		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
+	} {
+		if got := int32(murmur2([]byte(key))); got != want {
+			t.Errorf("%s: %d, want %d", key, got, want)
+		}
+	}
+}
+
+func FuzzSessionDecode(f *testing.F) {
+	srv := &Server{}
+	srv.feeds.Store(&[]*feed{{idx: 0}})
+	s := newSession(srv, "c")
+	s.subs["a/+"] = &subscription{sess: s, filter: "a/+", qos: 1, id: 7}
+	s.inflight = map[uint16]flight{3: {feed: srv.feedAt(0), offset: 9}, 4: {topic: "r"}}
+	f.Add(s.encode(nil))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := newSession(srv, "c")
+		if s.decode(b) != nil {
+			return
+		}
+		again := newSession(srv, "c")
+		if err := again.decode(s.encode(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if len(again.subs) != len(s.subs) || len(again.inflight) != len(s.inflight) {
+			t.Fatalf("%d subscriptions and %d flights became %d and %d", len(s.subs), len(s.inflight), len(again.subs), len(again.inflight))
+		}
+	})
+}

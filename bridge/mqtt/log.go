@@ -1,0 +1,50 @@
+package mqtt
+
+import (
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// Log is the partition log as the server needs it: it stages messages without
+// waiting, reads what is committed, and sees to its topics.
+type Log interface {
+	record.AsyncAppender
+	record.Fetcher
+	// Ensure makes a topic unless there is one, and returns how many partitions
+	// it has. 0 partitions and nil configs ask for the broker's defaults.
+	Ensure(topic string, partitions int32, configs map[string]string) (int32, error)
+	// Offsets returns the log start offset and the high watermark.
+	Offsets(tp record.TopicPartition) (start, end int64, err error)
+	// DeleteRecords moves the log start offset up to before.
+	DeleteRecords(tp record.TopicPartition, before int64) error
+}
+
+// Router says where messages go in the log and which records come back out. It is
+// called by many connections at once.
+type Router interface {
+	// Route fills r for a message published on topic. It keeps no reference to
+	// topic and reuses the memory of r's fields. An error refuses the message.
+	Route(topic []byte, r *Route) error
+	// Topics lists the Kafka topics of routes whose name needs no capture.
+	Topics() []string
+	// Downlinks lists what Kafka clients say to devices, at most one for a topic.
+	Downlinks() []Downlink
+}
+
+// Route is a message's way into the log.
+type Route struct {
+	Topic     string // Kafka topic; "" drops the message on purpose
+	Key       []byte
+	Partition int32 // -1: by Kafka's hash of the key
+	// Headers is further headers, each made by AppendHeader; Count is how many.
+	Headers []byte
+	Count   int
+}
+
+// Downlink turns the records of one Kafka topic into messages.
+type Downlink struct {
+	Topic  string // Kafka topic
+	QoS    byte   // 0 or 1
+	Retain bool
+	// AppendTopic appends the MQTT topic name that the record goes to.
+	AppendTopic func(dst []byte, r *record.Record) ([]byte, error)
+}

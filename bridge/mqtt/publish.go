@@ -1,0 +1,242 @@
+package mqtt
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// maxBatchBytes ends a batch early, so that it stays well below max.message.bytes.
+const maxBatchBytes = 256 << 10
+
+// intake is the messages of one pass of the read loop, by partition.
+type intake struct {
+	c     *conn
+	now   int64 // ms; when the pass began
+	lots  []lot
+	route Route
+	block []byte // header block of the message at hand
+	topic *target
+}
+
+// lot is the messages for one partition: they become one record batch.
+type lot struct {
+	feed    *feed
+	builder *record.Builder
+	group   *group
+}
+
+var builders = sync.Pool{New: func() any { return new(record.Builder) }}
+
+func (in *intake) begin() { in.now = time.Now().UnixMilli() }
+
+// lot returns the batch under construction for a partition.
+func (in *intake) lot(f *feed) *lot {
+	for i := range in.lots {
+		if in.lots[i].feed == f {
+			return &in.lots[i]
+		}
+	}
+	b := builders.Get().(*record.Builder)
+	b.Reset()
+	in.lots = append(in.lots, lot{feed: f, builder: b, group: in.c.acks.group(in.c, f.tp.Topic, 1)})
+	return &in.lots[len(in.lots)-1]
+}
+
+// stage hands all batches under construction to the log. It does not wait for them.
+func (in *intake) stage() {
+	for i := range in.lots {
+		in.append(&in.lots[i])
+		in.lots[i] = lot{}
+	}
+	in.lots = in.lots[:0]
+}
+
+func (in *intake) append(l *lot) {
+	l.group.count = l.builder.Len()
+	b, err := l.builder.Build(record.None)
+	if err != nil {
+		l.group.Complete(-1, err)
+	} else {
+		in.c.srv.log.AppendAsync(l.feed.tp, b, l.group) // copies b
+	}
+	builders.Put(l.builder)
+}
+
+// publish takes one PUBLISH of the client.
+func (c *conn) publish(f packet.Frame) error {
+	p := &c.pub
+	if err := p.Decode(f, c.version); err != nil {
+		return err
+	}
+	if err := c.checkPublish(p); err != nil {
+		return err
+	}
+	topic, err := c.resolveAlias(p)
+	if err != nil {
+		return err
+	}
+	if p.QoS == 1 {
+		if err := c.admit(); err != nil {
+			return err
+		}
+	}
+	c.srv.traffic.messagesIn[p.QoS].Add(1)
+	if err := c.accept(p, topic); err != nil {
+		return c.refuse(p, topic, err)
+	}
+	return nil
+}
+
+// checkPublish holds a PUBLISH against what the CONNACK announced.
+func (c *conn) checkPublish(p *packet.Publish) error {
+	opts := &c.srv.opts
+	switch {
+	case p.QoS > MaxQoS: // [MQTT-3.2.2-11]
+		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-11", Text: "PUBLISH with QoS 2, this server offers QoS 0 and 1; set the client to QoS 1"}
+	case len(p.Props.SubscriptionIDs) > 0:
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
+	case len(p.Topic) > opts.MaxTopicBytes:
+		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d bytes, the limit is %d (max_topic_bytes)", len(p.Topic), opts.MaxTopicBytes)}
+	case packet.Depth(p.Topic) > opts.MaxTopicLevels:
+		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d levels, the limit is %d (max_topic_levels)", packet.Depth(p.Topic), opts.MaxTopicLevels)}
+	case hasPrefix(p.Topic, "$SYS/"):
+		return &packet.Error{Reason: packet.TopicNameInvalid, Clause: "MQTT-4.7.2-1", Text: "$SYS is the server's own"}
+	}
+	return nil
+}
+
+// resolveAlias returns the topic name, which an alias may stand for [MQTT-3.3.2-7].
+func (c *conn) resolveAlias(p *packet.Publish) ([]byte, error) {
+	alias, ok := p.Props.Uint(packet.TopicAlias)
+	if !ok {
+		return p.Topic, nil
+	}
+	if int(alias) > c.srv.opts.TopicAliasMaximum { // [MQTT-3.3.2-9]
+		return nil, &packet.Error{Reason: packet.TopicAliasInvalid, Clause: "MQTT-3.3.2-9", Text: fmt.Sprintf("topic alias %d, the maximum is %d", alias, c.srv.opts.TopicAliasMaximum)}
+	}
+	if c.aliases == nil {
+		c.aliases = make([][]byte, c.srv.opts.TopicAliasMaximum+1)
+	}
+	if len(p.Topic) > 0 {
+		c.aliases[alias] = append(c.aliases[alias][:0], p.Topic...)
+	} else if len(c.aliases[alias]) == 0 {
+		return nil, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.2-7", Text: fmt.Sprintf("topic alias %d is not known", alias)}
+	}
+	return c.aliases[alias], nil
+}
+
+// admit bounds the messages of the connection that are not acknowledged: an MQTT 5
+// client has been told the Receive Maximum [MQTT-3.3.4-7]; from a 3.1.1 client,
+// which cannot be told, nothing more is read until some are committed.
+func (c *conn) admit() error {
+	limit := c.srv.opts.ReceiveMaximum
+	if c.acks.len() < limit {
+		return nil
+	}
+	if c.version == packet.V5 {
+		return &packet.Error{Reason: packet.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-7", Text: fmt.Sprintf("more than %d messages in flight", limit)}
+	}
+	c.in.stage()
+	if !c.acks.await(limit) {
+		return errDone
+	}
+	return nil
+}
+
+// accept routes one message and adds it to the batch of its partition.
+func (c *conn) accept(p *packet.Publish, topic []byte) error {
+	in := &c.in
+	r := &in.route
+	if err := c.srv.router.Route(topic, r); err != nil {
+		return err
+	}
+	if r.Topic == "" {
+		c.srv.drops.route.Add(1)
+		if p.QoS > 0 {
+			c.acks.push(p.PacketID, nil, packet.Success)
+		}
+		return nil
+	}
+	f, err := c.feedFor(r)
+	if err != nil {
+		return err
+	}
+	in.block = appendHeaderBlock(in.block[:0], p, topic, c.id, r)
+	rec := record.Record{Timestamp: in.now, Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
+	if p.Retain {
+		return c.acceptRetained(p, topic, f, &rec)
+	}
+	l := in.lot(f)
+	l.builder.Add(&rec)
+	if p.QoS > 0 {
+		c.acks.push(p.PacketID, l.group, packet.Success)
+	}
+	if l.builder.Size() >= maxBatchBytes {
+		in.stage()
+	}
+	return nil
+}
+
+// feedFor finds the partition of a routed message.
+func (c *conn) feedFor(r *Route) (*feed, error) {
+	in := &c.in
+	if in.topic == nil || in.topic.name != r.Topic || in.topic.stale.Load() {
+		t, err := c.srv.target(r.Topic)
+		if err != nil {
+			return nil, err
+		}
+		in.topic = t
+	}
+	partition := int(r.Partition)
+	if partition < 0 {
+		partition = partitionFor(r.Key, len(in.topic.feeds))
+	}
+	if partition >= len(in.topic.feeds) {
+		return nil, &packet.Error{Reason: packet.ImplementationSpecificError, Text: fmt.Sprintf("route names partition %d of topic %s, which has %d", partition, r.Topic, len(in.topic.feeds))}
+	}
+	return in.topic.feeds[partition], nil
+}
+
+// acceptRetained stages a message and its retained form side by side; the PUBACK
+// waits for both [MQTT-3.3.1-5].
+func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *record.Record) error {
+	ret := c.srv.retained
+	if len(p.Payload) > 0 {
+		if err := ret.admit(topic, len(topic)+len(p.Payload)+len(rec.HeaderBlock)); err != nil {
+			return err
+		}
+	}
+	in := &c.in
+	in.stage() // the client's earlier messages go first
+	l := lot{feed: f, builder: builders.Get().(*record.Builder), group: c.acks.group(c, f.tp.Topic, 2)}
+	l.builder.Reset()
+	l.builder.Add(rec)
+	if p.QoS > 0 {
+		c.acks.push(p.PacketID, l.group, packet.Success)
+	}
+	ret.stage.Lock()
+	defer ret.stage.Unlock()
+	in.append(&l)
+	ret.put(topic, p.Payload, rec.HeaderBlock, in.now, func(err error) { l.group.Complete(-1, err) })
+	return nil
+}
+
+// refuse answers a message that cannot be taken: MQTT 5 is told in the PUBACK, in
+// its turn; 3.1.1 gets none and is closed, so that it does not believe otherwise.
+func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
+	c.srv.refusals.storage.Add(1)
+	c.srv.refused(c, topic, err)
+	switch {
+	case p.QoS == 0:
+		return nil
+	case c.version == packet.V5:
+		c.acks.push(p.PacketID, nil, ackReason(err))
+		c.out.flush()
+		return nil
+	}
+	return err
+}

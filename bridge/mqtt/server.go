@@ -1,0 +1,442 @@
+// Package mqtt is the device-facing MQTT 3.1.1 and 5.0 server. It has no store of its
+// own: a message is a record of the partition log, PUBACK means that the record is
+// committed, and a session is its subscriptions with a cursor for each partition.
+//
+// The way in: a conn's read loop decodes what one socket read delivered, asks the
+// Router where each message goes, and stages one record batch for each partition
+// (publish.go); the log tells the batch's group when it is committed, and the
+// connection's writer sends the PUBACKs in order (outbox.go).
+//
+// The way out: a feed for each partition reads what is committed and offers it to the
+// sessions whose subscriptions match (feed.go, trie.go). A session that is slow or
+// was away reads the log itself from its cursor until it has caught up (session.go).
+// Retained messages and sessions are tables kept in internal topics (table.go).
+//
+// Clauses are named by their numbers in MQTT 5.0.
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// MaxQoS is the greatest QoS that is granted and accepted.
+const MaxQoS = 1
+
+// Options of a Server. The zero value of a field is its default.
+type Options struct {
+	MaxConnections      int           // at once; 25,000
+	MaxConnectionsPerIP int           // from one address, loopback excepted; 1,000
+	MaxSessions         int           // connected or not; 100,000
+	ConnectTimeout      time.Duration // for TLS and CONNECT; 10 s
+	MaxConnectBytes     int           // length of CONNECT; 16 KiB
+	MaxPacketBytes      int           // length of other packets; 1,000,000
+	WriteTimeout        time.Duration // for one write to a client; 30 s
+	MaxOutgoingBytes    int           // output that waits for one client; 256 KiB
+	ReceiveMaximum      int           // unacknowledged messages from one client; 1,024, at most 65,535
+	MaxInflight         int           // unacknowledged messages to one client; 1,024, at most 65,535
+	MaxFilters          int           // subscriptions of one client; 256
+	MaxTopicBytes       int           // length of a topic name or filter; 1 KiB
+	MaxTopicLevels      int           // levels of a topic name or filter; 16
+	TopicAliasMaximum   int           // aliases of one client; 16
+	MaxClientIDBytes    int           // length of a client identifier; 256
+	MaxRetained         int           // retained messages; 100,000
+	MaxRetainedBytes    int64         // memory for them; 64 MiB
+	MaxTopics           int           // Kafka topics that routes may make; 1,000
+	MaxSessionExpiry    time.Duration // of a session without connection; 7 days
+	SessionSaveInterval time.Duration // how often the progress of sessions is stored; 10 s
+
+	TLS *tls.Config // nil: no TLS
+	// Authenticate decides who may connect; nil lets everybody in.
+	Authenticate func(clientID, userName string, password []byte) bool
+	Log          *slog.Logger // nil: no log
+}
+
+func (o Options) withDefaults() Options {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.MaxConnections, 25_000)
+	set(&o.MaxConnectionsPerIP, 1_000)
+	set(&o.MaxSessions, 100_000)
+	set(&o.MaxConnectBytes, 16<<10)
+	set(&o.MaxPacketBytes, 1_000_000)
+	set(&o.MaxOutgoingBytes, 256<<10)
+	set(&o.ReceiveMaximum, 1_024)
+	set(&o.MaxInflight, 1_024)
+	set(&o.MaxFilters, 256)
+	set(&o.MaxTopicBytes, 1<<10)
+	set(&o.MaxTopicLevels, 16)
+	set(&o.TopicAliasMaximum, 16)
+	set(&o.MaxClientIDBytes, 256)
+	set(&o.MaxRetained, 100_000)
+	set(&o.MaxTopics, 1_000)
+	wait := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	wait(&o.ConnectTimeout, 10*time.Second)
+	wait(&o.WriteTimeout, 30*time.Second)
+	wait(&o.MaxSessionExpiry, 7*24*time.Hour)
+	wait(&o.SessionSaveInterval, 10*time.Second)
+	if o.MaxRetainedBytes == 0 {
+		o.MaxRetainedBytes = 64 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Validate reports the first option that cannot be.
+func (o Options) Validate() error {
+	d := o.withDefaults()
+	switch {
+	case d.ReceiveMaximum < 1 || d.ReceiveMaximum > 0xFFFF:
+		return fmt.Errorf("mqtt: ReceiveMaximum is %d, it must be 1 to 65535", d.ReceiveMaximum)
+	case d.MaxInflight < 1 || d.MaxInflight > 0xFFFF:
+		return fmt.Errorf("mqtt: MaxInflight is %d, it must be 1 to 65535", d.MaxInflight)
+	case d.TopicAliasMaximum < 0 || d.TopicAliasMaximum > 0xFFFF:
+		return fmt.Errorf("mqtt: TopicAliasMaximum is %d, it must be 0 to 65535", d.TopicAliasMaximum)
+	case d.MaxTopicBytes > 0xFFFF:
+		return fmt.Errorf("mqtt: MaxTopicBytes is %d, MQTT's own limit is 65535", d.MaxTopicBytes)
+	case d.MaxPacketBytes > packet.MaxRemainingLength:
+		return fmt.Errorf("mqtt: MaxPacketBytes is %d, MQTT's own limit is %d", d.MaxPacketBytes, packet.MaxRemainingLength)
+	case d.MaxConnectBytes > d.MaxPacketBytes:
+		return fmt.Errorf("mqtt: MaxConnectBytes is %d, more than MaxPacketBytes (%d)", d.MaxConnectBytes, d.MaxPacketBytes)
+	}
+	return nil
+}
+
+// Server serves MQTT clients. Its methods may be called concurrently.
+type Server struct {
+	opts     Options
+	log      Log
+	router   Router
+	subs     trie
+	retained *retained
+	store    *store
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	live     atomic.Int64 // connected sessions with subscriptions
+
+	mu       sync.Mutex // sessions, conns, perIP, listeners, closed
+	sessions map[string]*session
+	conns    map[*conn]struct{}
+	perIP    map[string]int
+	listener []net.Listener
+	closed   bool
+
+	making  sync.Mutex // feeds and targets grow by one maker at a time
+	feeds   atomic.Pointer[[]*feed]
+	targets atomic.Pointer[map[string]*target]
+
+	counters
+}
+
+// target is a Kafka topic that routes lead to.
+type target struct {
+	name  string
+	feeds []*feed // by partition
+	stale atomic.Bool
+}
+
+// New makes a server on a log: it loads retained messages and sessions and starts to
+// read the topics that concern it. ctx bounds the loading only.
+func New(ctx context.Context, opts Options, log Log, router Router) (*Server, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}}
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	srv.feeds.Store(&[]*feed{})
+	srv.targets.Store(&map[string]*target{})
+	if err := srv.load(ctx); err != nil {
+		srv.Close()
+		return nil, err
+	}
+	srv.wg.Add(1)
+	go srv.housekeep()
+	return srv, nil
+}
+
+func (srv *Server) load(ctx context.Context) (err error) {
+	if srv.retained, err = openRetained(ctx, srv.log, &srv.opts); err != nil {
+		return err
+	}
+	if srv.store, err = openStore(ctx, srv); err != nil {
+		return err
+	}
+	downlinks := srv.router.Downlinks()
+	for i := range downlinks {
+		if err := srv.follow(&downlinks[i]); err != nil {
+			return err
+		}
+	}
+	for _, name := range srv.router.Topics() {
+		if _, err := srv.target(name); err != nil {
+			return err
+		}
+	}
+	return srv.store.restore()
+}
+
+// Serve accepts connections until the listener or the server is closed; the error
+// is nil then.
+func (srv *Server) Serve(l net.Listener) error {
+	if srv.opts.TLS != nil {
+		l = tls.NewListener(l, srv.opts.TLS)
+	}
+	srv.mu.Lock()
+	if srv.closed {
+		srv.mu.Unlock()
+		return l.Close()
+	}
+	srv.listener = append(srv.listener, l)
+	srv.mu.Unlock()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			srv.ServeConn(nc)
+		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
+		default: // out of file descriptors, most likely: it passes
+			srv.opts.Log.Error("mqtt: accept", "err", err)
+			sleep(srv.ctx, retryAfter)
+		}
+	}
+}
+
+// ServeConn takes over one connection and returns at once.
+func (srv *Server) ServeConn(nc net.Conn) {
+	c := &conn{srv: srv, nc: nc, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+	c.ctx, c.cancel = context.WithCancel(srv.ctx)
+	c.acks.init()
+	c.in.c = c
+	c.remote = nc.RemoteAddr().String()
+	if reason := srv.enlist(c); reason != "" {
+		srv.refusals.connections.Add(1)
+		srv.opts.Log.Warn("mqtt: connection refused", "remote", c.remote, "cause", reason)
+		c.cancel()
+		nc.Close()
+		return
+	}
+	go c.serve()
+}
+
+// enlist counts a connection in; the answer is why not.
+func (srv *Server) enlist(c *conn) string {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	ip := limitedIP(c.nc)
+	switch {
+	case srv.closed:
+		return "the server is shutting down"
+	case len(srv.conns) >= srv.opts.MaxConnections:
+		return "too many connections (max_connections)"
+	case ip != "" && srv.perIP[ip] >= srv.opts.MaxConnectionsPerIP:
+		return "too many connections of one address (max_connections_per_ip)"
+	}
+	if ip != "" {
+		srv.perIP[ip]++
+	}
+	srv.conns[c] = struct{}{}
+	srv.wg.Add(1)
+	return ""
+}
+
+// forget counts a connection out.
+func (srv *Server) forget(c *conn) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.conns, c)
+	if ip := limitedIP(c.nc); ip != "" {
+		if srv.perIP[ip]--; srv.perIP[ip] == 0 {
+			delete(srv.perIP, ip)
+		}
+	}
+}
+
+// limitedIP is the address that the limit per address counts by; "" is not limited.
+func limitedIP(nc net.Conn) string {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		return string(a.IP)
+	}
+	return ""
+}
+
+// Close ends all connections, tells MQTT 5 clients so, stores the sessions and
+// returns when all goroutines have ended. Wills are not sent: the clients are not
+// dead, the server is. The log must still be open.
+func (srv *Server) Close() error {
+	srv.mu.Lock()
+	srv.closed = true
+	listeners, conns := srv.listener, slices.Collect(maps.Keys(srv.conns))
+	srv.listener = nil
+	srv.mu.Unlock()
+	srv.cancel()
+	for _, l := range listeners {
+		l.Close()
+	}
+	for _, c := range conns {
+		c.kick()
+	}
+	srv.wg.Wait()
+	srv.mu.Lock()
+	sessions := slices.Collect(maps.Values(srv.sessions))
+	srv.mu.Unlock()
+	for _, s := range sessions {
+		s.mu.Lock()
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.mu.Unlock()
+	}
+	if srv.store != nil {
+		srv.store.saves.Wait()
+	}
+	return nil
+}
+
+// housekeep stores the progress of sessions and keeps the internal topics small.
+func (srv *Server) housekeep() {
+	defer srv.wg.Done()
+	ticker := time.NewTicker(srv.opts.SessionSaveInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-srv.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, s := range srv.sessionList() {
+			srv.store.save(s, func(error) {})
+		}
+		err := errors.Join(srv.retained.compact(srv.ctx), srv.store.compact(srv.ctx))
+		if err != nil && srv.ctx.Err() == nil {
+			srv.opts.Log.Error("mqtt: housekeeping", "err", err)
+		}
+	}
+}
+
+func (srv *Server) sessionList() []*session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return slices.Collect(maps.Values(srv.sessions))
+}
+
+func (srv *Server) feedList() []*feed    { return *srv.feeds.Load() }
+func (srv *Server) feedAt(idx int) *feed { return (*srv.feeds.Load())[idx] }
+
+// target returns a Kafka topic that a route leads to, and makes it if need be.
+func (srv *Server) target(name string) (*target, error) {
+	if t := (*srv.targets.Load())[name]; t != nil && !t.stale.Load() {
+		return t, nil
+	}
+	srv.making.Lock()
+	defer srv.making.Unlock()
+	targets := *srv.targets.Load()
+	old := targets[name]
+	if old != nil && !old.stale.Load() {
+		return old, nil
+	}
+	if old == nil && len(targets) >= srv.opts.MaxTopics {
+		return nil, &packet.Error{Reason: packet.QuotaExceeded, Text: "routes lead to too many Kafka topics (max_topics)"}
+	}
+	n, err := srv.log.Ensure(name, 0, nil)
+	if err != nil {
+		return nil, fmt.Errorf("topic %s: %w", name, err)
+	}
+	t := &target{name: name}
+	for p := range n {
+		f, err := srv.feed(record.TopicPartition{Topic: name, Partition: p}, nil)
+		if err != nil {
+			return nil, err
+		}
+		t.feeds = append(t.feeds, f)
+	}
+	targets = maps.Clone(targets)
+	targets[name] = t
+	srv.targets.Store(&targets)
+	return t, nil
+}
+
+// forgetTopic has a topic looked up anew: it may have been deleted.
+func (srv *Server) forgetTopic(name string) {
+	if t := (*srv.targets.Load())[name]; t != nil {
+		t.stale.Store(true)
+	}
+}
+
+// feed returns the feed of a partition. Where it begins is stored before the first
+// message goes there, so that sessions that are away miss nothing. making is held.
+func (srv *Server) feed(tp record.TopicPartition, down *Downlink) (*feed, error) {
+	for _, f := range srv.feedList() {
+		if f.tp == tp && !f.gone.Load() {
+			return f, nil
+		}
+	}
+	origin, err := srv.store.origin(tp, -1)
+	if err != nil {
+		return nil, err
+	}
+	f := srv.addFeed(tp, origin, down)
+	if srv.live.Load() > 0 {
+		return f, f.unpark()
+	}
+	return f, nil
+}
+
+// replace makes a feed for a topic that was made again under the name of one that
+// was deleted; nothing in it has been delivered.
+func (srv *Server) replace(old *feed, start int64) error {
+	srv.making.Lock()
+	defer srv.making.Unlock()
+	for _, f := range srv.feedList() {
+		if f.tp == old.tp && !f.gone.Load() {
+			return nil
+		}
+	}
+	origin, err := srv.store.origin(old.tp, start)
+	if err != nil {
+		return err
+	}
+	f := srv.addFeed(old.tp, origin, old.down)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.parked && srv.live.Load() > 0 {
+		f.parked = false // and next is the origin
+		f.rouse()
+	}
+	return nil
+}
+
+func (srv *Server) addFeed(tp record.TopicPartition, origin int64, down *Downlink) *feed {
+	feeds := srv.feedList()
+	f := newFeed(srv, tp, len(feeds), origin, down)
+	next := append(slices.Clip(feeds), f)
+	srv.feeds.Store(&next)
+	srv.wg.Add(1)
+	go func() {
+		defer srv.wg.Done()
+		f.run(srv.ctx)
+	}()
+	return f
+}

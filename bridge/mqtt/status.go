@@ -1,0 +1,126 @@
+package mqtt
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/appliance/metric"
+)
+
+// counters is what the server counts.
+type counters struct {
+	traffic struct {
+		messagesIn        [3]atomic.Uint64 // by QoS
+		committed         atomic.Uint64
+		bytesIn, bytesOut atomic.Uint64
+		wills             atomic.Uint64
+	}
+	sent     [2]atomic.Uint64 // by QoS
+	refusals struct {
+		connections, protocol, keepAlive, storage, slow atomic.Uint64
+	}
+	drops struct {
+		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
+	}
+	sessionCounts struct {
+		takenOver, expired atomic.Uint64
+	}
+	quiet atomic.Int64 // unix seconds until which refusals are not logged again
+}
+
+// Status is a snapshot for GET /v1/status.
+type Status struct {
+	Connections     int    `json:"connections"`
+	Sessions        int    `json:"sessions"`
+	Subscriptions   int    `json:"subscriptions"`
+	Retained        int    `json:"retained_messages"`
+	RetainedBytes   int64  `json:"retained_bytes"`
+	MessagesIn      uint64 `json:"messages_in"`
+	Committed       uint64 `json:"messages_committed"`
+	MessagesOut     uint64 `json:"messages_out"`
+	Refused         uint64 `json:"messages_refused"`
+	Dropped         uint64 `json:"messages_dropped"`
+	SessionsExpired uint64 `json:"sessions_expired"`
+}
+
+// Status returns a snapshot.
+func (srv *Server) Status() Status {
+	srv.mu.Lock()
+	st := Status{Connections: len(srv.conns), Sessions: len(srv.sessions)}
+	srv.mu.Unlock()
+	srv.subs.mu.RLock()
+	st.Subscriptions = srv.subs.size
+	srv.subs.mu.RUnlock()
+	st.Retained, st.RetainedBytes = srv.retained.count()
+	st.MessagesIn = srv.traffic.messagesIn[0].Load() + srv.traffic.messagesIn[1].Load()
+	st.Committed = srv.traffic.committed.Load()
+	st.MessagesOut = srv.sent[0].Load() + srv.sent[1].Load()
+	st.Refused = srv.refusals.storage.Load()
+	for _, d := range srv.dropList() {
+		st.Dropped += d.n.Load()
+	}
+	st.SessionsExpired = srv.sessionCounts.expired.Load()
+	return st
+}
+
+type reasonCount struct {
+	reason string
+	n      *atomic.Uint64
+}
+
+// dropList is the messages that are not delivered, by reason. A drop by route is what
+// the operator asked for; the others are losses.
+func (srv *Server) dropList() []reasonCount {
+	d := &srv.drops
+	return []reasonCount{{"slow_subscriber", &d.slow}, {"packet_too_large", &d.tooLarge}, {"retention", &d.retention},
+		{"corrupt_batch", &d.corrupt}, {"downlink_topic", &d.downlink}, {"route", &d.route}, {"retained_limit", &d.retained}}
+}
+
+// Metrics writes the server's figures.
+func (srv *Server) Metrics(w *metric.Writer) {
+	st := srv.Status()
+	w.Gauge("weir_mqtt_connections", "MQTT connections.", float64(st.Connections))
+	w.Gauge("weir_mqtt_sessions", "MQTT sessions, connected or not.", float64(st.Sessions))
+	w.Gauge("weir_mqtt_subscriptions", "Subscriptions of connected MQTT sessions.", float64(st.Subscriptions))
+	w.Gauge("weir_mqtt_retained_messages", "Retained MQTT messages.", float64(st.Retained))
+	w.Gauge("weir_mqtt_retained_bytes", "Memory taken by retained MQTT messages.", float64(st.RetainedBytes))
+	for qos := range srv.sent {
+		w.Counter("weir_mqtt_messages_received_total", "MQTT messages received.", float64(srv.traffic.messagesIn[qos].Load()), "qos", digits[qos])
+	}
+	w.Counter("weir_mqtt_messages_committed_total", "MQTT messages on stable storage.", float64(st.Committed))
+	for qos := range srv.sent {
+		w.Counter("weir_mqtt_messages_sent_total", "MQTT messages sent to subscribers.", float64(srv.sent[qos].Load()), "qos", digits[qos])
+	}
+	for _, d := range srv.dropList() {
+		w.Counter("weir_mqtt_messages_dropped_total", "MQTT messages not delivered, by reason.", float64(d.n.Load()), "reason", d.reason)
+	}
+	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
+	r := &srv.refusals
+	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"keep_alive", &r.keepAlive},
+		{"slow", &r.slow}, {"taken_over", &srv.sessionCounts.takenOver}} {
+		w.Counter("weir_mqtt_connections_closed_total", "MQTT connections ended by the server, by reason.", float64(c.n.Load()), "reason", c.reason)
+	}
+	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
+	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
+	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
+	w.Counter("weir_mqtt_sent_bytes_total", "Bytes to MQTT clients.", float64(srv.traffic.bytesOut.Load()))
+}
+
+// refused and storageFailed log that messages are refused, at most once a second:
+// when the disk is full, every device would write a line.
+func (srv *Server) refused(c *conn, topic []byte, err error) {
+	if srv.mayLog() {
+		srv.opts.Log.Error("mqtt: message refused", "client", c.id, "topic", string(topic), "err", err)
+	}
+}
+
+func (srv *Server) storageFailed(err error) {
+	if srv.mayLog() {
+		srv.opts.Log.Error("mqtt: messages not committed", "err", err)
+	}
+}
+
+func (srv *Server) mayLog() bool {
+	now, until := time.Now().Unix(), srv.quiet.Load()
+	return now >= until && srv.quiet.CompareAndSwap(until, now+1)
+}

@@ -1,0 +1,340 @@
+package mqtt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// SessionsTopic is the internal topic that holds the sessions which outlive their
+// connections, by client identifier, and where each feed begins.
+const SessionsTopic = "__weir_sessions"
+
+// originKey begins the keys of feed origins. No client identifier holds U+0000.
+const originKey = "\x00feed\x00"
+
+// sessionFormat is the first byte of a stored session.
+const sessionFormat = 1
+
+// store keeps sessions across restarts. What a session was sent since it was last
+// stored is sent again after a crash: QoS 1 is at least once.
+type store struct {
+	srv   *Server
+	table *table
+	saves sync.WaitGroup // that are not committed yet
+
+	// guarded by table.mu
+	values  map[string][]byte // by key, as stored
+	orders  map[string]int64
+	loading bool
+}
+
+func openStore(ctx context.Context, srv *Server) (*store, error) {
+	st := &store{srv: srv, values: map[string][]byte{}, orders: map[string]int64{}, loading: true}
+	t, err := openTable(ctx, srv.log, SessionsTopic, st.applyRecord)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st.table, st.loading = t, false
+	maps.DeleteFunc(st.orders, func(k string, _ int64) bool { return st.values[k] == nil })
+	return st, nil
+}
+
+func (st *store) applyRecord(r *record.Record, order int64) {
+	key := string(r.Key)
+	if st.orders[key] > order {
+		return
+	}
+	st.orders[key] = order
+	if r.Value == nil {
+		if delete(st.values, key); !st.loading {
+			delete(st.orders, key)
+		}
+		return
+	}
+	st.values[key] = slices.Clone(r.Value)
+}
+
+func (st *store) compact(ctx context.Context) error {
+	st.table.mu.Lock()
+	live := len(st.values)
+	st.table.mu.Unlock()
+	if !st.table.due(live) {
+		return nil
+	}
+	return st.table.compact(ctx, func() []record.Record {
+		out := make([]record.Record, 0, len(st.values))
+		for k, v := range st.values {
+			order := strconv.FormatInt(st.orders[k], 10)
+			out = append(out, record.Record{Key: []byte(k), Value: v, Headers: []record.Header{{Key: headerOrder, Value: []byte(order)}}})
+		}
+		return out
+	})
+}
+
+func originKeyOf(tp record.TopicPartition) string {
+	return originKey + tp.Topic + "\x00" + strconv.Itoa(int(tp.Partition))
+}
+
+// dropOrigin forgets a partition whose topic was deleted.
+func (st *store) dropOrigin(tp record.TopicPartition) {
+	st.saves.Add(1)
+	st.table.put(&record.Record{Key: []byte(originKeyOf(tp))}, func(error) { st.saves.Done() })
+}
+
+// origin returns the offset from which a partition concerns MQTT. For a partition
+// not met before that is at, or its present end when at is negative; it is stored first.
+func (st *store) origin(tp record.TopicPartition, at int64) (int64, error) {
+	key := originKeyOf(tp)
+	st.table.mu.Lock()
+	v := st.values[key]
+	st.table.mu.Unlock()
+	if len(v) == 8 && at < 0 {
+		return int64(binary.BigEndian.Uint64(v)), nil
+	}
+	_, end, err := st.srv.log.Offsets(tp)
+	if err != nil {
+		return 0, err
+	}
+	if at >= 0 {
+		end = at
+	}
+	r := record.Record{Key: []byte(key), Value: binary.BigEndian.AppendUint64(nil, uint64(end))}
+	if err := st.table.putAll(st.srv.ctx, []record.Record{r}); err != nil {
+		return 0, fmt.Errorf("mqtt: store where %s begins: %w", tp, err)
+	}
+	return end, nil
+}
+
+// restore makes the stored feeds and sessions.
+func (st *store) restore() error {
+	st.table.mu.Lock()
+	values := maps.Clone(st.values)
+	st.table.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(values)) { // feeds sort first
+		if rest, ok := strings.CutPrefix(key, originKey); ok {
+			if err := st.restoreFeed(key, rest); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := st.restoreSession(key, values[key]); err != nil {
+			return fmt.Errorf("mqtt: stored session of client %q: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (st *store) restoreFeed(key, name string) error {
+	topic, number, _ := strings.Cut(name, "\x00")
+	partition, err := strconv.ParseInt(number, 10, 32)
+	if err != nil {
+		return fmt.Errorf("mqtt: %s holds the feed %q: %w", SessionsTopic, name, err)
+	}
+	tp := record.TopicPartition{Topic: topic, Partition: int32(partition)}
+	switch _, _, err := st.srv.log.Offsets(tp); {
+	case errors.Is(err, record.ErrUnknownTopicOrPartition): // deleted since
+		st.table.put(&record.Record{Key: []byte(key)}, func(error) {})
+		return nil
+	case err != nil:
+		return err
+	}
+	st.srv.making.Lock()
+	defer st.srv.making.Unlock()
+	_, err = st.srv.feed(tp, nil)
+	return err
+}
+
+func (st *store) restoreSession(id string, value []byte) error {
+	s := newSession(st.srv, id)
+	if err := s.decode(value); err != nil {
+		return err
+	}
+	s.stored = true
+	st.srv.mu.Lock()
+	st.srv.sessions[id] = s
+	st.srv.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.srv.startExpiry(s)
+	return nil
+}
+
+// save stages what a session is now, or its end; false when there is nothing to
+// store and done will not be called. It may wait for room in the commit round.
+func (st *store) save(s *session, done func(error)) bool {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	s.mu.Lock()
+	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0)
+	if !s.dirty || !keep && !s.stored {
+		s.mu.Unlock()
+		return false
+	}
+	r := record.Record{Key: []byte(s.id)}
+	if keep {
+		r.Value = s.encode(nil)
+	}
+	s.dirty, s.stored = false, keep
+	s.mu.Unlock()
+	st.saves.Add(1)
+	st.table.put(&r, func(err error) {
+		defer st.saves.Done()
+		if err != nil {
+			s.mu.Lock()
+			s.dirty = true
+			s.mu.Unlock()
+		}
+		done(err)
+	})
+	return true
+}
+
+// encode appends the session: format, expiry, subscriptions, cursors, flights. s.mu is held.
+func (s *session) encode(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, sessionFormat), uint64(s.expiry))
+	dst = binary.AppendUvarint(dst, uint64(len(s.subs)))
+	for _, sub := range s.subs {
+		flags := sub.qos
+		if sub.noLocal {
+			flags |= 4
+		}
+		if sub.retainAsPublished {
+			flags |= 8
+		}
+		dst = append(appendText(dst, sub.filter), flags)
+		dst = binary.AppendUvarint(dst, uint64(sub.id))
+	}
+	feeds := slices.DeleteFunc(slices.Clone(s.srv.feedList()), func(f *feed) bool { return f.gone.Load() })
+	dst = binary.AppendUvarint(dst, uint64(len(feeds)))
+	for _, f := range feeds {
+		dst = binary.AppendUvarint(appendText(dst, f.tp.Topic), uint64(f.tp.Partition))
+		dst = binary.AppendUvarint(dst, uint64(s.place(f)))
+	}
+	flights := slices.SortedFunc(maps.Keys(s.inflight), func(a, b uint16) int { return int(int64(s.inflight[a].seq) - int64(s.inflight[b].seq)) })
+	dst = binary.AppendUvarint(dst, uint64(len(flights)))
+	for _, id := range flights {
+		fl := s.inflight[id]
+		dst = binary.AppendUvarint(dst, uint64(id))
+		if fl.feed == nil {
+			dst = appendText(append(dst, 0), fl.topic)
+			continue
+		}
+		dst = binary.AppendUvarint(appendText(append(dst, 1), fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
+		dst = binary.AppendUvarint(dst, uint64(fl.offset))
+	}
+	return dst
+}
+
+// place is the offset from which the session would be served in f. s.mu is held.
+func (s *session) place(f *feed) int64 {
+	switch {
+	case f.idx >= len(s.cursors) && s.conn == nil:
+		return f.origin
+	case f.idx >= len(s.cursors):
+		return f.next.Load()
+	case s.cursors[f.idx].behind || s.conn == nil:
+		return s.cursors[f.idx].next
+	}
+	return max(s.cursors[f.idx].next, f.next.Load())
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// fields reads what encode wrote; after a fault everything is zero.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) num() uint64 {
+	v, n := binary.Uvarint(f.b)
+	if n <= 0 {
+		f.b, f.bad = nil, true
+		return 0
+	}
+	f.b = f.b[n:]
+	return v
+}
+
+func (f *fields) byte() byte {
+	if len(f.b) == 0 {
+		f.bad = true
+		return 0
+	}
+	v := f.b[0]
+	f.b = f.b[1:]
+	return v
+}
+
+func (f *fields) text() string {
+	n := f.num()
+	if n > uint64(len(f.b)) {
+		f.b, f.bad = nil, true
+		return ""
+	}
+	v := string(f.b[:n])
+	f.b = f.b[n:]
+	return v
+}
+
+var errSession = errors.New("cannot be read: format unknown or bytes damaged")
+
+func (s *session) decode(b []byte) error {
+	f := fields{b: b}
+	if f.byte() != sessionFormat {
+		return errSession
+	}
+	s.expiry = uint32(f.num())
+	for n := f.num(); n > 0 && !f.bad; n-- {
+		sub := &subscription{sess: s, filter: f.text()}
+		flags := f.byte()
+		sub.qos, sub.noLocal, sub.retainAsPublished, sub.id = flags&3, flags&4 != 0, flags&8 != 0, uint32(f.num())
+		s.subs[sub.filter] = sub
+	}
+	places := map[record.TopicPartition]int64{}
+	for n := f.num(); n > 0 && !f.bad; n-- {
+		tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
+		places[tp] = int64(f.num())
+	}
+	feeds := map[record.TopicPartition]*feed{}
+	for _, fd := range s.srv.feedList() {
+		feeds[fd.tp] = fd
+		next, ok := places[fd.tp]
+		if !ok {
+			next = fd.origin
+		}
+		s.cursorOf(fd).next = next
+	}
+	s.inflight = map[uint16]flight{}
+	for n := f.num(); n > 0 && !f.bad; n-- {
+		id, fl := uint16(f.num()), flight{}
+		if f.byte() == 0 {
+			fl.topic = f.text()
+		} else {
+			tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
+			if fl.feed, fl.offset = feeds[tp], int64(f.num()); fl.feed == nil {
+				continue // the topic has been deleted
+			}
+		}
+		s.seq++
+		fl.seq, s.lastID = s.seq, id
+		s.inflight[id] = fl
+	}
+	if f.bad || len(f.b) != 0 {
+		return errSession
+	}
+	return nil
+}

@@ -1,0 +1,324 @@
+package bridge
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// Route maps messages whose MQTT topic matches Filter to a Kafka topic.
+//
+// A filter is an MQTT topic filter whose + levels may have names: {site} matches one
+// level and captures it, {rest...} as the last level matches like # and captures
+// what it matches. Topic, Key and the values of Headers may use the captures as
+// {site}, and {topic} for the whole MQTT topic name.
+type Route struct {
+	Filter string `yaml:"filter"`
+	// Topic is the Kafka topic. In one that uses captures, characters that Kafka
+	// does not allow become "_": a-z, A-Z, 0-9, ".", "_" and "-" stay. A message for
+	// which that makes no valid name, or one that begins with "__", is refused.
+	Topic string `yaml:"topic"`
+	// Key is the record key; empty means the MQTT topic name.
+	Key string `yaml:"key"`
+	// Partition is fixed when given; else it is Kafka's hash of the key.
+	Partition *int32 `yaml:"partition"`
+	// Headers are added to the record. Names must not begin with "mqtt.".
+	Headers map[string]string `yaml:"headers"`
+	// Drop takes the messages and stores nothing.
+	Drop bool `yaml:"drop"`
+}
+
+// DefaultTopic is the Kafka topic of messages that no route matches.
+const DefaultTopic = "mqtt"
+
+// Router decides by the first route that matches; messages that none matches go to
+// DefaultTopic under the MQTT topic name as key. It is safe for concurrent use.
+type Router struct {
+	routes    []route
+	downlinks []mqtt.Downlink
+}
+
+// route is a Route made ready.
+type route struct {
+	levels    []level
+	drop      bool
+	topic     template
+	fixed     string // the topic when it needs no capture
+	names     *nameCache
+	key       template
+	partition int32
+	headers   []headerTemplate
+}
+
+type level struct {
+	text    string // to be equal to, unless capture
+	any     bool   // matches one level
+	rest    bool   // matches all further levels, also none
+	capture int    // number of the capture, -1: none
+}
+
+type headerTemplate struct {
+	name  string
+	value template
+}
+
+// NewRouter checks routes and downlinks and makes a Router of them.
+func NewRouter(routes []Route, downlinks []Downlink) (*Router, error) {
+	r := &Router{}
+	for i, spec := range routes {
+		rt, err := newRoute(spec)
+		if err != nil {
+			return nil, fmt.Errorf("bridge: routes[%d] (filter %q): %w", i, spec.Filter, err)
+		}
+		r.routes = append(r.routes, rt)
+	}
+	var err error
+	r.downlinks, err = newDownlinks(downlinks)
+	return r, err
+}
+
+func newRoute(spec Route) (rt route, err error) {
+	names := map[string]int{}
+	if rt.levels, err = parseFilter(spec.Filter, names); err != nil {
+		return rt, err
+	}
+	if rt.drop = spec.Drop; rt.drop {
+		if spec.Topic != "" {
+			return rt, fmt.Errorf("has both drop and topic %q; remove one", spec.Topic)
+		}
+		return rt, nil
+	}
+	if rt.topic, err = parseTemplate(spec.Topic, names); err != nil {
+		return rt, fmt.Errorf("topic: %w", err)
+	}
+	if rt.topic.constant() {
+		if rt.fixed = spec.Topic; !validTopic(spec.Topic) || internal(spec.Topic) {
+			return rt, fmt.Errorf("topic %q is no valid Kafka topic name for messages: use 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', not \".\" or \"..\", and no \"__\" at the start", spec.Topic)
+		}
+	}
+	key := spec.Key
+	if key == "" {
+		key = "{topic}"
+	}
+	if rt.key, err = parseTemplate(key, names); err != nil {
+		return rt, fmt.Errorf("key: %w", err)
+	}
+	rt.names = &nameCache{names: map[string]string{}}
+	rt.partition = -1
+	if spec.Partition != nil {
+		if rt.partition = *spec.Partition; rt.partition < 0 {
+			return rt, fmt.Errorf("partition is %d, it must be 0 or more", rt.partition)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Headers)) {
+		if name == "" || strings.HasPrefix(name, "mqtt.") {
+			return rt, fmt.Errorf("header name %q is empty or begins with \"mqtt.\", which is the bridge's own", name)
+		}
+		value, err := parseTemplate(spec.Headers[name], names)
+		if err != nil {
+			return rt, fmt.Errorf("header %s: %w", name, err)
+		}
+		rt.headers = append(rt.headers, headerTemplate{name, value})
+	}
+	return rt, nil
+}
+
+// parseFilter splits a filter and numbers its captures in names.
+func parseFilter(filter string, names map[string]int) ([]level, error) {
+	var levels []level
+	parts := strings.Split(filter, "/")
+	for i, part := range parts {
+		l := level{text: part, capture: -1}
+		name, named := strings.CutPrefix(part, "{")
+		if named {
+			if name, named = strings.CutSuffix(name, "}"); !named {
+				return nil, fmt.Errorf("level %q has no closing brace", part)
+			}
+			name, l.rest = strings.CutSuffix(name, "...")
+			if name == "" || name == "topic" || strings.ContainsAny(name, "{}") {
+				return nil, fmt.Errorf("level %q: a capture needs a name other than topic", part)
+			}
+			if _, twice := names[name]; twice {
+				return nil, fmt.Errorf("capture {%s} occurs twice", name)
+			}
+			l.capture = len(names)
+			names[name] = l.capture
+			l.any = !l.rest
+		}
+		l.any, l.rest = l.any || part == "+", l.rest || part == "#"
+		switch {
+		case l.rest && i != len(parts)-1:
+			return nil, fmt.Errorf("%q must be the last level", part)
+		case !named && len(part) > 1 && strings.ContainsAny(part, "+#"), !named && strings.ContainsAny(part, "{}"):
+			return nil, fmt.Errorf("level %q: a wildcard or capture must be a whole level", part)
+		}
+		levels = append(levels, l)
+	}
+	if filter == "" {
+		return nil, fmt.Errorf("filter is empty; use # for all messages")
+	}
+	if len(names) > maxCaptures {
+		return nil, fmt.Errorf("%d captures, the limit is %d", len(names), maxCaptures)
+	}
+	return levels, nil
+}
+
+const maxCaptures = 16
+
+// captures is what the named levels of a filter matched; views into the topic name.
+type captures struct {
+	topic []byte
+	at    [maxCaptures][]byte
+}
+
+// match reports whether topic matches and fills what was captured [MQTT-4.7.2-1].
+func (rt *route) match(topic []byte, c *captures) bool {
+	if len(topic) > 0 && topic[0] == '$' && (rt.levels[0].any || rt.levels[0].rest) {
+		return false
+	}
+	rest, more := topic, true
+	for i := range rt.levels {
+		l := &rt.levels[i]
+		if l.rest {
+			if l.capture >= 0 {
+				c.at[l.capture] = rest
+			}
+			return true
+		}
+		if !more {
+			return false
+		}
+		var part []byte
+		if at := bytes.IndexByte(rest, '/'); at >= 0 {
+			part, rest = rest[:at], rest[at+1:]
+		} else {
+			part, rest, more = rest, nil, false
+		}
+		if !l.any && string(part) != l.text {
+			return false
+		}
+		if l.capture >= 0 {
+			c.at[l.capture] = part
+		}
+	}
+	return !more
+}
+
+// Route fills r for a message on topic; it implements mqtt.Router.
+func (r *Router) Route(topic []byte, out *mqtt.Route) error {
+	c := captures{topic: topic}
+	for i := range r.routes {
+		if rt := &r.routes[i]; rt.match(topic, &c) {
+			return rt.fill(&c, out)
+		}
+	}
+	out.Topic, out.Partition = DefaultTopic, -1
+	out.Key = append(out.Key[:0], topic...)
+	out.Headers, out.Count = out.Headers[:0], 0
+	return nil
+}
+
+func (rt *route) fill(c *captures, out *mqtt.Route) error {
+	out.Headers, out.Count, out.Partition = out.Headers[:0], len(rt.headers), rt.partition
+	if rt.drop {
+		out.Topic = ""
+		return nil
+	}
+	if out.Topic = rt.fixed; out.Topic == "" {
+		name := rt.topic.append(out.Key[:0], c)
+		out.Key = name
+		var err error
+		if out.Topic, err = rt.names.get(name); err != nil {
+			return err
+		}
+	}
+	for i := range rt.headers {
+		h := &rt.headers[i]
+		out.Key = h.value.append(out.Key[:0], c) // lent for the moment
+		out.Headers = mqtt.AppendHeader(out.Headers, h.name, out.Key)
+	}
+	out.Key = rt.key.append(out.Key[:0], c)
+	return nil
+}
+
+// Topics lists the Kafka topics that need no capture; it implements mqtt.Router.
+func (r *Router) Topics() []string {
+	names := []string{DefaultTopic}
+	for i := range r.routes {
+		if t := r.routes[i].fixed; t != "" && !slices.Contains(names, t) {
+			names = append(names, t)
+		}
+	}
+	return names
+}
+
+// Downlinks lists the downlink routes; it implements mqtt.Router.
+func (r *Router) Downlinks() []mqtt.Downlink { return r.downlinks }
+
+const maxTopicLen = 249
+
+func validTopic(name string) bool {
+	if name == "" || name == "." || name == ".." || len(name) > maxTopicLen {
+		return false
+	}
+	for i := range len(name) {
+		if !topicChar(name[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func topicChar(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// internal reports whether a name is one of the broker's own.
+func internal(name string) bool { return strings.HasPrefix(name, "__") }
+
+// nameCache keeps the Kafka topic names that a route has made, so that making one
+// again costs no memory.
+type nameCache struct {
+	mu    sync.RWMutex
+	names map[string]string // by what the template made
+}
+
+// maxNames bounds a cache; a route that makes more names pays for each.
+const maxNames = 10_000
+
+func (n *nameCache) get(raw []byte) (string, error) {
+	n.mu.RLock()
+	name, ok := n.names[string(raw)]
+	n.mu.RUnlock()
+	if ok {
+		return name, nil
+	}
+	name = sanitise(raw)
+	if !validTopic(name) || internal(name) {
+		return "", &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("the route makes of this topic the Kafka topic name %.260q, which is not allowed", name)}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.names) < maxNames {
+		n.names[string(raw)] = name
+	}
+	return name, nil
+}
+
+// sanitise replaces what Kafka does not allow in a topic name. Two MQTT topics may
+// so share a Kafka topic; the header mqtt.topic keeps them apart.
+func sanitise(raw []byte) string {
+	name := append([]byte(nil), raw...)
+	for i, c := range name {
+		if !topicChar(c) {
+			name[i] = '_'
+		}
+	}
+	return string(name)
+}

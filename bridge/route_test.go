@@ -1,0 +1,165 @@
+package bridge_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
+)
+
+func TestRoute(t *testing.T) {
+	three := int32(3)
+	r, err := bridge.NewRouter([]bridge.Route{
+		{Filter: "debug/#", Drop: true},
+		{Filter: "sensors/{site}/{device}/+", Topic: "telemetry", Key: "{site}.{device}", Headers: map[string]string{"site": "{site}", "all": "<{topic}>"}},
+		{Filter: "+/state", Topic: "state", Partition: &three},
+		{Filter: "by/{name}/{rest...}", Topic: "{name}-in", Key: "{rest}"},
+		{Filter: "$weird/#", Topic: "weird"},
+		{Filter: "exact", Topic: "exact", Key: "fixed"},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ topic, want string }{
+		{"debug", "drop"},
+		{"debug/x/y", "drop"},
+		{"sensors/n/d1/temp", "telemetry n.d1 -1 all=<sensors/n/d1/temp> site=n"},
+		{"sensors/n/d1", "mqtt sensors/n/d1 -1"},
+		{"sensors/n/d1/temp/x", "mqtt sensors/n/d1/temp/x -1"},
+		{"a/state", "state a/state 3"},
+		{"$a/state", "mqtt $a/state -1"},
+		{"$weird", "weird $weird -1"},
+		{"by/x y/", "x_y-in  -1"},
+		{"by/x y/a/b", "x_y-in a/b -1"},
+		{"by/x", "x-in  -1"},
+		{"by/é/q", "refused"},
+		{"by/__weir/q", "refused"},
+		{"by/" + strings.Repeat("n", 247) + "/q", "refused"},
+		{"exact", "exact fixed -1"},
+		{"exactly", "mqtt exactly -1"},
+		{"/", "mqtt / -1"},
+	} {
+		var out mqtt.Route
+		got := "refused"
+		if err := r.Route([]byte(c.topic), &out); err == nil {
+			got = fmt.Sprintf("%s %s %d", out.Topic, out.Key, out.Partition)
+			if out.Topic == "" {
+				got = "drop"
+			}
+			got += headerText(t, &out)
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.topic, got, c.want)
+		}
+	}
+}
+
+// headerText reads short headers as AppendHeader writes them.
+func headerText(t *testing.T, r *mqtt.Route) (s string) {
+	t.Helper()
+	rest := r.Headers
+	for range r.Count {
+		k := int(rest[0] / 2)
+		v := int(rest[1+k] / 2)
+		s += fmt.Sprintf(" %s=%s", rest[1:1+k], rest[2+k:2+k+v])
+		rest = rest[2+k+v:]
+	}
+	if len(rest) != 0 {
+		t.Errorf("%d bytes after the headers", len(rest))
+	}
+	return s
+}
+
+func TestRouteAllocatesNothing(t *testing.T) {
+	r, err := bridge.NewRouter([]bridge.Route{
+		{Filter: "a/{x}/+", Topic: "fixed", Key: "{x}", Headers: map[string]string{"h": "text"}},
+		{Filter: "b/{x}/#", Topic: "t-{x}", Key: "{topic}"},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out mqtt.Route
+	topics := [][]byte{[]byte("a/1/2"), []byte("b/1/2/3"), []byte("c/d")}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, topic := range topics {
+			if err := r.Route(topic, &out); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestRefusedAtLoad(t *testing.T) {
+	minus := int32(-1)
+	for _, c := range []struct {
+		route bridge.Route
+		want  string
+	}{
+		{bridge.Route{Topic: "t"}, "filter is empty"},
+		{bridge.Route{Filter: "a/#/b", Topic: "t"}, "must be the last level"},
+		{bridge.Route{Filter: "a+", Topic: "t"}, "whole level"},
+		{bridge.Route{Filter: "a{x}", Topic: "t"}, "whole level"},
+		{bridge.Route{Filter: "{x", Topic: "t"}, "no closing brace"},
+		{bridge.Route{Filter: "{}", Topic: "t"}, "needs a name"},
+		{bridge.Route{Filter: "{topic}", Topic: "t"}, "other than topic"},
+		{bridge.Route{Filter: "{x}/{x}", Topic: "t"}, "occurs twice"},
+		{bridge.Route{Filter: "{x...}/b", Topic: "t"}, "must be the last level"},
+		{bridge.Route{Filter: "a"}, "no valid Kafka topic name"},
+		{bridge.Route{Filter: "a", Topic: "a/b"}, "no valid Kafka topic name"},
+		{bridge.Route{Filter: "a", Topic: "__weir_gaps"}, "no valid Kafka topic name"},
+		{bridge.Route{Filter: "a", Topic: "t-{x}"}, "{x} is not known"},
+		{bridge.Route{Filter: "{x}", Topic: "t-{x"}, "no closing brace"},
+		{bridge.Route{Filter: "{x}", Topic: "t", Key: "}"}, "closing brace"},
+		{bridge.Route{Filter: "{x}", Topic: "t", Headers: map[string]string{"mqtt.topic": ""}}, "bridge's own"},
+		{bridge.Route{Filter: "{x}", Topic: "t", Partition: &minus}, "0 or more"},
+		{bridge.Route{Filter: "{x}", Topic: "t", Drop: true}, "both drop and topic"},
+		{bridge.Route{Filter: strings.Repeat("{a}/", 1) + "{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}/{j}/{k}/{l}/{m}/{n}/{o}/{p}/{q}", Topic: "t"}, "17 captures"},
+	} {
+		_, err := bridge.NewRouter([]bridge.Route{c.route}, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "routes[0]") {
+			t.Errorf("%+v: got %v, want %s", c.route, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		d    []bridge.Downlink
+		want string
+	}{
+		{[]bridge.Downlink{{Topic: "a b", To: "x"}}, "no valid Kafka topic"},
+		{[]bridge.Downlink{{Topic: "a"}}, "has no \"to\""},
+		{[]bridge.Downlink{{Topic: "a", To: "x/#"}}, "wildcard"},
+		{[]bridge.Downlink{{Topic: "a", To: "x/{nobody}"}}, "not known"},
+		{[]bridge.Downlink{{Topic: "a", To: "x/{key"}}, "closing brace"},
+		{[]bridge.Downlink{{Topic: "a", To: "x", QoS: 2}}, "qos is 2"},
+		{[]bridge.Downlink{{Topic: "a", To: "x"}, {Topic: "a", To: "y"}}, "second downlink"},
+	} {
+		if _, err := bridge.NewRouter(nil, c.d); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: got %v, want %s", c.d, err, c.want)
+		}
+	}
+}
+
+// Whatever filter and template an operator writes, a route that loads gives a
+// message a name that Kafka allows, or refuses it.
+func FuzzRoute(f *testing.F) {
+	f.Add("a/{x}/+", "t-{x}", "{x}", "a/b/c")
+	f.Add("{x...}", "{x}", "{topic}", "a//")
+	f.Add("+/#", "t", "k", "$SYS/x")
+	f.Fuzz(func(t *testing.T, filter, to, key, topic string) {
+		r, err := bridge.NewRouter([]bridge.Route{{Filter: filter, Topic: to, Key: key}}, nil)
+		if err != nil {
+			return
+		}
+		var out mqtt.Route
+		if r.Route([]byte(topic), &out) != nil {
+			return
+		}
+		if len(out.Topic) == 0 || len(out.Topic) > 249 || strings.HasPrefix(out.Topic, "__") ||
+			strings.Trim(out.Topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+			t.Errorf("Kafka topic %q", out.Topic)
+		}
+	})
+}

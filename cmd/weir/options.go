@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/wal"
+	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
+	firmwareconfig "github.com/weirmq/weir/firmware-config"
+	"github.com/weirmq/weir/mirror"
+	"github.com/weirmq/weir/mirror/membership"
+	"github.com/weirmq/weir/plugins"
+)
+
+// This file maps the file's keys to the parts' Options, and nothing else.
+
+// checkParts asks each part whether it could run with the configuration, so
+// that weir config check finds what only a part can know.
+func checkParts(cfg *firmwareconfig.Config) error {
+	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	for _, t := range cfg.Topics {
+		errs = append(errs, topic.CheckName(t.Name), topic.CheckConfigs(t.Configs))
+	}
+	if len(cfg.Mirror.Flows) > 0 {
+		options := mirrorOptions(cfg)
+		if options.Site == "" {
+			options.Site = "site" // the host's name, found by serve
+		}
+		errs = append(errs, options.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Options {
+	k, s := &cfg.Kafka, &cfg.Storage
+	profile := appliance.Profile(s.CommitProfile)
+	if s.CommitProfile == "auto" {
+		profile = appliance.ProfileAuto
+	}
+	retention := int64(-1)
+	if k.RetentionHours >= 0 {
+		retention = k.RetentionHours * time.Hour.Milliseconds()
+	}
+	return appliance.Options{
+		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve),
+		Wire: kafka.Options{
+			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
+			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
+			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
+		},
+		Groups:     group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
+		Partitions: int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
+		TopicConfigs: map[string]string{
+			"retention.ms":      strconv.FormatInt(retention, 10),
+			"retention.bytes":   strconv.FormatInt(k.RetentionBytes, 10),
+			"segment.bytes":     strconv.FormatInt(int64(k.SegmentBytes), 10),
+			"max.message.bytes": strconv.FormatInt(int64(k.MessageMaxBytes), 10),
+		},
+		Profile: profile,
+		WAL: wal.Options{
+			FileBytes: int64(s.WALFileBytes), MaxFiles: s.WALFiles, RoundBytes: int(s.CommitBytes), Linger: time.Duration(s.CommitLinger),
+		},
+		CheckpointInterval: time.Duration(s.CheckpointInterval),
+		RetentionInterval:  time.Duration(k.RetentionCheck),
+		Log:                log,
+	}
+}
+
+func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
+	m := &cfg.MQTT
+	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
+		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
+		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
+		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
+		Log: log,
+	}}
+	for _, r := range cfg.Routes {
+		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Drop: r.Drop}
+		if r.Partition >= 0 {
+			partition := int32(r.Partition)
+			route.Partition = &partition
+		}
+		o.Routes = append(o.Routes, route)
+	}
+	for _, d := range cfg.Downlink {
+		o.Downlinks = append(o.Downlinks, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain})
+	}
+	return o
+}
+
+func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {
+	o := mirror.Options{Site: cfg.Site}
+	for _, f := range cfg.Mirror.Flows {
+		flow := mirror.FlowOptions{
+			Name: f.Name, To: f.To, Topics: f.Topics, Exclude: f.Exclude, Rename: f.Rename, Compression: f.Compression,
+			OnGap: f.OnGap, MaxInFlightBytes: int64(f.MaxInFlight), RetryMax: time.Duration(f.RetryMax), ReplicationFactor: int16(f.Replication),
+		}
+		if f.TLS.Enable {
+			flow.TLS = &mirror.TLSOptions{CA: f.TLS.CA, Cert: f.TLS.Cert, Key: f.TLS.Key, ServerName: f.TLS.ServerName}
+		}
+		if f.SASL.Mechanism != "none" {
+			flow.SASL = &mirror.SASLOptions{Mechanism: f.SASL.Mechanism, Username: f.SASL.Username, Password: f.SASL.Password}
+		}
+		o.Flows = append(o.Flows, flow)
+	}
+	return o
+}
+
+func pluginOptions(cfg *firmwareconfig.Config, log *slog.Logger) plugins.Options {
+	p := &cfg.Plugins
+	return plugins.Options{
+		GuestMemoryBytes: int64(p.Memory), MaxGuestMemoryBytes: int64(p.MaxMemory), TotalMemoryBytes: int64(p.TotalMemory),
+		CallTime: time.Duration(p.CallTime), MaxCallTime: time.Duration(p.MaxCallTime), MaxPlugins: p.Max, Logger: log,
+	}
+}
+
+func fleetOptions(cfg *firmwareconfig.Config, log *slog.Logger) membership.Options {
+	f := &cfg.Fleet
+	o := membership.Options{Site: cfg.Site, Bind: f.Bind, Advertise: f.Advertise, Join: f.Join, Tags: f.Tags, Logger: log}
+	if f.Key != "" {
+		o.Keys = []string{f.Key}
+	}
+	return o
+}
+
+// topicSpec is a topic of the file as the log makes it.
+func topicSpec(t firmwareconfig.Topic) topic.Spec {
+	return topic.Spec{Partitions: int32(t.Partitions), Configs: t.Configs}
+}
+
+// internalTopic tells the topics that are Weir's own by Kafka's convention.
+func internalTopic(name string) bool { return strings.HasPrefix(name, "__") }
+
+// siteName is the configured name, or the host's.
+func siteName(cfg *firmwareconfig.Config) (string, error) {
+	if cfg.Site != "" {
+		return cfg.Site, nil
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return "", failf(exitUsage, "this machine has no name: give the site one with --site NAME")
+	}
+	return firmwareconfig.SiteName(host), nil
+}

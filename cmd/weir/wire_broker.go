@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/console"
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/mirror"
+)
+
+// startBroker opens the log, which recovers it, and the Kafka listener.
+func (b *box) startBroker() error {
+	broker, err := appliance.Open(brokerOptions(&b.cfg, b.log))
+	if err != nil {
+		return err
+	}
+	b.broker = broker
+	b.bound("kafka", broker.KafkaAddr().String())
+	view := &logView{broker: broker}
+	view.recordsBefore = view.highWatermarks()
+	b.add(part{
+		name: "broker", status: func() any { return broker.Status() }, source: broker, fill: view.fill, close: broker.Close,
+	})
+	b.add(part{name: "groups", status: func() any { return broker.Groups().Status() }, source: broker.Groups()})
+	for _, t := range b.cfg.Topics {
+		if _, err := broker.Topics().Ensure(t.Name, topicSpec(t)); err != nil {
+			return fmt.Errorf("topic '%s' of the configuration: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// logView shows the log on the console.
+type logView struct {
+	broker        *appliance.Broker
+	recordsBefore int64
+	recordsIn     atomic.Int64
+}
+
+func (v *logView) highWatermarks() (sum int64) {
+	for _, t := range v.broker.Topics().Topics() {
+		for _, p := range t.Partitions() {
+			sum += p.HighWatermark()
+		}
+	}
+	return sum
+}
+
+func (v *logView) fill(s *console.Snapshot) {
+	if err := v.broker.Err(); err != nil {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed,
+			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
+	}
+	for _, t := range v.broker.Topics().Topics() {
+		shown := console.Topic{Name: t.Name(), Internal: t.Internal() || internalTopic(t.Name())}
+		for _, p := range t.Partitions() {
+			row := console.Partition{
+				Partition: p.TopicPartition().Partition, LogStartOffset: p.LogStartOffset(), HighWatermark: p.HighWatermark(), Bytes: p.Size(),
+			}
+			shown.Partitions = append(shown.Partitions, row)
+			shown.Bytes += row.Bytes
+			shown.Records += row.HighWatermark - row.LogStartOffset
+			if err := p.Err(); err != nil {
+				s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: p.TopicPartition().String() + " is offline: " + err.Error()})
+			}
+		}
+		s.Disk.LogBytes += shown.Bytes
+		s.Topics = append(s.Topics, shown)
+	}
+	// A deleted topic takes its records out of the sum; the counter does not go back.
+	now := v.highWatermarks() - v.recordsBefore
+	for {
+		old := v.recordsIn.Load()
+		if now <= old || v.recordsIn.CompareAndSwap(old, now) {
+			break
+		}
+	}
+	s.Totals.RecordsIn = v.recordsIn.Load()
+	for _, g := range v.broker.Groups().Status().Groups {
+		row := console.Group{Name: g.ID, State: g.State, Members: len(g.Members), Lag: -1}
+		for _, o := range g.Offsets {
+			row.Lag = max(row.Lag, 0) + max(o.Lag, 0)
+		}
+		s.Groups = append(s.Groups, row)
+	}
+}
+
+// deviceLog is the log as the bridge wants it.
+type deviceLog struct{ *topic.Set }
+
+var _ mqtt.Log = deviceLog{}
+
+// Ensure implements mqtt.Log.
+func (l deviceLog) Ensure(name string, partitions int32, configs map[string]string) (int32, error) {
+	t, err := l.Set.Ensure(name, topic.Spec{Partitions: partitions, Configs: configs, Internal: internalTopic(name)})
+	if err != nil {
+		return 0, err
+	}
+	return int32(len(t.Partitions())), nil
+}
+
+// Offsets implements mqtt.Log.
+func (l deviceLog) Offsets(tp record.TopicPartition) (start, end int64, err error) {
+	p, err := l.Partition(tp)
+	if err != nil {
+		return 0, 0, err
+	}
+	return p.LogStartOffset(), p.HighWatermark(), nil
+}
+
+// DeleteRecords implements mqtt.Log.
+func (l deviceLog) DeleteRecords(tp record.TopicPartition, before int64) error {
+	p, err := l.Partition(tp)
+	if err != nil {
+		return err
+	}
+	_, err = p.DeleteRecords(before)
+	return err
+}
+
+// sourceTopics is the log as the mirror wants it.
+type sourceTopics struct{ set *topic.Set }
+
+var _ mirror.Topics = sourceTopics{}
+
+// Topics implements mirror.Topics.
+func (s sourceTopics) Topics() []mirror.Topic {
+	all := s.set.Topics()
+	out := make([]mirror.Topic, len(all))
+	for i, t := range all {
+		out[i] = mirror.Topic{Name: t.Name(), ID: t.ID(), Partitions: int32(len(t.Partitions())), Internal: t.Internal() || internalTopic(t.Name())}
+	}
+	return out
+}
+
+// Partition implements mirror.Topics.
+func (s sourceTopics) Partition(tp record.TopicPartition) (mirror.Partition, error) {
+	t := s.set.Topic(tp.Topic)
+	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.Partitions()) {
+		return mirror.Partition{}, record.ErrUnknownTopicOrPartition
+	}
+	p := t.Partitions()[tp.Partition]
+	return mirror.Partition{TopicID: t.ID(), LogStartOffset: p.LogStartOffset(), HighWatermark: p.HighWatermark()}, nil
+}
+
+// errStorage ends the process: only a restart re-reads what the disk really holds.
+var errStorage = errors.New("the storage failed")

@@ -1,0 +1,231 @@
+// Package firmwareconfig is the appliance's one file, weir.yaml: its keys, its
+// defaults, the board profiles and the checks.
+//
+// [Load] lays three layers over one another: the defaults in the code, the board
+// profile, the file. A key that is not in the table is an error that names the
+// nearest one. The outcome is a [Config], plain values that cmd/weir maps to the
+// Options of each part; [Config.YAML] prints it so that reading it again gives
+// the same Config.
+//
+// The structs below are the table of keys: their tags carry the name, the range
+// and the sentence that docs/configuration.md prints.
+package firmwareconfig
+
+import "time"
+
+// Config is everything that can be configured. The zero value is not useful:
+// start from [Default] or [Load].
+type Config struct {
+	Site        string `yaml:"site" doc:"Name of this site, unique in the fleet. It is the mirror's origin and the fleet's member name. Empty: the host's name."`
+	Profile     string `yaml:"profile" oneof:"auto|pi-zero-2|pi-4|gateway-x86" doc:"Board profile laid under this file. auto picks one by memory and architecture."`
+	InsecureLAN bool   `yaml:"insecure_lan" doc:"Accept listening beyond loopback although no TLS and no password protects it. The console shows it in red."`
+
+	Data     Data       `yaml:"data" doc:"Where records live and how much of the disk they may take."`
+	Kafka    Kafka      `yaml:"kafka" doc:"The Kafka listener and the broker's keys, by Kafka's names."`
+	MQTT     MQTT       `yaml:"mqtt" doc:"The device-facing MQTT 3.1.1 and 5 listener."`
+	HTTP     HTTP       `yaml:"http" doc:"Console, metrics, health and the admin API."`
+	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
+	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
+	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
+	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
+	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
+	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
+	Storage  Storage    `yaml:"storage" doc:"How acknowledged data reaches the disk."`
+	Runtime  Runtime    `yaml:"runtime" doc:"What the process may take of the board."`
+	Log      Log        `yaml:"log" doc:"Weir's own log, on stderr."`
+}
+
+// Data is where records live.
+type Data struct {
+	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
+	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+}
+
+// Kafka is the Kafka listener and the broker keys.
+type Kafka struct {
+	Listen     string `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Advertised string `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
+
+	NumPartitions           int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
+	AutoCreateTopics        bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
+	RetentionHours          int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
+	RetentionBytes          int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
+	SegmentBytes            Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
+	RetentionCheck          Duration `yaml:"log.retention.check.interval" min:"1s" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
+	OffsetsRetentionMinutes int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
+	MessageMaxBytes         Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
+	MaxRequestBytes         Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
+	MaxQueuedBytes          Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
+	MaxFetchBytes           Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
+	MaxConnections          int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
+	MaxConnectionsPerIP     int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
+	MaxPartitions           int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
+}
+
+// MQTT is the device-facing listener.
+type MQTT struct {
+	Listen              string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
+	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
+	MaxSessions         int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
+	SessionExpiry       Duration `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
+	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
+	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
+	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
+	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
+	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
+	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
+}
+
+// HTTP is the console's listener.
+type HTTP struct {
+	Listen    string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Hosts     []string `yaml:"hosts" doc:"Further host names under which browsers may use the console, beside addresses and localhost."`
+	MaxUpload Size     `yaml:"max_upload" min:"64Ki" max:"256Mi" doc:"Largest plugin file the admin API takes."`
+}
+
+// Topic is a topic that exists from the first start.
+type Topic struct {
+	Name       string            `yaml:"name" doc:"Name."`
+	Partitions int               `yaml:"partitions" min:"0" max:"10000" doc:"Partitions; 0 takes num.partitions."`
+	Configs    map[string]string `yaml:"configs" doc:"Topic configs, by Kafka's names."`
+}
+
+// Route maps MQTT publishes to a Kafka topic.
+type Route struct {
+	Filter    string            `yaml:"filter" doc:"MQTT topic filter. A level written {name} matches as + does, {name...} as # does; both can be used in the keys below."`
+	Topic     string            `yaml:"topic" doc:"Kafka topic; {name} stands for a captured level."`
+	Key       string            `yaml:"key" doc:"Record key; {name} for a captured level, {topic} for the MQTT topic name. Empty: {topic}."`
+	Partition int               `yaml:"partition" min:"-1" max:"9999" doc:"Partition; -1 is by the key."`
+	Headers   map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
+	Drop      bool              `yaml:"drop" doc:"Acknowledge the messages and store nothing."`
+}
+
+// Downlink publishes a Kafka topic's records to devices.
+type Downlink struct {
+	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
+	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
+	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+}
+
+// Plugins bounds what guests may take.
+type Plugins struct {
+	Max         int      `yaml:"max" min:"1" max:"1000" doc:"Deployed plugins."`
+	Memory      Size     `yaml:"memory" min:"1Mi" max:"1Gi" doc:"Memory of one instance whose manifest does not say."`
+	MaxMemory   Size     `yaml:"max_memory" min:"1Mi" max:"1Gi" doc:"The most memory a manifest may ask for."`
+	TotalMemory Size     `yaml:"total_memory" min:"1Mi" max:"64Gi" doc:"Memory of all instances together."`
+	CallTime    Duration `yaml:"call_time" min:"1ms" max:"1m" doc:"Time one call may take where the manifest does not say."`
+	MaxCallTime Duration `yaml:"max_call_time" min:"1ms" max:"10m" doc:"The most time a manifest may ask for."`
+}
+
+// Mirror lists the flows.
+type Mirror struct {
+	Flows []Flow `yaml:"flows" doc:"One entry per flow, independent of the others."`
+}
+
+// Flow pushes topics of this appliance to another cluster.
+type Flow struct {
+	Name        string   `yaml:"name" doc:"Name, unique in this file. A renamed flow is a new one: it starts from the beginning."`
+	To          []string `yaml:"to" kind:"address" doc:"Bootstrap addresses of the cluster that receives: Apache Kafka or another Weir."`
+	Topics      []string `yaml:"topics" doc:"Topics to mirror: names, or patterns with * and ?. Internal topics only when named in full."`
+	Exclude     []string `yaml:"exclude" doc:"Topics not to mirror although topics matches them."`
+	Rename      string   `yaml:"rename" doc:"Name at the target. Empty: {site}.{topic}. {topic} alone keeps names."`
+	Compression string   `yaml:"compression" oneof:"none|gzip|snappy|lz4|zstd" doc:"Codec of small batches that are merged; others pass as they are."`
+	OnGap       string   `yaml:"on_gap" oneof:"halt|gap-and-continue" doc:"What to do when records cannot be mirrored any more: stop the partition, or write a gap record and go on."`
+	MaxInFlight Size     `yaml:"max_in_flight" min:"1Mi" max:"1Gi" doc:"Memory for what is fetched and not yet acknowledged."`
+	RetryMax    Duration `yaml:"retry_max" min:"1s" max:"24h" doc:"Longest pause between attempts to reach the target."`
+	Replication int      `yaml:"replication_factor" min:"0" max:"100" doc:"Of topics made at the target; 0 leaves it to the target."`
+	TLS         FlowTLS  `yaml:"tls" doc:"Encryption of the link."`
+	SASL        FlowSASL `yaml:"sasl" doc:"How the flow logs in at the target."`
+}
+
+// FlowTLS is the encryption of a flow.
+type FlowTLS struct {
+	Enable     bool   `yaml:"enable" doc:"Use TLS."`
+	CA         string `yaml:"ca" doc:"PEM file of the authorities trusted. Empty: the system's."`
+	Cert       string `yaml:"cert" doc:"PEM file of the client certificate, for a target that wants one."`
+	Key        string `yaml:"key" doc:"PEM file of its key."`
+	ServerName string `yaml:"server_name" doc:"Name expected in the target's certificate. Empty: the host dialled."`
+}
+
+// FlowSASL is a user of the target cluster.
+type FlowSASL struct {
+	Mechanism string `yaml:"mechanism" oneof:"none|PLAIN|SCRAM-SHA-256|SCRAM-SHA-512" doc:"SASL mechanism."`
+	Username  string `yaml:"username" doc:"User."`
+	Password  string `yaml:"password" doc:"Password."`
+}
+
+// Fleet is serf's configuration.
+type Fleet struct {
+	Bind      string            `yaml:"bind" kind:"address" doc:"Gossip address (TCP and UDP). Empty: no fleet."`
+	Advertise string            `yaml:"advertise" kind:"address" doc:"Gossip address told to other sites. Empty: bind."`
+	Join      []string          `yaml:"join" kind:"address" doc:"Sites to join at start; they need not be up."`
+	Key       string            `yaml:"key" doc:"Gossip encryption key, 16, 24 or 32 bytes in base64, the same at every site."`
+	Tags      map[string]string `yaml:"tags" doc:"Tags shown to other sites."`
+}
+
+// Storage says how acknowledged data reaches the disk.
+type Storage struct {
+	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and sync elsewhere. All acknowledge only what is on disk."`
+	CommitLinger       Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a round gathers, instead of the profile's time; 0s takes the profile's."`
+	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
+	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
+	WALFiles           int      `yaml:"wal.files" min:"2" max:"64" doc:"Most files of the write-ahead log."`
+	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"100ms" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less."`
+}
+
+// Runtime is what the process may take of the board.
+type Runtime struct {
+	MemoryLimit Size `yaml:"memory_limit" min:"0" max:"1Ti" doc:"Soft memory limit of the process (GOMEMLIMIT); 0 sets none."`
+	GCPercent   int  `yaml:"gc_percent" min:"10" max:"1000" doc:"Heap growth between collections (GOGC)."`
+}
+
+// Log is Weir's own log.
+type Log struct {
+	Level  string `yaml:"level" oneof:"debug|info|warn|error" doc:"Least level shown."`
+	Format string `yaml:"format" oneof:"text|json" doc:"Form of each line."`
+}
+
+// Default is the configuration of a run without file and without board profile:
+// an appliance on loopback.
+func Default() Config {
+	return Config{
+		Profile: "auto",
+		Data:    Data{Dir: "data", Reserve: 64 << 20},
+		Kafka: Kafka{
+			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
+			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
+			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
+			MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
+		},
+		MQTT: MQTT{
+			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
+			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
+			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,
+		},
+		HTTP: HTTP{Listen: "127.0.0.1:8080", MaxUpload: 32 << 20},
+		Plugins: Plugins{
+			Max: 64, Memory: 16 << 20, MaxMemory: 64 << 20, TotalMemory: 256 << 20,
+			CallTime: Duration(100 * time.Millisecond), MaxCallTime: Duration(10 * time.Second),
+		},
+		Storage: Storage{
+			CommitProfile: "auto", CommitBytes: 4 << 20, WALFileBytes: 16 << 20, WALFiles: 8,
+			CheckpointInterval: Duration(10 * time.Second),
+		},
+		Runtime: Runtime{GCPercent: 100},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+// withDefaults is implemented by list entries that have defaults of their own.
+type withDefaults interface{ setDefaults() }
+
+func (r *Route) setDefaults() { r.Partition = -1 }
+
+func (f *Flow) setDefaults() {
+	*f = Flow{
+		Compression: "lz4", OnGap: "halt", MaxInFlight: 32 << 20, RetryMax: Duration(15 * time.Second),
+		SASL: FlowSASL{Mechanism: "none"},
+	}
+}

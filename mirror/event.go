@@ -1,0 +1,73 @@
+package mirror
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// GapTopic is the local topic that gap records are written to, partition 0.
+const GapTopic = "__weir_gaps"
+
+// Kind is what was noticed. Every kind but TooLarge obeys FlowOptions.OnGap.
+type Kind string
+
+const (
+	// SourcePurged: retention removed records before they were mirrored.
+	SourcePurged Kind = "source-purged"
+	// SourceRecreated: the source topic was deleted and made anew.
+	SourceRecreated Kind = "source-recreated"
+	// SourceTruncated: the source ends before what was mirrored from it.
+	SourceTruncated Kind = "source-truncated"
+	// SourceCorrupt: a batch failed its CRC or does not decode.
+	SourceCorrupt Kind = "source-corrupt"
+	// TargetRecreated: the target topic was deleted and made anew.
+	TargetRecreated Kind = "target-recreated"
+	// TargetTruncated: the target lost records it had acknowledged.
+	TargetTruncated Kind = "target-truncated"
+	// TargetDiverged: somebody else wrote to the target partition.
+	TargetDiverged Kind = "target-diverged"
+	// PositionLost: the target partition holds records and no position belongs to them.
+	PositionLost Kind = "position-lost"
+	// Rejected: the target refuses a record for what it is, such as its timestamp.
+	Rejected Kind = "rejected"
+	// TooLarge: one record alone exceeds the target's max.message.bytes. It is
+	// left out with a gap record and the flow goes on.
+	TooLarge Kind = "too-large"
+)
+
+// Event is one thing noticed about one partition.
+type Event struct {
+	Kind      Kind      `json:"kind"`
+	Topic     string    `json:"topic"`
+	Partition int32     `json:"partition"`
+	Detail    string    `json:"detail"`
+	Halted    bool      `json:"halted"`
+	Time      time.Time `json:"time"`
+}
+
+// Gap is a run of records that the target will not get: the value, in JSON, of
+// a record in GapTopic whose key is "topic-partition". Count is the number of
+// offsets, which is the number of records unless the topic is compacted.
+type Gap struct {
+	Flow        string    `json:"flow"`
+	Topic       string    `json:"topic"`
+	Partition   int32     `json:"partition"`
+	FirstOffset int64     `json:"first_offset"`
+	LastOffset  int64     `json:"last_offset"`
+	Count       int64     `json:"count"`
+	Bytes       int64     `json:"bytes"` // 0 when not known
+	Reason      Kind      `json:"reason"`
+	Detail      string    `json:"detail"`
+	Time        time.Time `json:"time"`
+}
+
+func (g Gap) batch() (record.Batch, error) {
+	value, err := json.Marshal(g)
+	if err != nil {
+		return nil, err
+	}
+	tp := record.TopicPartition{Topic: g.Topic, Partition: g.Partition}
+	return record.NewBatch(record.None, record.Record{Key: []byte(tp.String()), Value: value, Timestamp: g.Time.UnixMilli()})
+}

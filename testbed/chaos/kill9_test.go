@@ -1,0 +1,48 @@
+package chaos_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/testbed/chaos"
+)
+
+// TestKill9 needs a weir binary, so it runs only when asked to: make chaos does 60
+// cycles, make e2e a few. For one seed again:
+//
+//	WEIR_CHAOS=1 WEIR_SEED=n [WEIR_CYCLES=60] go test ./testbed/chaos -run TestKill9 -v
+func TestKill9(t *testing.T) {
+	cycles, err := 60, error(nil)
+	switch {
+	case os.Getenv("WEIR_CHAOS") != "":
+	case os.Getenv("WEIR_E2E") != "":
+		cycles = 8
+	default:
+		t.Skip("needs bin/weir: make chaos or make e2e runs this test")
+	}
+	if text := os.Getenv("WEIR_CYCLES"); text != "" {
+		if cycles, err = strconv.Atoi(text); err != nil || cycles < 1 {
+			t.Fatalf("WEIR_CYCLES=%s: give a positive number", text)
+		}
+	}
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("WEIR_SEED"); text != "" {
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("WEIR_SEED: %v", err)
+		}
+	}
+	t.Logf("seed %d", seed)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(cycles)*5*time.Second+2*time.Minute)
+	defer cancel()
+	r, err := chaos.Run(ctx, chaos.Options{Dir: t.TempDir() + "/data", Seed: seed, Cycles: cycles, Logf: t.Logf})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	t.Log(r)
+	if !r.OK() {
+		t.Errorf("seed %d: a promise was broken", seed)
+	}
+}
