@@ -156,7 +156,9 @@ func level(err error) slog.Level {
 // close stops the tasks, waits for them and frees the code.
 func (p *plugin) close() error {
 	p.stop()
-	p.mu.Lock() // no task starts any more: refresh looks at ctx
+	// Wait for a refresh that runs: no task starts after it, since it looks at ctx.
+	p.mu.Lock()
+	//lint:ignore SA2001 the wait is the point
 	p.mu.Unlock()
 	p.done.Wait()
 	if p.program == nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
 func batchOf(t testing.TB, codec record.Codec, values ...string) record.Batch {
@@ -371,9 +372,11 @@ func TestComplaintsAreBounded(t *testing.T) {
 
 func TestProduceToInternalTopicIsRefused(t *testing.T) {
 	s, topics := newBroker(t, kafka.Options{})
-	create(t, topics, "__consumer_offsets", 1)
+	if _, err := topics.Create("__weir_sessions", topic.Spec{Internal: true}); err != nil {
+		t.Fatal(err)
+	}
 	req := produceOf(-1, batchOf(t, record.None, "x"))
-	req.Topics[0].Topic = "__consumer_offsets"
+	req.Topics[0].Topic = "__weir_sessions"
 	if got := part(ask[*kmsg.ProduceResponse](pipe(t, s), 9, req)); got.ErrorCode != kerr.InvalidTopicException.Code {
 		t.Errorf("error %d, want INVALID_TOPIC_EXCEPTION", got.ErrorCode)
 	}

@@ -29,7 +29,7 @@ import (
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -170,7 +170,7 @@ func (s *Store) updateLocked(change func(w writer) error) (err error) {
 
 func (s *Store) view(read func(tx *bolt.Tx) error) error {
 	err := s.db.View(read)
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return record.ErrClosed
 	}
 	return err

@@ -52,7 +52,7 @@ func bomb(t *testing.T, codec record.Codec, size int) []byte {
 }
 
 func TestBombsAreBounded(t *testing.T) {
-	const size, limit = 256 << 20, 1 << 20
+	const size, limit = 64 << 20, 1 << 20
 	for _, codec := range codecs[1:] {
 		payload := bomb(t, codec, size)
 		b := forged(codec, 1, payload)

@@ -58,7 +58,9 @@ type promises struct {
 	attempted       map[string]bool
 	start, startMax int64 // the log start: acknowledged, and asked for
 	last            record.Batch
-	lastBase        int64 // of last, the newest acknowledged batch of the idempotent producer
+	lastBase        int64        // of last, the newest acknowledged batch of the idempotent producer
+	unsure          record.Batch // what it sent and has no answer to
+	unsureValues    []string
 }
 
 type acked struct {
@@ -146,11 +148,7 @@ type stopped struct{}
 
 // run does the scripted workload: every kind of change that a Set can make.
 func (w *world) run() {
-	defer func() {
-		if p := recover(); p != nil && p != (stopped{}) {
-			panic(p)
-		}
-	}()
+	defer w.stop()
 	if !w.open() {
 		return
 	}
@@ -200,7 +198,27 @@ func (w *world) create(name string, spec topic.Spec) {
 
 func (w *world) remove(name string) { w.ok("delete "+name, w.set.Delete(name)) }
 
-func (w *world) checkpoint() { w.ok("checkpoint", w.set.Checkpoint()) }
+// checkpoint runs while appends commit: what it does not cover must stay in the
+// write-ahead log.
+func (w *world) checkpoint() {
+	var during sync.WaitGroup
+	during.Go(func() {
+		defer w.stop()
+		for range 4 {
+			w.append("a", 1, 1)
+			w.idempotent("a", 0)
+		}
+	})
+	w.ok("checkpoint", w.set.Checkpoint())
+	during.Wait()
+}
+
+// stop ends a goroutine of the workload that ok has given up.
+func (w *world) stop() {
+	if p := recover(); p != nil && p != (stopped{}) {
+		panic(p)
+	}
+}
 
 // log is the promises of a partition; nil if its topic was never made.
 func (w *world) log(name string, partition int32) (logKey, *promises) {
@@ -243,7 +261,7 @@ func (a *ack) Complete(base int64, err error) {
 			a.log.acked = append(a.log.acked, acked{base + int64(i), v})
 		}
 		if a.batch != nil {
-			a.log.last, a.log.lastBase = a.batch, base
+			a.log.last, a.log.lastBase, a.log.unsure = a.batch, base, nil
 		}
 		a.w.mu.Unlock()
 	}
@@ -296,10 +314,12 @@ func (w *world) idempotent(name string, partition int32) {
 	values := w.unsure
 	b := batch(w.t, record.None, values...)
 	b.SetProducer(producerID, 0, w.sequence)
+	sent := slices.Clone(b)
+	log.unsure, log.unsureValues = sent, values
 	w.mu.Unlock()
 	done := make(chan error, 1)
 	w.set.AppendAsync(record.TopicPartition{Topic: name, Partition: partition}, b,
-		&ack{w: w, log: log, values: values, batch: slices.Clone(b), done: done})
+		&ack{w: w, log: log, values: values, batch: sent, done: done})
 	if w.ok("idempotent append", <-done) {
 		w.sequence += 2
 		w.unsure = nil
@@ -477,6 +497,16 @@ func (w *world) goOn(disk *crashfs.FS, set *topic.Set, s snapshot) error {
 				}
 				if err != nil && !errors.Is(err, record.ErrOutOfOrderSequence) {
 					return fmt.Errorf("%s: resend: %w", p.TopicPartition(), err)
+				}
+			}
+			if owed.unsure != nil {
+				// In the log or not, after this it is there, once, where the answer says.
+				base, err := set.Append(context.Background(), p.TopicPartition(), slices.Clone(owed.unsure))
+				if err != nil {
+					return fmt.Errorf("%s: resend of a batch in flight: %w", p.TopicPartition(), err)
+				}
+				for i, v := range owed.unsureValues {
+					owed.acked = append(slices.Clone(owed.acked), acked{base + int64(i), v})
 				}
 			}
 			w.mu.Lock()

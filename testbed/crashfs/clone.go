@@ -19,10 +19,10 @@ type CloneConfig struct {
 	Rand *rand.Rand
 }
 
-func (c CloneConfig) kept() bool { return c.chance(c.Keep) }
-func (c CloneConfig) torn() bool { return c.chance(c.Torn) }
-func (c CloneConfig) chance(percent int) bool {
-	return percent >= 100 || percent > 0 && c.Rand.IntN(100) < percent
+func (cfg CloneConfig) kept() bool { return cfg.chance(cfg.Keep) }
+func (cfg CloneConfig) torn() bool { return cfg.chance(cfg.Torn) }
+func (cfg CloneConfig) chance(percent int) bool {
+	return percent >= 100 || percent > 0 && cfg.Rand.IntN(100) < percent
 }
 
 // Clone returns the disk as a power cut at this moment would leave it: a file

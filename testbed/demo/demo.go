@@ -175,7 +175,9 @@ func (d *demo) watch(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			view.show(d.sample(ctx))
+			if s := d.sample(ctx); ctx.Err() == nil {
+				view.show(s)
+			}
 		case <-ctx.Done():
 			view.show(d.sample(context.WithoutCancel(ctx)))
 			return
