@@ -172,7 +172,7 @@ func TestPositionIsGone(t *testing.T) {
 	b.topic("in", 1)
 	b.produce(partition("in", 0), record.None, "a", "b", "c")
 	b.produce(partition("in", 0), record.None, "d")
-	w, err := (&offsets{set: b.set}).Encode("weir.plugin.p", partition("in", 0), 1)
+	w, err := (&offsets{set: b.set}).Encode(transform.GroupPrefix+"p", partition("in", 0), 1)
 	if err := errors.Join(err, b.set.AppendAtomic(context.Background(), []record.Write{w})); err != nil {
 		t.Fatal(err)
 	}
