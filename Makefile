@@ -13,6 +13,7 @@ DATA       ?= data
 ARGS       ?=
 TESTFLAGS  ?=
 FUZZTIME   ?= 3s
+SEEDS      ?= 20
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the race detector looks at: everything that shares memory between goroutines.
@@ -83,12 +84,13 @@ compat: build guests ## Foreign clients and servers: kcat, mosquitto, real Apach
 	WEIR_COMPAT=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 20m $(TESTFLAGS) ./mirror/... ./testbed/...
 
 .PHONY: crash
-crash: ## The log on a file system that is cut off after every operation, at length.
-	WEIR_CRASH=1 go test -count=1 -timeout 30m $(TESTFLAGS) ./appliance/... ./testbed/crashfs/...
+crash: ## The log on a disk whose power is cut after every operation, at length (SEEDS=).
+	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog
+	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS)
 
 .PHONY: chaos
 chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
-	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/...
+	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos
 
 .PHONY: bench
 bench: ## Go benchmarks of the hot paths.
@@ -99,7 +101,7 @@ docs: ## Write the generated pages anew.
 	go test ./firmware-config -run TestReferenceIsFresh -update
 
 .PHONY: check
-check: lint test race fuzz cross e2e compat ## All that CI runs.
+check: lint test race fuzz cross e2e compat chaos ## All that CI runs.
 
 .PHONY: clean
 clean: ## Remove what was built; data stay.
