@@ -20,6 +20,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sort"
 	"strings"
 	"sync"
@@ -35,6 +36,9 @@ type Options struct {
 	// IndexIntervalBytes is how much log lies between two index entries; 0 means
 	// 4096, as Kafka's index.interval.bytes.
 	IndexIntervalBytes int
+	// Start is the log start offset. Open removes segments that lie wholly below it
+	// without reading them: after a crash they may hold anything.
+	Start int64
 }
 
 const defaultIndexInterval = 4096
@@ -76,27 +80,47 @@ func Open(o Options) (*Log, error) {
 	if o.IndexIntervalBytes == 0 {
 		o.IndexIntervalBytes = defaultIndexInterval
 	}
-	names, err := o.FS.List(o.Dir)
+	bases, err := segmentsFrom(o)
 	if err != nil {
-		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)
+		return nil, err
 	}
 	l := &Log{opts: o}
-	for _, name := range names {
-		base, ok := parseName(name, logSuffix)
-		if !ok {
-			continue
-		}
+	for _, base := range bases {
 		s, err := openSegment(o, base)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.segments = append(l.segments, s)
 	}
-	sort.Slice(l.segments, func(i, j int) bool { return l.segments[i].base < l.segments[j].base })
 	for i := 1; i < len(l.segments); i++ {
 		l.segments[i-1].next = l.segments[i].base
 	}
 	return l, nil
+}
+
+// segmentsFrom lists the segments from the one that holds the log start offset on,
+// by base offset, and removes those before it.
+func segmentsFrom(o Options) ([]int64, error) {
+	names, err := o.FS.List(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)
+	}
+	var bases []int64 // ascending, as the names are sorted
+	for _, name := range names {
+		if base, ok := parseName(name, logSuffix); ok {
+			bases = append(bases, base)
+		}
+	}
+	for len(bases) > 1 && bases[1] <= o.Start {
+		for _, suffix := range []string{indexSuffix, timeSuffix, logSuffix} {
+			name := o.Dir + "/" + fileName(bases[0], suffix)
+			if err := o.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("commitlog: remove %s: %w", name, err)
+			}
+		}
+		bases = bases[1:]
+	}
+	return bases, nil
 }
 
 // Start is the first offset on disk; 0 for a log without segments.

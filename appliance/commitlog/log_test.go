@@ -248,6 +248,29 @@ func TestRemovedSegmentsStayReadableToWhoReads(t *testing.T) {
 	}
 }
 
+func TestSegmentsBelowTheStartAreRemovedUnread(t *testing.T) {
+	f := newFixture(t, 200)
+	l := f.write(t)
+	segments := l.Segments()
+	l.Close()
+	file, err := f.fs.Open("p/" + commitlog.FileName(segments[0].Base))
+	if err == nil {
+		_, err = file.WriteAt(make([]byte, 100), 0) // a crash took what was never needed
+		file.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.opts.Start = segments[1].Base
+	if l = f.open(t); l.Start() != segments[1].Base {
+		t.Fatal(l.Start())
+	}
+	names, _ := f.fs.List("p")
+	if len(names) != 3*(len(segments)-1) {
+		t.Fatal(names)
+	}
+}
+
 func TestDamagedTailIsReportedNotCut(t *testing.T) {
 	f := newFixture(t, 50)
 	f.write(t).Close()

@@ -123,7 +123,9 @@ func (p *Partition) open() (err error) {
 			return err
 		}
 	}
-	if p.log, err = commitlog.Open(p.options()); err != nil {
+	o := p.options()
+	o.Start = p.state.logStart
+	if p.log, err = commitlog.Open(o); err != nil {
 		p.log = &commitlog.Log{} // nothing to read; Err says why
 		return err
 	}
@@ -138,7 +140,7 @@ func (p *Partition) open() (err error) {
 	p.since = p.set.opts.Now()
 	p.hw.Store(p.next)
 	p.start.Store(max(p.log.Start(), p.state.logStart))
-	return p.log.RemoveBefore(p.start.Load())
+	return nil
 }
 
 // Delete removes a topic and its data. It is gone for good once Delete returns;
