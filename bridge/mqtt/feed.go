@@ -105,10 +105,7 @@ func (f *feed) run(ctx context.Context) {
 			}
 			continue
 		}
-		bs, err := f.srv.log.Fetch(ctx, f.tp, f.next.Load(), feedBytes)
-		if err == nil && f.replaced() {
-			err = record.ErrUnknownTopicOrPartition // of the topic that this feed is for
-		}
+		bs, err := f.fetch(ctx)
 		if err != nil {
 			f.mend(ctx, err)
 			continue
@@ -121,6 +118,19 @@ func (f *feed) run(ctx context.Context) {
 		}
 		f.flush()
 	}
+}
+
+// fetch waits for what comes next in the topic that this feed is for. It looks
+// twice, because another topic may take the name before or while it waits.
+func (f *feed) fetch(ctx context.Context) (record.Batches, error) {
+	if f.replaced() {
+		return nil, record.ErrUnknownTopicOrPartition
+	}
+	bs, err := f.srv.log.Fetch(ctx, f.tp, f.next.Load(), feedBytes)
+	if err == nil && f.replaced() {
+		return nil, record.ErrUnknownTopicOrPartition
+	}
+	return bs, err
 }
 
 // replaced reports whether there is another topic of that name now. Its offsets
