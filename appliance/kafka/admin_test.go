@@ -290,7 +290,7 @@ func TestAdminChangesTopics(t *testing.T) {
 	s, topics := newBroker(t, kafka.Options{})
 	create(t, topics, "t", 1)
 	addr := listen(t, s)
-	consumer := newClient(t, addr, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
+	consumer := newClient(t, addr, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	producer := newClient(t, addr, kgo.DefaultProduceTopic("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	adm, ctx := kadm.NewClient(newClient(t, addr)), patience(t)
 	if err := producer.ProduceSync(ctx, &kgo.Record{Value: []byte("first")}).FirstErr(); err != nil {
