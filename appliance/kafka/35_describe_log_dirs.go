@@ -39,7 +39,11 @@ func (s *Server) describeLogDirs(r *request) kmsg.Response {
 		if req.Topics != nil && !named {
 			continue
 		}
-		sizes := partitionSizes(t, func(p int32) bool { return req.Topics == nil || slices.Contains(partitions, p) })
+		slices.Sort(partitions)
+		sizes := partitionSizes(t, func(p int32) bool {
+			_, ok := slices.BinarySearch(partitions, p)
+			return ok || req.Topics == nil
+		})
 		if len(sizes.Partitions) > 0 {
 			dir.Topics = append(dir.Topics, sizes)
 		}
