@@ -253,3 +253,41 @@ func TestPowerCutInAddPartitions(t *testing.T) {
 		t.Errorf("close: %v; %d cuts before, %d after", err, before, after)
 	}
 }
+
+// form is what can be altered of a topic. What it may be after a crash is one that
+// was acknowledged and perhaps one that was asked for.
+type form struct {
+	partitions   int
+	segmentBytes string
+}
+
+func formOf(t *topic.Topic) form { return form{len(t.Partitions()), t.Config("segment.bytes")} }
+
+// alter and grow change a topic that is in use.
+func (w *world) alter(name, segmentBytes string) {
+	w.change(name, func(f form) form { return form{f.partitions, segmentBytes} }, func() error {
+		return w.set.AlterConfigs(name, set("segment.bytes", segmentBytes))
+	})
+}
+
+func (w *world) grow(name string, total int) {
+	w.change(name, func(f form) form { return form{total, f.segmentBytes} }, func() error {
+		return w.set.AddPartitions(name, int32(total))
+	})
+}
+
+func (w *world) change(name string, into func(form) form, do func() error) {
+	t := w.set.Topic(name)
+	if t == nil {
+		return
+	}
+	now := formOf(t)
+	w.mu.Lock()
+	w.forms[t.ID()] = []form{now, into(now)}
+	w.mu.Unlock()
+	if w.ok("change "+name, do()) {
+		w.mu.Lock()
+		w.forms[t.ID()] = []form{into(now)}
+		w.mu.Unlock()
+	}
+}

@@ -74,15 +74,6 @@ type placed struct {
 	value string
 }
 
-// form is what can be altered of a topic. What it may be after a crash is one that
-// was acknowledged and perhaps one that was asked for.
-type form struct {
-	partitions   int
-	segmentBytes string
-}
-
-func formOf(t *topic.Topic) form { return form{len(t.Partitions()), t.Config("segment.bytes")} }
-
 // snapshot is what was promised when the power went.
 type snapshot struct {
 	catalog map[string]topic.Entry
@@ -214,35 +205,6 @@ func (w *world) create(name string, spec topic.Spec) {
 }
 
 func (w *world) remove(name string) { w.ok("delete "+name, w.set.Delete(name)) }
-
-// alter and grow change a topic that is in use.
-func (w *world) alter(name, segmentBytes string) {
-	w.change(name, func(f form) form { return form{f.partitions, segmentBytes} }, func() error {
-		return w.set.AlterConfigs(name, set("segment.bytes", segmentBytes))
-	})
-}
-
-func (w *world) grow(name string, total int) {
-	w.change(name, func(f form) form { return form{total, f.segmentBytes} }, func() error {
-		return w.set.AddPartitions(name, int32(total))
-	})
-}
-
-func (w *world) change(name string, into func(form) form, do func() error) {
-	t := w.set.Topic(name)
-	if t == nil {
-		return
-	}
-	now := formOf(t)
-	w.mu.Lock()
-	w.forms[t.ID()] = []form{now, into(now)}
-	w.mu.Unlock()
-	if w.ok("change "+name, do()) {
-		w.mu.Lock()
-		w.forms[t.ID()] = []form{into(now)}
-		w.mu.Unlock()
-	}
-}
 
 // checkpoint runs while appends commit: what it does not cover must stay in the
 // write-ahead log.
