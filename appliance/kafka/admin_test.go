@@ -258,9 +258,7 @@ func TestDescribeLogDirs(t *testing.T) {
 	b := batchOf(t, 0, "a", "b")
 	ask[*kmsg.ProduceResponse](w, 9, produceOf(-1, b))
 	named := kmsg.NewPtrDescribeLogDirsRequest()
-	for _, rt := range []kmsg.DescribeLogDirsRequestTopic{{Topic: "t", Partitions: []int32{1, 9}}, {Topic: "none", Partitions: []int32{0}}} {
-		named.Topics = append(named.Topics, rt)
-	}
+	named.Topics = []kmsg.DescribeLogDirsRequestTopic{{Topic: "t", Partitions: []int32{1, 9}}, {Topic: "none", Partitions: []int32{0}}}
 	none := kmsg.NewPtrDescribeLogDirsRequest()
 	none.Topics = []kmsg.DescribeLogDirsRequestTopic{}
 	for v := int16(1); v <= 4; v++ {
