@@ -42,7 +42,7 @@ type Options struct {
 	// when it succeeds; clients that dial during recovery wait in its queue.
 	Listener net.Listener
 	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
-	// NextProducerID, Log and DefaultPartitions are filled in.
+	// NextProducerID, Log, LogDir and DefaultPartitions are filled in.
 	Wire kafka.Options
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
 	// Logger are filled in.
@@ -163,6 +163,9 @@ func (b *Broker) listen(o Options) (err error) {
 	w := o.Wire
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
+	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
+		return fmt.Errorf("appliance: data directory %s: %w", o.Data, err)
+	}
 	if n, err := strconv.Atoi(o.TopicConfigs["max.message.bytes"]); err == nil {
 		w.MaxMessageBytes = n
 	}

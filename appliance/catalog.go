@@ -23,9 +23,22 @@ func (c catalog) Topics() ([]topic.Entry, error) {
 }
 
 func (c catalog) PutTopic(e topic.Entry) error {
+	created, err := c.created(e)
+	if err != nil {
+		return err
+	}
 	return c.store.PutTopic(metadata.Topic{
-		Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal, Created: time.Now(),
+		Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal, Created: created,
 	})
+}
+
+// created is when the topic was made: now, unless this replaces its entry.
+func (c catalog) created(e topic.Entry) (time.Time, error) {
+	t, ok, err := c.store.Topic(e.Name)
+	if err != nil || ok && t.ID == e.ID {
+		return t.Created, err
+	}
+	return time.Now(), nil
 }
 
 func (c catalog) DeleteTopic(name string) error { return c.store.DeleteTopic(name) }

@@ -420,3 +420,19 @@ func TestNewTopicsAreNoticedAndInternalOnesLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// Partitions added to a topic on its way are made at the target and mirrored there.
+func TestAddedPartitionsAreMirrored(t *testing.T) {
+	target := startFake(t)
+	log := newMemlog()
+	log.create("t", 1)
+	fill(t, log, record.TopicPartition{Topic: "t"}, 0, 5, 1, 1)
+	m := start(t, options(target.ListenAddrs()), log)
+	await(t, m, "one partition", caughtUp)
+	log.grow("t", 3)
+	fill(t, log, record.TopicPartition{Topic: "t", Partition: 2}, 0, 7, 1, 1)
+	await(t, m, "three partitions", func(s mirror.FlowStatus) bool { return caughtUp(s) && len(s.Partitions) == 3 })
+	got := consume(t, target.ListenAddrs(), "edge.t", 12)
+	sameRecords(t, got, 0, 5)
+	sameRecords(t, got, 2, 7)
+}

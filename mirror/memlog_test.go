@@ -41,6 +41,14 @@ func (m *memlog) create(name string, partitions int) {
 	m.topics[name] = t
 }
 
+// grow gives a topic more partitions.
+func (m *memlog) grow(name string, partitions int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.topics[name]
+	t.parts = append(t.parts, make([]memPartition, partitions-len(t.parts))...)
+}
+
 func (m *memlog) Topics() (out []mirror.Topic) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

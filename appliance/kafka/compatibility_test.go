@@ -50,7 +50,7 @@ work is what is listed below.
 
 ## Not served
 
-Transactions (24-28), ACLs (29-31), AlterConfigs (33, 44), CreatePartitions (37), quotas and SCRAM (48-51), the consumer group
+Transactions (24-28), ACLs (29-31), quotas and SCRAM (48-51), the consumer group
 protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"runtime"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 // replay is a connection on which a client has sent all it ever will.
@@ -36,6 +38,13 @@ const (
 	fuzzFactor = 300
 )
 
+// noCatalog is of a box that has no topic and cannot have one.
+type noCatalog struct{}
+
+func (noCatalog) Topics() ([]topic.Entry, error) { return nil, nil }
+func (noCatalog) PutTopic(topic.Entry) error     { return errors.New("no catalog") }
+func (noCatalog) DeleteTopic(string) error       { return errors.New("no catalog") }
+
 // FuzzFrame sends arbitrary bytes. The server must not panic, must not hang, and
 // must not be made to allocate out of proportion.
 func FuzzFrame(f *testing.F) {
@@ -50,11 +59,15 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add([]byte("\x7f\xff\xff\xff\x00\x00\x00\x03\x00\x00\x00\x01"))
 	f.Add([]byte("\x00\x00\x00\x0e\x00\x03\x00\x01\x00\x00\x00\x01\xff\xff\x7f\xff\xff\xff"))
-	s, err := New(Options{Topics: new(topic.Set), MaxFetchWait: time.Millisecond})
+	topics, err := topic.Open(topic.Options{FS: vfs.OS(f.TempDir()), Catalog: noCatalog{}, LeaderEpoch: 1, MaxPartitions: -1})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { _ = s.Close() })
+	s, err := New(Options{Topics: topics, MaxFetchWait: time.Millisecond})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _, _ = s.Close(), topics.Close() })
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := &replay{}
 		c.in.Reset(data)

@@ -43,6 +43,8 @@ type Options struct {
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
 	ClusterID string
+	// LogDir is the data folder's path as clients are shown it (log.dirs), "data".
+	LogDir string
 	// Log takes what an operator should know; nil discards it.
 	Log *slog.Logger
 
@@ -96,6 +98,7 @@ func (o Options) withDefaults() Options {
 		o.Groups = group.Unavailable()
 	}
 	setDefault(&o.ClusterID, "weir")
+	setDefault(&o.LogDir, "data")
 	setDefault(&o.DefaultPartitions, 1)
 	setDefault(&o.MaxMessageBytes, 1<<20)
 	setDefault(&o.MaxProduceBytes, 100<<20)

@@ -62,8 +62,14 @@ func TestTopics(t *testing.T) {
 	must(t, s.PutTopic(a))
 	s = reopen(t, s, path)
 	wantTopics(t, s, a, b)
+	if got, ok, err := s.Topic("a"); err != nil || !ok || got.Partitions != 4 || !got.Created.Equal(created) {
+		t.Errorf("topic a: %+v, %v, %v", got, ok, err)
+	}
 	must(t, s.DeleteTopic("b"))
 	must(t, s.DeleteTopic("b"))
+	if _, ok, err := s.Topic("b"); ok || err != nil {
+		t.Errorf("topic b after its delete: %v, %v", ok, err)
+	}
 	s = reopen(t, s, path)
 	wantTopics(t, s, a)
 	if err := s.PutTopic(metadata.Topic{Name: "none"}); err == nil {

@@ -42,6 +42,20 @@ func (s *Store) Topics() ([]Topic, error) {
 	return topics, err
 }
 
+// Topic returns the topic of that name; ok is false if there is none.
+func (s *Store) Topic(name string) (t Topic, ok bool, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		value := tx.Bucket(topicsBucket).Get([]byte(name))
+		if value == nil {
+			return nil
+		}
+		t, err = decodeTopic(name, value)
+		ok = err == nil
+		return err
+	})
+	return t, ok, err
+}
+
 // PutTopic adds the topic or replaces the one of that name.
 func (s *Store) PutTopic(t Topic) error {
 	if t.Name == "" || t.Partitions < 1 {

@@ -81,7 +81,8 @@ func millis(ms int64) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-func keyByName(name string) *Key {
+// KeyByName finds one of Keys; nil if there is none.
+func KeyByName(name string) *Key {
 	i := sort.Search(len(Keys), func(i int) bool { return Keys[i].Name >= name })
 	if i < len(Keys) && Keys[i].Name == name {
 		return &Keys[i]
@@ -124,7 +125,7 @@ func allowed(list []string, v string) bool {
 // Weir does not know are refused: a config that is not obeyed must not look set.
 func CheckConfigs(configs map[string]string) error {
 	for name, v := range configs {
-		k := keyByName(name)
+		k := KeyByName(name)
 		if k == nil {
 			return fmt.Errorf("%w: %s is not a topic config that Weir knows", ErrInvalidConfig, name)
 		}
@@ -135,10 +136,15 @@ func CheckConfigs(configs map[string]string) error {
 	return nil
 }
 
+// settings is the configuration of a topic. It is replaced as a whole.
+type settings struct {
+	overrides, values map[string]string
+	config            config
+}
+
 // resolve computes the values in force; overrides and defaults are checked already.
-func resolve(overrides, defaults map[string]string) (config, map[string]string) {
-	var c config
-	values := make(map[string]string, len(Keys))
+func resolve(overrides, defaults map[string]string) *settings {
+	s := &settings{overrides: overrides, values: make(map[string]string, len(Keys))}
 	for i := range Keys {
 		k := &Keys[i]
 		v, ok := overrides[k.Name]
@@ -147,10 +153,10 @@ func resolve(overrides, defaults map[string]string) (config, map[string]string) 
 				v = k.Default
 			}
 		}
-		values[k.Name] = v
+		s.values[k.Name] = v
 		if k.apply != nil {
-			k.apply(&c, v)
+			k.apply(&s.config, v)
 		}
 	}
-	return c, values
+	return s
 }

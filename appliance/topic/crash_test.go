@@ -42,6 +42,7 @@ type world struct {
 	catalog  map[string]topic.Entry
 	logs     map[logKey]*promises
 	groups   [][]placed // atomic appends
+	forms    map[topic.ID][]form
 	sequence int32
 	unsure   []string // what the idempotent producer sent and had no answer to
 	values   int
@@ -77,11 +78,12 @@ type placed struct {
 type snapshot struct {
 	catalog map[string]topic.Entry
 	logs    map[logKey]promises
+	forms   map[topic.ID][]form
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{t: t, fs: crashfs.New(), rnd: rand.New(rand.NewPCG(seed, 0)), now: time.UnixMilli(1_700_000_000_000),
-		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}}
+		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{}}
 }
 
 func (w *world) Topics() ([]topic.Entry, error) {
@@ -109,7 +111,7 @@ func (w *world) DeleteTopic(name string) error {
 func (w *world) cut(keep int, rnd *rand.Rand) (*crashfs.FS, snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := snapshot{maps.Clone(w.catalog), map[logKey]promises{}}
+	s := snapshot{maps.Clone(w.catalog), map[logKey]promises{}, maps.Clone(w.forms)}
 	for k, p := range w.logs {
 		s.logs[k] = *p
 	}
@@ -172,7 +174,10 @@ func (w *world) run() {
 			w.remove("b")
 			w.create("b", topic.Spec{Partitions: 1, Configs: small})
 			w.append("b", 0, 2)
+			w.grow("b", 2)
+			w.append("b", 1, 1)
 		case 1:
+			w.alter("a", "32768")
 			w.deleteRecords("a", 0)
 			if w.ok("close", w.set.Close()); !w.open() {
 				return
@@ -181,6 +186,9 @@ func (w *world) run() {
 			w.large("a", 1) // fills files of the write-ahead log, so that they are recycled
 			w.deleteRecords("a", 1)
 			w.append("a", 1, 1)
+			w.grow("a", 4)
+			w.append("a", 3, 1)
+			w.alter("b", "65536")
 		}
 	}
 	w.now = w.now.Add(time.Hour)
@@ -399,6 +407,9 @@ func (w *world) check(set *topic.Set, s snapshot) error {
 	found := map[placed]bool{}
 	starts := map[logKey]int64{}
 	for _, t := range set.Topics() {
+		if forms := s.forms[t.ID()]; forms != nil && !slices.Contains(forms, formOf(t)) {
+			return fmt.Errorf("topic %s is %v, not one of %v", t.Name(), formOf(t), forms)
+		}
 		for _, p := range t.Partitions() {
 			k := logKey{t.ID(), p.TopicPartition().Partition}
 			if err := w.checkPartition(set, p, k, s.logs[k], found); err != nil {
@@ -484,7 +495,7 @@ func readAll(set *topic.Set, p *topic.Partition) (map[int64]string, error) {
 // goOn checks that what is left can be used: a resend is recognised, and new
 // records follow the old and survive the next power cut.
 func (w *world) goOn(disk *crashfs.FS, set *topic.Set, s snapshot) error {
-	after := snapshot{s.catalog, maps.Clone(s.logs)}
+	after := snapshot{s.catalog, maps.Clone(s.logs), s.forms}
 	for _, t := range set.Topics() {
 		for _, p := range t.Partitions() {
 			k := logKey{t.ID(), p.TopicPartition().Partition}

@@ -12,6 +12,9 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 )
 
+// maxStrayLen leaves a file name's length room for what a folder set aside is called.
+const maxStrayLen = 230
+
 // metadataFile holds a partition folder's identity, in Kafka's form.
 const metadataFile = "partition.metadata"
 
@@ -54,16 +57,8 @@ func (s *Set) create(name string, spec Spec) (*Topic, error) {
 	}
 	e.ID[6], e.ID[8] = e.ID[6]&0x0f|0x40, e.ID[8]&0x3f|0x80 // a version 4 UUID
 	t := s.build(e)
-	for _, p := range t.partitions {
-		if err := p.makeFolder(); err != nil {
-			return nil, err
-		}
-		if err := p.open(); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.opts.FS.SyncDir(topicsDir); err != nil {
-		return nil, fmt.Errorf("topic: sync folder %s: %w", topicsDir, err)
+	if err := s.makeLogs(t.Partitions()); err != nil {
+		return nil, err
 	}
 	if err := s.opts.Catalog.PutTopic(e); err != nil {
 		return nil, err
@@ -72,6 +67,22 @@ func (s *Set) create(name string, spec Spec) (*Topic, error) {
 	s.add(t)
 	s.mu.Unlock()
 	return t, nil
+}
+
+// makeLogs makes the folders of new partitions, durably, and opens their logs.
+func (s *Set) makeLogs(ps []*Partition) error {
+	for _, p := range ps {
+		if err := p.makeFolder(); err != nil {
+			return err
+		}
+		if err := p.open(); err != nil {
+			return err
+		}
+	}
+	if err := s.opts.FS.SyncDir(topicsDir); err != nil {
+		return fmt.Errorf("topic: sync folder %s: %w", topicsDir, err)
+	}
+	return nil
 }
 
 func (s *Set) checkNew(name string, spec Spec) error {
@@ -96,7 +107,7 @@ func (s *Set) checkNew(name string, spec Spec) error {
 func (p *Partition) makeFolder() error {
 	fsys := p.set.opts.FS
 	if _, err := fsys.List(p.dir); err == nil {
-		aside := fmt.Sprintf("%s.%x-stray", p.dir, p.topic.id[:4])
+		aside := fmt.Sprintf("%s.%.8s-stray", p.dir[:min(len(p.dir), maxStrayLen)], rand.Text())
 		if err := fsys.Rename(p.dir, aside); err != nil {
 			return fmt.Errorf("topic: set aside folder %s: %w", p.dir, err)
 		}
@@ -158,16 +169,16 @@ func (s *Set) Delete(name string) error {
 	s.mu.Lock()
 	delete(s.topics, t.name)
 	delete(s.ids, t.id)
-	s.count -= len(t.partitions)
+	s.count -= len(t.Partitions())
 	s.changes.Add(1)
 	s.mu.Unlock()
-	for _, p := range t.partitions {
+	for _, p := range t.Partitions() {
 		p.retire()
 	}
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	var errs []error
-	for _, p := range t.partitions {
+	for _, p := range t.Partitions() {
 		errs = append(errs, p.log.Close(), s.opts.FS.RemoveAll(p.dir))
 	}
 	if err := errors.Join(append(errs, s.opts.FS.SyncDir(topicsDir))...); err != nil {

@@ -84,8 +84,9 @@ func (p *Partition) Append(b record.Batch, done record.Completion) {
 
 // check is everything that can be said of a batch without the partition's lock.
 func (p *Partition) check(b record.Batch) error {
-	if len(b) > p.topic.config.maxMessageBytes {
-		return fmt.Errorf("%w: %d bytes, max.message.bytes of topic %s is %d", record.ErrTooLarge, len(b), p.tp.Topic, p.topic.config.maxMessageBytes)
+	c := p.topic.config()
+	if len(b) > c.maxMessageBytes {
+		return fmt.Errorf("%w: %d bytes, max.message.bytes of topic %s is %d", record.ErrTooLarge, len(b), p.tp.Topic, c.maxMessageBytes)
 	}
 	if err := b.Validate(); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (p *Partition) check(b record.Batch) error {
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", record.ErrInvalidRecord, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
-	if p.topic.config.compact {
+	if c.compact {
 		return checkKeys(b)
 	}
 	return nil
@@ -159,7 +160,8 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 // staging, and has begun the group.
 func (p *Partition) put(b record.Batch, tag any) {
 	now := p.set.opts.Now()
-	p.place(len(b), b.LastOffsetDelta(), now)
+	c := p.topic.config()
+	p.place(c, len(b), b.LastOffsetDelta(), now)
 	e := p.set.wal.Add(entryAppendLen+len(b), p, tag)
 	p.putHead(e, entryAppend)
 	putPosition(e, p.at)
@@ -167,7 +169,7 @@ func (p *Partition) put(b record.Batch, tag any) {
 	copy(staged, b)
 	staged.SetBaseOffset(p.next)
 	staged.SetLeaderEpoch(p.set.opts.LeaderEpoch)
-	if p.topic.config.logAppendTime {
+	if c.logAppendTime {
 		staged.SetLogAppendTime(now.UnixMilli())
 	}
 	p.stateMu.Lock()
@@ -179,8 +181,7 @@ func (p *Partition) put(b record.Batch, tag any) {
 
 // place moves on to a new segment if the active one is full or old, or if an
 // offset would not fit its index.
-func (p *Partition) place(n int, lastOffsetDelta int32, now time.Time) {
-	c := &p.topic.config
+func (p *Partition) place(c *config, n int, lastOffsetDelta int32, now time.Time) {
 	full := p.at.Byte > 0 && (p.at.Byte+int64(n) > c.segmentBytes || now.Sub(p.since) > c.segmentAge)
 	if full || p.next+int64(lastOffsetDelta)-p.at.Segment > math.MaxInt32 {
 		p.at = commitlog.Position{Segment: p.next}

@@ -51,11 +51,11 @@ func (r *recovery) replay(b []byte) error {
 		return err
 	}
 	t := r.set.ids[e.id]
-	if t == nil || int(e.partition) >= len(t.partitions) {
+	if t == nil || int(e.partition) >= len(t.Partitions()) {
 		r.stray++
 		return nil
 	}
-	p := t.partitions[e.partition]
+	p := t.Partitions()[e.partition]
 	redo, err := r.redo(p)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (r *recovery) abandon() {
 // openPartitions opens all logs. One that is damaged is offline, the others serve.
 func (s *Set) openPartitions() {
 	for _, t := range s.Topics() {
-		for _, p := range t.partitions {
+		for _, p := range t.Partitions() {
 			if err := p.open(); err != nil {
 				p.fail(err)
 				s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)

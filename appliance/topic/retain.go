@@ -24,10 +24,10 @@ func (s *Set) retentionLoop() {
 // Retain applies retention.ms and retention.bytes to all partitions once.
 func (s *Set) Retain() {
 	for _, t := range s.Topics() {
-		if !t.config.delete {
+		if !t.config().delete {
 			continue
 		}
-		for _, p := range t.partitions {
+		for _, p := range t.Partitions() {
 			if p.Err() != nil {
 				continue
 			}
@@ -57,12 +57,12 @@ func (p *Partition) retain(now time.Time) error {
 
 // expired is the offset up to which segments are older than retention.ms.
 func (p *Partition) expired(segments []commitlog.SegmentInfo, now time.Time) int64 {
-	start := int64(0)
-	if p.topic.config.retention < 0 {
+	start, retention := int64(0), p.topic.config().retention
+	if retention < 0 {
 		return start
 	}
 	for _, s := range segments {
-		if s.MaxTimestamp < 0 || now.Sub(time.UnixMilli(s.MaxTimestamp)) <= p.topic.config.retention {
+		if s.MaxTimestamp < 0 || now.Sub(time.UnixMilli(s.MaxTimestamp)) <= retention {
 			break
 		}
 		start = s.End
@@ -73,15 +73,15 @@ func (p *Partition) expired(segments []commitlog.SegmentInfo, now time.Time) int
 // surplus is the offset up to which segments must go so that about
 // retention.bytes stay. The active segment always stays.
 func (p *Partition) surplus(segments []commitlog.SegmentInfo) int64 {
-	start, total := int64(0), int64(0)
-	if p.topic.config.retentionBytes < 0 {
+	start, total, keep := int64(0), int64(0), p.topic.config().retentionBytes
+	if keep < 0 {
 		return start
 	}
 	for _, s := range segments {
 		total += s.Bytes
 	}
 	for _, s := range segments[:max(0, len(segments)-1)] {
-		if total -= s.Bytes; total < p.topic.config.retentionBytes {
+		if total -= s.Bytes; total < keep {
 			break
 		}
 		start = s.End

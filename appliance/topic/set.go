@@ -46,7 +46,8 @@ type Options struct {
 	Log                                   *slog.Logger     // nil: discard
 }
 
-// Catalog keeps which topics there are. Puts and deletes are durable on return.
+// Catalog keeps which topics there are. A put adds an entry or replaces the one of
+// that name. Puts and deletes are durable on return, and whole or not at all.
 type Catalog interface {
 	Topics() ([]Entry, error)
 	PutTopic(Entry) error
@@ -68,7 +69,7 @@ type Set struct {
 	wal   *wal.Log
 	space *space
 
-	creating sync.Mutex // one Create or Delete at a time
+	creating sync.Mutex // one change of the topics at a time
 
 	mu      sync.RWMutex // guards topics, ids and count
 	topics  map[string]*Topic
@@ -164,18 +165,25 @@ func (s *Set) load() error {
 
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
-	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal, overrides: e.Configs}
-	t.config, t.values = resolve(e.Configs, s.opts.Configs)
-	for i := range e.Partitions {
-		tp := record.TopicPartition{Topic: e.Name, Partition: i}
-		t.partitions = append(t.partitions, &Partition{set: s, topic: t, tp: tp, dir: topicsDir + "/" + tp.String()})
-	}
+	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal}
+	t.settings.Store(resolve(e.Configs, s.opts.Configs))
+	ps := s.buildPartitions(t, 0, e.Partitions)
+	t.partitions.Store(&ps)
 	return t
+}
+
+// buildPartitions makes the values of partitions from up to before to.
+func (s *Set) buildPartitions(t *Topic, from, to int32) (ps []*Partition) {
+	for i := from; i < to; i++ {
+		tp := record.TopicPartition{Topic: t.name, Partition: i}
+		ps = append(ps, &Partition{set: s, topic: t, tp: tp, dir: topicsDir + "/" + tp.String()})
+	}
+	return ps
 }
 
 func (s *Set) add(t *Topic) {
 	s.topics[t.name], s.ids[t.id] = t, t
-	s.count += len(t.partitions)
+	s.count += len(t.Partitions())
 	s.changes.Add(1)
 }
 
@@ -205,7 +213,7 @@ func (s *Set) Topics() []*Topic {
 	return out
 }
 
-// Changes grows whenever a topic is created or deleted.
+// Changes grows whenever a topic is created, altered or deleted.
 func (s *Set) Changes() uint64 { return s.changes.Load() }
 
 // Partition finds one partition; the error is record.ErrUnknownTopicOrPartition.
@@ -213,10 +221,12 @@ func (s *Set) Partition(tp record.TopicPartition) (*Partition, error) {
 	s.mu.RLock()
 	t := s.topics[tp.Topic]
 	s.mu.RUnlock()
-	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.partitions) {
-		return nil, fmt.Errorf("%w: %s", record.ErrUnknownTopicOrPartition, tp)
+	if t != nil {
+		if ps := t.Partitions(); tp.Partition >= 0 && int(tp.Partition) < len(ps) {
+			return ps[tp.Partition], nil
+		}
 	}
-	return t.partitions[tp.Partition], nil
+	return nil, fmt.Errorf("%w: %s", record.ErrUnknownTopicOrPartition, tp)
 }
 
 // Failed is closed when the storage has failed: nothing more is accepted until a
@@ -241,7 +251,7 @@ func (s *Set) Close() error {
 			s.closeErr = s.checkpoint()
 		}
 		for _, t := range s.Topics() {
-			for _, p := range t.partitions {
+			for _, p := range t.Partitions() {
 				if p.log != nil {
 					s.closeErr = errors.Join(s.closeErr, p.log.Close())
 				}

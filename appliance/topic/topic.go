@@ -14,6 +14,7 @@ package topic
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // ID is a topic's identity; a topic deleted and created again has another.
@@ -26,7 +27,7 @@ type Spec struct {
 	Internal   bool
 }
 
-// Errors of Create and Delete, beside those of package record.
+// Errors of Create, Delete, AlterConfigs and AddPartitions, beside those of package record.
 var (
 	ErrExists            = errors.New("topic already exists")
 	ErrInvalidName       = errors.New("invalid topic name")
@@ -34,28 +35,39 @@ var (
 	ErrInvalidConfig     = errors.New("invalid topic config")
 )
 
-// Topic is one topic. It does not change; a topic that was deleted keeps
+// Topic is one topic. Its configs may change and partitions may be added at any
+// time; what a method returned stays as it was. A topic that was deleted keeps
 // answering, its partitions refuse.
 type Topic struct {
 	name       string
 	id         ID
 	internal   bool
-	overrides  map[string]string
-	values     map[string]string
-	config     config
-	partitions []*Partition
+	settings   atomic.Pointer[settings]
+	partitions atomic.Pointer[[]*Partition]
 }
 
-func (t *Topic) Name() string             { return t.name }
-func (t *Topic) ID() ID                   { return t.id }
-func (t *Topic) Internal() bool           { return t.internal }
-func (t *Topic) Partitions() []*Partition { return t.partitions }
+func (t *Topic) Name() string   { return t.name }
+func (t *Topic) ID() ID         { return t.id }
+func (t *Topic) Internal() bool { return t.internal }
+
+// Partitions is the topic's partitions, by number; do not modify. Their number
+// only grows, and it does so by a new slice.
+func (t *Topic) Partitions() []*Partition { return *t.partitions.Load() }
 
 // Config is the value in force for a key of Keys, by Kafka's name.
-func (t *Topic) Config(key string) string { return t.values[key] }
+func (t *Topic) Config(key string) string { return t.settings.Load().values[key] }
 
 // Overrides is the configs set on this topic itself; do not modify.
-func (t *Topic) Overrides() map[string]string { return t.overrides }
+func (t *Topic) Overrides() map[string]string { return t.settings.Load().overrides }
+
+// config is the values in force, parsed. One load: who looks at several of them
+// keeps the pointer, so that they are of one moment.
+func (t *Topic) config() *config { return &t.settings.Load().config }
+
+// entry is the topic as the Catalog has it.
+func (t *Topic) entry() Entry {
+	return Entry{Name: t.name, ID: t.id, Partitions: int32(len(t.Partitions())), Configs: t.Overrides(), Internal: t.internal}
+}
 
 // maxNameLen is Kafka's: a name, a partition and a suffix must fit a file name.
 const maxNameLen = 249

@@ -163,6 +163,13 @@ func TestOperatorsDay(t *testing.T) {
 	if out := s.run("", "doctor", "--data", data); strings.Contains(out, "failed") {
 		t.Errorf("doctor: %s", out)
 	}
+	s.run("", "topic", "alter", "readings", "-c", "segment.bytes=1048576", "--delete-config", "retention.ms", "--partitions", "3")
+	if err := json.Unmarshal([]byte(s.run("", "topic", "describe", "readings", "--json")), &d); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Partitions) != 3 || d.Configs["retention.ms"] != "604800000" || d.Configs["segment.bytes"] != "1048576" {
+		t.Errorf("describe after alter = %+v", d)
+	}
 	s.run("", "topic", "delete", "readings")
 	s.run("", "produce", "kept", "a", "b")
 	if code := s.stop(); code != exitOK {
@@ -210,6 +217,10 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{"status --http " + nobody, exitUnreachable, "is weir serve running?"},
 		{"topic describe nope --kafka " + s.kafka, exitNotFound, "topic 'nope' does not exist"},
 		{"group describe nope --kafka " + s.kafka, exitNotFound, "group 'nope' does not exist"},
+		{"topic alter nope -c retention.ms=1 --kafka " + s.kafka, exitNotFound, "topic 'nope' does not exist"},
+		{"topic alter nope -p 4 --kafka " + s.kafka, exitNotFound, "topic 'nope' does not exist"},
+		{"topic alter t --kafka " + s.kafka, exitUsage, "--delete-config"},
+		{"topic alter __consumer_offsets -p 2 --kafka " + s.kafka, exitFailed, "belongs to the broker"},
 		{"topic create t -c retention.mx=1 --kafka " + s.kafka, exitFailed, "retention.mx"},
 		{"consume t --from yesterday --kafka " + s.kafka, exitUsage, "start, end or an offset"},
 		{"config check " + bad, exitUsage, "bad.yaml: unknown key 'kafak' at line 1: did you mean 'kafka'?"},

@@ -53,6 +53,14 @@ func (f kafkaFlags) admin(ctx context.Context) (*kadm.Client, error) {
 	return kadm.NewClient(cl), nil
 }
 
+// refused is brokerError with the broker's own words, if it gave any.
+func refused(doing, topic string, err error, message string) error {
+	if err == nil || message == "" || errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return brokerError(doing, topic, err)
+	}
+	return failf(exitFailed, "%s '%s': %s", doing, topic, message)
+}
+
 // brokerError puts a broker's refusal about a thing into a sentence.
 func brokerError(doing, thing string, err error) error {
 	if err == nil {

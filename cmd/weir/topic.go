@@ -12,6 +12,7 @@ import (
 type topicCmd struct {
 	List     topicListCmd     `cmd:"" help:"List topics."`
 	Create   topicCreateCmd   `cmd:"" help:"Create topics."`
+	Alter    topicAlterCmd    `cmd:"" help:"Change a topic's configs and add partitions."`
 	Delete   topicDeleteCmd   `cmd:"" help:"Delete topics and their records."`
 	Describe topicDescribeCmd `cmd:"" help:"Show a topic's partitions, offsets and configs."`
 }
@@ -90,7 +91,7 @@ type topicCreateCmd struct {
 	kafkaFlags
 	Topics     []string          `arg:"" help:"Names."`
 	Partitions int32             `short:"p" default:"-1" help:"Partitions (the broker's num.partitions)."`
-	Config     map[string]string `short:"c" mapsep:"," placeholder:"KEY=VALUE" help:"Topic config, by Kafka's name; may be repeated."`
+	Config     map[string]string `short:"c" mapsep:"none" placeholder:"KEY=VALUE" help:"Topic config, by Kafka's name; may be repeated."`
 }
 
 func (c *topicCreateCmd) Run(s *session) error {
@@ -108,11 +109,8 @@ func (c *topicCreateCmd) Run(s *session) error {
 		return brokerError("create", strings.Join(c.Topics, ","), err)
 	}
 	for _, r := range created.Sorted() {
-		if r.Err != nil {
-			if r.ErrMessage != "" {
-				return failf(exitFailed, "create '%s': %s", r.Topic, r.ErrMessage)
-			}
-			return brokerError("create", r.Topic, r.Err)
+		if err := refused("create", r.Topic, r.Err, r.ErrMessage); err != nil {
+			return err
 		}
 	}
 	return s.show(map[string]any{"created": c.Topics}, func(w io.Writer) {

@@ -1,0 +1,111 @@
+package kafka
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+)
+
+// AlterConfigs, key 33, versions 0-2 (flexible from 2): replaces all configs set on a
+// topic by those in the request; what it does not name falls back to its default.
+// KIP-339 deprecates it for IncrementalAlterConfigs, kafkajs and older consoles know
+// no other. A resource named twice in one request is refused, both times.
+const alterConfigsKey = 33
+
+func init() {
+	register(api{key: alterConfigsKey, name: "AlterConfigs", min: 0, max: 2, handle: (*Server).alterConfigs,
+		notes: "topics; replaces all overrides; internal topics are refused"})
+}
+
+func (s *Server) alterConfigs(r *request) kmsg.Response {
+	req, resp := r.body.(*kmsg.AlterConfigsRequest), kmsg.NewPtrAlterConfigsResponse()
+	named := map[resource]int{}
+	for i := range req.Resources {
+		named[resource{req.Resources[i].ResourceType, req.Resources[i].ResourceName}]++
+	}
+	for i := range req.Resources {
+		want := &req.Resources[i]
+		target := resource{want.ResourceType, want.ResourceName}
+		err := s.alter(target, named[target], req.ValidateOnly, func(*topic.Topic, map[string]string) (map[string]string, error) {
+			return replacement(want.Configs)
+		})
+		res := kmsg.NewAlterConfigsResponseResource()
+		res.ResourceType, res.ResourceName = want.ResourceType, want.ResourceName
+		res.ErrorCode, res.ErrorMessage = errorCode(err), errorMessage(err)
+		resp.Resources = append(resp.Resources, res)
+	}
+	return resp
+}
+
+func replacement(configs []kmsg.AlterConfigsRequestResourceConfig) (map[string]string, error) {
+	overrides := make(map[string]string, len(configs))
+	for _, c := range configs {
+		if _, twice := overrides[c.Name]; twice {
+			return nil, fmt.Errorf("%w: %s is named twice", kerr.InvalidRequest, c.Name)
+		}
+		if c.Value == nil {
+			return nil, fmt.Errorf("%w: %s has no value; leave it out to return to its default", kerr.InvalidRequest, c.Name)
+		}
+		overrides[c.Name] = *c.Value
+	}
+	return overrides, nil
+}
+
+// resource is what AlterConfigs and IncrementalAlterConfigs change.
+type resource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+// alter gives a topic the overrides that change makes of those it has, or with
+// validateOnly says whether it could.
+func (s *Server) alter(target resource, named int, validateOnly bool, change func(t *topic.Topic, overrides map[string]string) (map[string]string, error)) error {
+	if named > 1 {
+		return fmt.Errorf("%w: %q is named twice in one request", kerr.InvalidRequest, target.name)
+	}
+	t, err := s.alterable(target)
+	if err != nil {
+		return err
+	}
+	changed := func(overrides map[string]string) (map[string]string, error) { return change(t, overrides) }
+	if validateOnly {
+		return s.o.Topics.CheckAlterConfigs(t.Name(), changed)
+	}
+	if err := s.o.Topics.AlterConfigs(t.Name(), changed); err != nil {
+		return err
+	}
+	s.o.Log.Info("topic configs altered", "topic", t.Name(), "overrides", t.Overrides())
+	return nil
+}
+
+// alterable finds the topic to change. Of the broker nothing can be changed at run
+// time, and internal topics are as the parts need them that own them.
+func (s *Server) alterable(target resource) (*topic.Topic, error) {
+	switch target.kind {
+	case kmsg.ConfigResourceTypeTopic:
+		return s.ownTopic(target.name)
+	case kmsg.ConfigResourceTypeBroker:
+		if target.name != "" && target.name != strconv.Itoa(nodeID) {
+			return nil, fmt.Errorf("%w: there is no broker %q, this is %d", kerr.InvalidRequest, target.name, nodeID)
+		}
+		return nil, fmt.Errorf("%w: the broker's configuration cannot be changed at run time; change its file and restart it", kerr.InvalidRequest)
+	}
+	return nil, fmt.Errorf("%w: configuration of resource type %d is not kept here", kerr.InvalidRequest, target.kind)
+}
+
+// ownTopic finds a topic that is the clients' to change.
+func (s *Server) ownTopic(name string) (*topic.Topic, error) {
+	t := s.o.Topics.Topic(name)
+	switch {
+	case t == nil:
+		return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopicOrPartition, name)
+	case t.Internal():
+		return nil, fmt.Errorf("%w: %s belongs to the broker", kerr.InvalidTopicException, name)
+	}
+	return t, nil
+}
