@@ -92,10 +92,13 @@ func (w *window) acquire() { w.slots <- struct{}{} }
 // Complete implements record.Completion.
 func (w *window) Complete(_ int64, err error) {
 	if err != nil {
-		w.err.CompareAndSwap(nil, &err)
+		w.fail(err)
 	}
 	<-w.slots
 }
+
+// fail stands apart so that Complete leaves nothing on the heap.
+func (w *window) fail(err error) { w.err.CompareAndSwap(nil, &err) }
 
 // drain waits for all that is in flight.
 func (w *window) drain() error {
