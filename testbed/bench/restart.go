@@ -58,7 +58,7 @@ func restartWith(o options, t *table, binary string, parts int) error {
 	if err := fill(ctx, s, o.bytes); err != nil {
 		return err
 	}
-	what := fmt.Sprintf("with %d partitions and %d MiB", parts, o.bytes>>20)
+	what := fmt.Sprintf("%d partitions, %d MiB in %d of them", parts, o.bytes>>20, min(parts, fewParts))
 	killed, err := startAgain(ctx, s, func() error { s.Kill(); return nil })
 	if err != nil {
 		return err
@@ -78,8 +78,8 @@ func restartWith(o options, t *table, binary string, parts int) error {
 	if err != nil {
 		return err
 	}
-	t.alone(measure{"ready after kill -9 " + what, "<= 2 (10 GiB log)", "s"}, killed)
-	t.alone(measure{"ready after a clean stop " + what, "<= 1 (10000 partitions)", "s"}, stopped)
+	t.alone(measure{"ready after kill -9, " + what, "<= 2 (10 GiB log)", "s"}, killed)
+	t.alone(measure{"ready after a clean stop, " + what, "<= 1 (10000 partitions)", "s"}, stopped)
 	t.alone(measure{"resident, idle, " + what, "<= 30 (10), <= 120 (10000)", "MiB"}, []float64{rss})
 	return nil
 }
