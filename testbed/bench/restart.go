@@ -55,11 +55,12 @@ func restartWith(o options, t *table, binary string, parts int) error {
 		return err
 	}
 	defer s.Kill()
-	if err := fill(ctx, s, o.bytes); err != nil {
-		return err
-	}
-	what := fmt.Sprintf("%d partitions, %d MiB in %d of them", parts, o.bytes>>20, min(parts, fewParts))
-	killed, err := startAgain(ctx, s, func() error { s.Kill(); return nil })
+	what := fmt.Sprintf("%d partitions, %d MiB in %d of them", parts, restarts*o.bytes>>20, min(parts, fewParts))
+	killed, err := startAgain(ctx, s, func() error {
+		// Anew each time: what one start has replayed the next need not.
+		defer s.Kill()
+		return fill(ctx, s, o.bytes)
+	})
 	if err != nil {
 		return err
 	}
