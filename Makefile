@@ -44,7 +44,8 @@ test: ## All tests that need nothing but Go.
 
 .PHONY: race
 race: ## The same tests under the race detector (needs a C compiler).
-	CGO_ENABLED=1 go test -race -short -timeout 10m $(TESTFLAGS) $(RACE_PACKAGES)
+	@# Without checkptr: bbolt reads pages by unsafe slices, and one test gives it damaged ones.
+	CGO_ENABLED=1 go test -race -gcflags=all=-d=checkptr=0 -short -timeout 10m $(TESTFLAGS) $(RACE_PACKAGES)
 
 .PHONY: lint
 lint: ## gofmt, go vet (guests too) and staticcheck.

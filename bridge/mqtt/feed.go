@@ -26,6 +26,7 @@ const (
 type feed struct {
 	srv    *Server
 	tp     record.TopicPartition
+	id     [16]byte  // of the topic when the feed began
 	idx    int       // in Server.feeds and session.cursors
 	origin int64     // offset from which the partition concerns MQTT at all
 	down   *Downlink // nil: records that came in by MQTT
@@ -55,6 +56,7 @@ type offer struct {
 func newFeed(srv *Server, tp record.TopicPartition, idx int, origin int64, down *Downlink) *feed {
 	f := &feed{srv: srv, tp: tp, idx: idx, origin: origin, down: down, parked: true,
 		wake: make(chan struct{}, 1), seen: make(map[*session]int), dec: record.Decoder{RawHeaders: down == nil}}
+	f.id, _ = srv.log.TopicID(tp.Topic)
 	f.next.Store(origin)
 	return f
 }
@@ -103,7 +105,7 @@ func (f *feed) run(ctx context.Context) {
 			}
 			continue
 		}
-		bs, err := f.srv.log.Fetch(ctx, f.tp, f.next.Load(), feedBytes)
+		bs, err := f.fetch(ctx)
 		if err != nil {
 			f.mend(ctx, err)
 			continue
@@ -118,6 +120,26 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
+// fetch waits for what comes next in the topic that this feed is for. It looks
+// twice, because another topic may take the name before or while it waits.
+func (f *feed) fetch(ctx context.Context) (record.Batches, error) {
+	if f.replaced() {
+		return nil, record.ErrUnknownTopicOrPartition
+	}
+	bs, err := f.srv.log.Fetch(ctx, f.tp, f.next.Load(), feedBytes)
+	if err == nil && f.replaced() {
+		return nil, record.ErrUnknownTopicOrPartition
+	}
+	return bs, err
+}
+
+// replaced reports whether there is another topic of that name now. Its offsets
+// mean nothing to this feed, even where they happen to exist.
+func (f *feed) replaced() bool {
+	id, ok := f.srv.log.TopicID(f.tp.Topic)
+	return ok && id != f.id
+}
+
 // mend deals with a failed read: retention, or the end of the topic, may have moved
 // the log under the feed.
 func (f *feed) mend(ctx context.Context, err error) {
@@ -127,7 +149,7 @@ func (f *feed) mend(ctx context.Context, err error) {
 	start, end, oerr := f.srv.log.Offsets(f.tp)
 	next := f.next.Load()
 	switch {
-	case errors.Is(oerr, record.ErrUnknownTopicOrPartition), oerr == nil && next > end:
+	case errors.Is(oerr, record.ErrUnknownTopicOrPartition), f.replaced(), oerr == nil && next > end:
 		f.end(ctx)
 	case errors.Is(err, record.ErrOffsetOutOfRange) && oerr == nil && next < start:
 		f.srv.drops.retention.Add(uint64(start - next))

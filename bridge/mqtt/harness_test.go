@@ -54,6 +54,14 @@ func (l weirLog) Ensure(name string, partitions int32, configs map[string]string
 	return int32(len(t.Partitions())), nil
 }
 
+func (l weirLog) TopicID(name string) (id [16]byte, ok bool) {
+	t := l.Topic(name)
+	if t == nil {
+		return id, false
+	}
+	return t.ID(), true
+}
+
 func (l weirLog) Offsets(tp record.TopicPartition) (start, end int64, err error) {
 	p, err := l.Partition(tp)
 	if err != nil {

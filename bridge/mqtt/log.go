@@ -12,6 +12,8 @@ type Log interface {
 	// Ensure makes a topic unless there is one, and returns how many partitions
 	// it has. 0 partitions and nil configs ask for the broker's defaults.
 	Ensure(topic string, partitions int32, configs map[string]string) (int32, error)
+	// TopicID identifies a topic: one that is deleted and made again has another.
+	TopicID(topic string) (id [16]byte, ok bool)
 	// Offsets returns the log start offset and the high watermark.
 	Offsets(tp record.TopicPartition) (start, end int64, err error)
 	// DeleteRecords moves the log start offset up to before.

@@ -104,6 +104,15 @@ func (l deviceLog) Ensure(name string, partitions int32, configs map[string]stri
 	return int32(len(t.Partitions())), nil
 }
 
+// TopicID implements mqtt.Log.
+func (l deviceLog) TopicID(name string) (id [16]byte, ok bool) {
+	t := l.Topic(name)
+	if t == nil {
+		return id, false
+	}
+	return t.ID(), true
+}
+
 // Offsets implements mqtt.Log.
 func (l deviceLog) Offsets(tp record.TopicPartition) (start, end int64, err error) {
 	p, err := l.Partition(tp)
