@@ -94,7 +94,11 @@ chaos: build guests ## kill -9 under load, 60 times, with a checker of unique va
 	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos
 
 .PHONY: bench
-bench: ## Go benchmarks of the hot paths.
+bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
+	go run ./testbed/bench $(ARGS)
+
+.PHONY: microbench
+microbench: ## Go benchmarks of the hot paths.
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: docs

@@ -25,7 +25,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/vfs"
 )
 
@@ -155,9 +154,9 @@ func (l *Log) Size() int64 {
 	return n
 }
 
-// Write puts a durable batch in its place: at the end of the active segment, or
-// at the start of a new one.
-func (l *Log) Write(at Position, b record.Batch) error {
+// Write puts durable batches, one or several end to end, in their place: at the
+// end of the active segment, or at the start of a new one.
+func (l *Log) Write(at Position, batches []byte) error {
 	s := l.active()
 	if s == nil || s.base != at.Segment {
 		var err error
@@ -168,7 +167,7 @@ func (l *Log) Write(at Position, b record.Batch) error {
 	if size := s.size.Load(); size != at.Byte {
 		return fmt.Errorf("commitlog: internal error: %s is %d bytes long, a batch is to go to %d", s.name(logSuffix), size, at.Byte)
 	}
-	if err := s.append(b); err != nil {
+	if err := s.append(batches); err != nil {
 		return err
 	}
 	if !s.dirty.Load() {

@@ -180,14 +180,17 @@ func batchLen(h []byte) int64 {
 	return n
 }
 
-// append writes a batch at the end.
-func (s *segment) append(b record.Batch) error {
+// append writes batches at the end: one write, however many they are.
+func (s *segment) append(batches []byte) error {
 	pos := s.size.Load()
-	if _, err := s.f.WriteAt(b, pos); err != nil {
+	if _, err := s.f.WriteAt(batches, pos); err != nil {
 		return fmt.Errorf("commitlog: write %s at %d: %w", s.path(logSuffix), pos, err)
 	}
-	s.note(pos, b)
-	s.grow(pos, b)
+	for b, rest, ok := record.Split(batches); ok; b, rest, ok = record.Split(rest) {
+		s.note(pos, b)
+		s.grow(pos, b)
+		pos += int64(len(b))
+	}
 	return nil
 }
 

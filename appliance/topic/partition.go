@@ -204,29 +204,32 @@ func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
 }
 
 // Apply brings a durable entry to its place. It is the write-ahead log's to call.
-func (p *Partition) Apply(b []byte) error {
+// Batches that more follow are gathered, and written before it is told of no more.
+func (p *Partition) Apply(b []byte, more bool) error {
 	e, err := parseEntry(b)
 	if err != nil {
 		return err
 	}
 	switch e.kind {
 	case entryAppend:
-		if err := p.log.Write(e.at, e.batch); err != nil {
-			return err
-		}
-		p.hw.Store(e.batch.NextOffset())
+		err = p.applyBatch(e.at, e.batch, more)
 	case entryLogStart:
 		p.start.Store(max(p.start.Load(), e.offset))
 		p.stateMu.Lock()
 		p.state.logStart, p.state.dirty = p.start.Load(), true
 		p.stateMu.Unlock()
-	case entryDuplicate:
-		return nil
+		p.touch()
 	}
+	if err == nil && !more {
+		err = p.writeGathered()
+	}
+	return err
+}
+
+func (p *Partition) touch() {
 	if !p.dirty.Load() {
 		p.set.markDirty(p)
 	}
-	return nil
 }
 
 // Done tells who waits for an entry. It is the write-ahead log's to call.

@@ -77,6 +77,8 @@ type Set struct {
 	count   int
 	changes atomic.Uint64
 
+	gathered gathered // the committer's
+
 	dirtyMu sync.Mutex
 	dirty   []*Partition
 

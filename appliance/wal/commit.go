@@ -78,7 +78,8 @@ func (l *Log) commit(r *round) error {
 	l.stats.WrittenBytes.Add(uint64(len(r.buf)))
 	for i := range r.entries {
 		e := &r.entries[i]
-		if err := e.sink.Apply(r.buf[e.start:e.end]); err != nil {
+		more := i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
+		if err := e.sink.Apply(r.buf[e.start:e.end], more); err != nil {
 			return fmt.Errorf("wal: apply an entry of round %d: %w", l.ring.seq, err)
 		}
 	}

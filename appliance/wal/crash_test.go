@@ -36,7 +36,7 @@ type promise struct {
 	begun           []int
 }
 
-func (j *journal) Apply([]byte) error { return nil }
+func (j *journal) Apply([]byte, bool) error { return nil }
 
 // Done counts: entries are completed in order.
 func (j *journal) Done(_ []byte, tag any, err error) {

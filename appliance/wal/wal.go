@@ -114,11 +114,13 @@ var (
 
 // Sink receives the entries it staged once their round is on stable storage.
 // Both methods run on the committer's goroutine; they must not block on anything
-// that waits for the log.
+// that waits for the log. A Sink is told from another by ==: let it be a pointer.
 type Sink interface {
 	// Apply brings the entry to its final place. An error stops the log for good.
-	// The bytes are the log's: they are overwritten after Apply returns.
-	Apply(entry []byte) error
+	// The bytes are the log's: they are overwritten after Apply returns. more says
+	// that the round's next entry is this sink's too: it may hold back a copy, and
+	// bring all there in one go by the time that an Apply without more returns.
+	Apply(entry []byte, more bool) error
 	// Done is told that the entry's round is durable and wholly applied, or why not.
 	Done(entry []byte, tag any, err error)
 }

@@ -24,7 +24,7 @@ type sink struct {
 
 func newSink() *sink { return &sink{ch: make(chan error, 10_000)} }
 
-func (s *sink) Apply(e []byte) error {
+func (s *sink) Apply(e []byte, _ bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applied = append(s.applied, string(e))
@@ -289,4 +289,41 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("replayed %d entries that are no prefix of the %d committed", len(got), len(all))
 		}
 	})
+}
+
+// follow notes what Apply is told of the entry that comes next.
+type follow struct {
+	seen []string
+	ch   chan error
+}
+
+func (f *follow) Apply(e []byte, more bool) error {
+	f.seen = append(f.seen, fmt.Sprintf("%s %t", e, more))
+	return nil
+}
+
+func (f *follow) Done(_ []byte, _ any, err error) { f.ch <- err }
+
+func TestApplyIsToldWhetherMoreComes(t *testing.T) {
+	l, _ := open(t, vfs.OS(t.TempDir()), wal.Options{})
+	a, b := &follow{ch: make(chan error, 9)}, &follow{ch: make(chan error, 9)}
+	group := []*follow{a, a, b, a, b, b}
+	if err := l.Begin(len(group), len(group)); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range group {
+		copy(l.Add(1, s, nil), fmt.Sprint(i))
+	}
+	l.End()
+	for _, s := range group {
+		if err := <-s.ch; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"0 true", "1 false", "3 false"}; !slices.Equal(a.seen, want) {
+		t.Errorf("first sink: %q, want %q", a.seen, want)
+	}
+	if want := []string{"2 false", "4 true", "5 false"}; !slices.Equal(b.seen, want) {
+		t.Errorf("second sink: %q, want %q", b.seen, want)
+	}
 }

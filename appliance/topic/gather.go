@@ -1,0 +1,59 @@
+package topic
+
+import (
+	"github.com/weirmq/weir/appliance/commitlog"
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// gatherBytes bounds what is copied together for one write. Where it ends a write
+// costs little more than the copying of its bytes.
+const gatherBytes = 64 << 10
+
+// gathered is batches of one partition that follow one another in a round and in
+// a segment: a thousand small ones become one write. It is empty between rounds
+// and between the entries of different partitions.
+type gathered struct {
+	at    commitlog.Position // of the first
+	bytes []byte
+	next  int64 // offset after the last
+}
+
+// applyBatch writes a durable batch to its place, now or, when more comes, with
+// what follows. Nothing is visible to readers before it is written.
+func (p *Partition) applyBatch(at commitlog.Position, b record.Batch, more bool) error {
+	g := &p.set.gathered
+	follows := at.Segment == g.at.Segment && at.Byte == g.at.Byte+int64(len(g.bytes))
+	if !follows || len(g.bytes)+len(b) > gatherBytes {
+		if err := p.writeGathered(); err != nil {
+			return err
+		}
+	}
+	if len(g.bytes) == 0 {
+		if !more || len(b) > gatherBytes {
+			return p.write(at, b, b.NextOffset())
+		}
+		g.at = at
+	}
+	g.bytes, g.next = append(g.bytes, b...), b.NextOffset()
+	return nil
+}
+
+func (p *Partition) writeGathered() error {
+	g := &p.set.gathered
+	if len(g.bytes) == 0 {
+		return nil
+	}
+	batches := g.bytes
+	g.bytes = g.bytes[:0]
+	return p.write(g.at, batches, g.next)
+}
+
+// write puts batches into the segment and lets readers see up to next.
+func (p *Partition) write(at commitlog.Position, batches []byte, next int64) error {
+	if err := p.log.Write(at, batches); err != nil {
+		return err
+	}
+	p.hw.Store(next)
+	p.touch()
+	return nil
+}

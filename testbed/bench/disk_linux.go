@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileSystemType is what statfs says; a type without a name here is its number.
+func fileSystemType(dir string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	names := map[int64]string{
+		unix.TMPFS_MAGIC: "tmpfs", unix.RAMFS_MAGIC: "ramfs", unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs",
+		unix.BTRFS_SUPER_MAGIC: "btrfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs", unix.NFS_SUPER_MAGIC: "nfs",
+	}
+	if name, ok := names[int64(uint32(st.Type))]; ok {
+		return name, nil
+	}
+	return fmt.Sprintf("%#x", uint32(st.Type)), nil
+}
+
+// openFiles raises how many files this process and its children may open to want,
+// if it may, and says how many they are.
+func openFiles(want uint64) uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	if l.Cur >= want {
+		return l.Cur
+	}
+	raised := syscall.Rlimit{Cur: want, Max: max(want, l.Max)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
+		return want
+	}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: l.Max, Max: l.Max}) == nil {
+		return l.Max
+	}
+	return l.Cur
+}
