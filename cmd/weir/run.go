@@ -47,6 +47,8 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 	}
 	b.setWaiting(nil)
 	b.announce()
+	// Recovery read the write-ahead log file by file; a small box wants that memory now.
+	debug.FreeOSMemory()
 	select {
 	case <-ctx.Done():
 	case <-b.broker.Failed():
