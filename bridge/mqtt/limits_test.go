@@ -110,6 +110,7 @@ func TestTimers(t *testing.T) {
 			deaf := b.dialDeaf(v3)
 			p := packet.Connect{Version: v3, ClientID: []byte("deaf"), CleanStart: true}
 			deaf.send(p.Append(nil), subscribe(v3, 1, "t@0"))
+			synctest.Wait() // until the subscription counts
 			c := b.client(v3, "c")
 			for i := range 200 {
 				c.send(publish(v3, uint16(i+1), "t", strings.Repeat("x", 100)))
