@@ -48,12 +48,15 @@ func (p *Partition) writeGathered() error {
 	return p.write(g.at, batches, g.next)
 }
 
-// write puts batches into the segment and lets readers see up to next.
+// write puts batches into the segment, where readers see them at once. The high
+// watermark goes first: a reader that was given a batch goes on behind it, and must
+// not be told that this is out of range. That the watermark is ahead of the segment
+// for a moment does no harm, the batches are durable; a reader waits for them.
 func (p *Partition) write(at commitlog.Position, batches []byte, next int64) error {
+	p.hw.Store(next)
 	if err := p.log.Write(at, batches); err != nil {
 		return err
 	}
-	p.hw.Store(next)
 	p.touch()
 	return nil
 }

@@ -315,6 +315,33 @@ func TestFetchWaits(t *testing.T) {
 	}
 }
 
+// A reader that goes on where its last read ended is never told that this is out
+// of range: what it was given lies below the high watermark.
+func TestReadsNeverPassTheHighWatermark(t *testing.T) {
+	s := newBox(t).open()
+	s.Create("t", topic.Spec{})
+	const n = 20_000
+	b := batch(t, 0, "v")
+	go func() {
+		for range n {
+			s.AppendAsync(tp, b, completion(func(int64, error) {}))
+		}
+	}()
+	p, _ := s.Partition(tp)
+	for offset := int64(0); offset < n; {
+		bs, err := s.Fetch(context.Background(), tp, offset, 1<<16)
+		if err != nil {
+			t.Fatalf("at offset %d: %v", offset, err)
+		}
+		for b := range bs.All() {
+			offset = b.NextOffset()
+		}
+		if hw := p.HighWatermark(); offset > hw {
+			t.Fatalf("read up to %d, the high watermark is %d", offset, hw)
+		}
+	}
+}
+
 func TestAppendAtomic(t *testing.T) {
 	b := newBox(t)
 	s := b.open()
