@@ -1,14 +1,6 @@
 package mirror
 
-import (
-	"encoding/json"
-	"time"
-
-	"github.com/weirmq/weir/appliance/record"
-)
-
-// GapTopic is the local topic that gap records are written to, partition 0.
-const GapTopic = "__weir_gaps"
+import "time"
 
 // Kind is what was noticed. Every kind but TooLarge obeys FlowOptions.OnGap.
 type Kind string
@@ -45,29 +37,4 @@ type Event struct {
 	Detail    string    `json:"detail"`
 	Halted    bool      `json:"halted"`
 	Time      time.Time `json:"time"`
-}
-
-// Gap is a run of records that the target will not get: the value, in JSON, of
-// a record in GapTopic whose key is "topic-partition". Count is the number of
-// offsets, which is the number of records unless the topic is compacted.
-type Gap struct {
-	Flow        string    `json:"flow"`
-	Topic       string    `json:"topic"`
-	Partition   int32     `json:"partition"`
-	FirstOffset int64     `json:"first_offset"`
-	LastOffset  int64     `json:"last_offset"`
-	Count       int64     `json:"count"`
-	Bytes       int64     `json:"bytes"` // 0 when not known
-	Reason      Kind      `json:"reason"`
-	Detail      string    `json:"detail"`
-	Time        time.Time `json:"time"`
-}
-
-func (g Gap) batch() (record.Batch, error) {
-	value, err := json.Marshal(g)
-	if err != nil {
-		return nil, err
-	}
-	tp := record.TopicPartition{Topic: g.Topic, Partition: g.Partition}
-	return record.NewBatch(record.None, record.Record{Key: []byte(tp.String()), Value: value, Timestamp: g.Time.UnixMilli()})
 }

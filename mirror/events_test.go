@@ -61,9 +61,9 @@ func admin(t *testing.T, addrs []string) *kadm.Client {
 }
 
 // gaps reads the gap records of the local log.
-func gaps(t *testing.T, log *memlog) (out []mirror.Gap) {
+func gaps(t *testing.T, log *memlog) (out []record.Gap) {
 	t.Helper()
-	tp := record.TopicPartition{Topic: mirror.GapTopic}
+	tp := record.TopicPartition{Topic: record.GapTopic}
 	p, err := log.Partition(tp)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func gaps(t *testing.T, log *memlog) (out []mirror.Gap) {
 			t.Fatal(err)
 		}
 		for _, r := range rs {
-			var g mirror.Gap
+			var g record.Gap
 			if err := json.Unmarshal(r.Value, &g); err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func mirrored(t *testing.T, target *kfake.Cluster, count int) *memlog {
 	t.Helper()
 	log := newMemlog()
 	log.create("mqtt", 1)
-	log.create(mirror.GapTopic, 1)
+	log.create(record.GapTopic, 1)
 	fill(t, log, mqtt, 0, count, 10, 10)
 	m := start(t, options(target.ListenAddrs()), log)
 	await(t, m, "first run", caughtUp)
@@ -133,7 +133,7 @@ func TestPurgedSourceHaltsUnlessToldOtherwise(t *testing.T) {
 		t.Fatalf("behind the gap comes %s, want k150", key)
 	}
 	g := gaps(t, log)
-	if len(g) != 1 || g[0].FirstOffset != 100 || g[0].LastOffset != 149 || g[0].Count != 50 || g[0].Reason != mirror.SourcePurged {
+	if len(g) != 1 || g[0].FirstOffset != 100 || g[0].LastOffset != 149 || g[0].Count != 50 || g[0].Reason != string(mirror.SourcePurged) {
 		t.Fatalf("gap records: %+v", g)
 	}
 }
@@ -142,7 +142,7 @@ func TestSourcePurgedWhileStreaming(t *testing.T) {
 	target := startFake(t)
 	log := newMemlog()
 	log.create("mqtt", 1)
-	log.create(mirror.GapTopic, 1)
+	log.create(record.GapTopic, 1)
 	fill(t, log, mqtt, 0, 100, 10, 10)
 	m := start(t, options(target.ListenAddrs(), goOn), log)
 	await(t, m, "start", caughtUp)
@@ -232,7 +232,7 @@ func TestForeignRecordsAreNoticed(t *testing.T) {
 	target := startFake(t)
 	log := newMemlog()
 	log.create("mqtt", 1)
-	log.create(mirror.GapTopic, 1)
+	log.create(record.GapTopic, 1)
 	fill(t, log, mqtt, 0, 50, 10, 10)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(target.ListenAddrs()...), kgo.AllowAutoTopicCreation())
 	if err != nil {
@@ -266,7 +266,7 @@ func TestOversizeBatchesAreSplitAndOneRecordLeftOut(t *testing.T) {
 	target := startFake(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000"}))
 	log := newMemlog()
 	log.create("mqtt", 1)
-	log.create(mirror.GapTopic, 1)
+	log.create(record.GapTopic, 1)
 	fill(t, log, mqtt, 0, 100, 50, 1000) // 50 KB batches
 	fill(t, log, mqtt, 100, 1, 1, 30_000)
 	fill(t, log, mqtt, 101, 100, 50, 1000)
@@ -282,7 +282,7 @@ func TestOversizeBatchesAreSplitAndOneRecordLeftOut(t *testing.T) {
 			t.Fatalf("record %d is %s", i, key)
 		}
 	}
-	if g := gaps(t, log); len(g) != 1 || g[0].FirstOffset != 100 || g[0].LastOffset != 100 || g[0].Reason != mirror.TooLarge {
+	if g := gaps(t, log); len(g) != 1 || g[0].FirstOffset != 100 || g[0].LastOffset != 100 || g[0].Reason != string(mirror.TooLarge) {
 		t.Fatalf("gap records: %+v", g)
 	}
 	if !m.BudgetIsFree() {

@@ -36,7 +36,7 @@ func newMemlog() *memlog {
 func (m *memlog) create(name string, partitions int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := &memTopic{parts: make([]memPartition, partitions), internal: name == mirror.GapTopic}
+	t := &memTopic{parts: make([]memPartition, partitions), internal: name == record.GapTopic}
 	rand.Read(t.id[:])
 	m.topics[name] = t
 }

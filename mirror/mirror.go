@@ -49,7 +49,7 @@ type Partition struct {
 type Deps struct {
 	Log    record.Fetcher
 	Topics Topics
-	// Gaps takes gap records for partition 0 of GapTopic, which must exist; nil
+	// Gaps takes gap records for partition 0 of record.GapTopic, which must exist; nil
 	// leaves them to events and the log.
 	Gaps record.Appender
 	// Logger gets what is noticed; nil discards it.

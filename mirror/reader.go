@@ -153,11 +153,11 @@ func (f *flow) readableFrom(ctx context.Context, l *lane, bad, end int64) int64 
 	return bad + int64(n)
 }
 
-func (f *flow) gap(l *lane, reason Kind, first, next int64, detail string) *Gap {
-	return &Gap{
+func (f *flow) gap(l *lane, reason Kind, first, next int64, detail string) *record.Gap {
+	return &record.Gap{
 		Flow: f.opt.Name, Topic: l.tp.Topic, Partition: l.tp.Partition,
 		FirstOffset: first, LastOffset: next - 1, Count: next - first,
-		Reason: reason, Detail: detail, Time: time.Now().UTC(),
+		Reason: string(reason), Detail: detail, Time: time.Now().UTC(),
 	}
 }
 

@@ -345,8 +345,9 @@ func (f *flow) divide(l *lane) error {
 // behind it. Under mu.
 func (f *flow) bridge(l *lane, dst targetView, leader int32) (*claim, error) {
 	x := l.win.pending[0]
-	if x.gap.Reason != TooLarge && f.opt.OnGap != GapAndContinue {
-		f.haltLane(l, x.gap.Reason, x.gap.Detail)
+	reason := Kind(x.gap.Reason)
+	if reason != TooLarge && f.opt.OnGap != GapAndContinue {
+		f.haltLane(l, reason, x.gap.Detail)
 		return nil, nil
 	}
 	f.mu.Unlock()
@@ -355,23 +356,23 @@ func (f *flow) bridge(l *lane, dst targetView, leader int32) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.note(l, x.gap.Reason, x.gap.Detail, false)
+	f.note(l, reason, x.gap.Detail, false)
 	return &claim{lane: l, leader: leader, from: x.next, dst: dst, bridge: true}, nil
 }
 
 // recordGap makes a gap a record of the local log.
-func (f *flow) recordGap(g Gap) error {
+func (f *flow) recordGap(g record.Gap) error {
 	f.mu.Lock()
 	f.counts.gaps++
 	f.mu.Unlock()
 	if f.deps.Gaps == nil {
 		return nil
 	}
-	b, err := g.batch()
+	b, err := g.Batch()
 	if err != nil {
 		return err
 	}
-	if _, err = f.deps.Gaps.Append(f.ctx, record.TopicPartition{Topic: GapTopic}, b); err != nil {
+	if _, err = f.deps.Gaps.Append(f.ctx, record.TopicPartition{Topic: record.GapTopic}, b); err != nil {
 		return fmt.Errorf("gap record: %w", err)
 	}
 	return nil

@@ -47,10 +47,10 @@ type wire struct {
 	id     int64
 	batch  record.Batch
 	count  int64
-	first  int64 // source offset of its first record
-	next   int64 // source offset to go on from once it is acknowledged
-	gap    *Gap  // instead of a batch
-	credit int64 // bytes of the flow's budget, returned with it
+	first  int64       // source offset of its first record
+	next   int64       // source offset to go on from once it is acknowledged
+	gap    *record.Gap // instead of a batch
+	credit int64       // bytes of the flow's budget, returned with it
 	readAt time.Time
 
 	answered bool // with what follows
@@ -163,7 +163,7 @@ func (w *window) settle() {
 
 func (w *window) checkGap() {
 	if len(w.pending) > 0 && w.pending[0].gap != nil && w.state == Streaming && w.trouble == calm {
-		w.stop(bridgeGap, string(w.pending[0].gap.Reason))
+		w.stop(bridgeGap, w.pending[0].gap.Reason)
 		w.settle()
 	}
 }

@@ -93,7 +93,7 @@ func (tr *windowTrace) step(t *testing.T, f []string) string {
 		w.offer(wire{batch: make(record.Batch, size), count: args[1], first: tr.read, next: tr.read + args[1]})
 		tr.read += args[1]
 	case "gap":
-		w.offer(wire{gap: &Gap{Reason: SourcePurged}, first: tr.read, next: tr.read + args[1]})
+		w.offer(wire{gap: &record.Gap{Reason: string(SourcePurged)}, first: tr.read, next: tr.read + args[1]})
 		tr.read += args[1]
 	case "send":
 		var sent []string

@@ -78,6 +78,7 @@ type Set struct {
 	changes atomic.Uint64
 
 	gathered gathered // the committer's
+	gaps     chan record.Gap
 
 	dirtyMu sync.Mutex
 	dirty   []*Partition
@@ -130,7 +131,7 @@ func Open(o Options) (*Set, error) {
 		return nil, fmt.Errorf("default topic configs: %w", err)
 	}
 	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
-	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, closing: make(chan struct{}), stop: make(chan struct{})}
+	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), closing: make(chan struct{}), stop: make(chan struct{})}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -138,10 +139,11 @@ func Open(o Options) (*Set, error) {
 		return nil, err
 	}
 	s.space = newSpace(o.FS, o.ReserveBytes)
-	s.background.Add(3)
+	s.background.Add(4)
 	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
+	go s.gapLoop()
 	return s, nil
 }
 

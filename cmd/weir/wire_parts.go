@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/appliance/console"
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/bridge"
 	"github.com/weirmq/weir/mirror"
@@ -35,8 +36,8 @@ func (b *box) startMirror() error {
 		return nil
 	}
 	topics := b.broker.Topics()
-	if _, err := topics.Ensure(mirror.GapTopic, topic.Spec{Partitions: 1, Internal: true}); err != nil {
-		return fmt.Errorf("make %s: %w", mirror.GapTopic, err)
+	if _, err := topics.Ensure(record.GapTopic, topic.Spec{Partitions: 1, Internal: true}); err != nil {
+		return fmt.Errorf("make %s: %w", record.GapTopic, err)
 	}
 	flows, err := mirror.Start(mirrorOptions(&b.cfg), mirror.Deps{Log: topics, Topics: sourceTopics{topics}, Gaps: topics, Logger: b.log})
 	if err != nil {
