@@ -38,6 +38,9 @@ type Pinner interface {
 	Unpin()
 }
 
+// defaultOpenFileLimit is what a process may have open on most systems that do not say.
+const defaultOpenFileLimit = 1024
+
 // NewPool returns a pool over fs that keeps about limit files open, but every file
 // that is in use.
 func NewPool(fs FS, limit int) *Pool {
