@@ -183,7 +183,7 @@ func (s *Set) load() error {
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
 	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal}
-	t.settings.Store(resolve(e.Configs, s.opts.Configs))
+	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	ps := s.buildPartitions(t, 0, e.Partitions)
 	t.partitions.Store(&ps)
 	return t
