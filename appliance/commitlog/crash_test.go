@@ -136,7 +136,7 @@ func (p *partition) check(l *commitlog.Log) error {
 		if !bytes.Equal(got, b) {
 			return fmt.Errorf("batch %d, at %v, is not what was written: %d bytes, want %d", i, p.at[i], len(got), len(b))
 		}
-		offset, _, ok, err := l.OffsetForTime(b.BaseTimestamp())
+		offset, _, ok, err := l.OffsetForTime(0, b.BaseTimestamp())
 		if err != nil || !ok || offset != b.BaseOffset() {
 			return fmt.Errorf("batch %d by time: offset %d, %v, %w", i, offset, ok, err)
 		}

@@ -123,7 +123,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			one.Lock()
 			defer one.Unlock()
 			rnd := rand.New(rand.NewPCG(seed, uint64(index)))
-			all, deep := crashfs.Outcomes(op, rnd), 6
+			all, deep := crashfs.Outcomes(op, rnd), 12
 			if !*crashFull {
 				at := rnd.IntN(len(all))
 				all, deep = all[at:at+1], 20
@@ -248,7 +248,7 @@ func (c *court) fault(w *world, at int, f fault) bool {
 	for _, keep := range []int{0, 50, 100, -1} {
 		o := crashfs.Outcome{Keep: keep, Prefix: -1}
 		disk, s := w.cut(func(disk *crashfs.FS) *crashfs.FS { return o.Of(disk, *failed, rnd) })
-		if err := c.crash(w, disk, s, rnd.IntN(16) == 0, rnd); err != nil {
+		if err := c.crash(w, disk, s, rnd.IntN(32) == 0, rnd); err != nil {
 			report(fmt.Errorf("%s: %w", o, err))
 		}
 	}
