@@ -20,13 +20,19 @@ const crashTests = "PowerCut|ErrorAt"
 
 // What is run for mutants of a package, cheapest first.
 var (
-	vfsTests       = suite{pkg: "./appliance/vfs"}
-	walTests       = suite{pkg: "./appliance/wal"}
-	commitlogTests = suite{pkg: "./appliance/commitlog"}
-	topicTests     = suite{pkg: "./appliance/topic"}
-	topicCrash     = suite{pkg: "./appliance/topic", run: crashTests}
-	topicAtLength  = suite{pkg: "./appliance/topic", run: "PowerCutAfter", args: []string{"-crash.full"}}
-	recordTests    = suite{pkg: "./appliance/record"}
-	metadataTests  = suite{pkg: "./appliance/metadata"}
-	groupTests     = suite{pkg: "./appliance/group"}
+	vfsTests        = suite{pkg: "./appliance/vfs"}
+	walTests        = suite{pkg: "./appliance/wal"}
+	commitlogTests  = suite{pkg: "./appliance/commitlog"}
+	topicTests      = suite{pkg: "./appliance/topic"}
+	topicDamage     = suite{pkg: "./appliance/topic", run: "Damaged"}
+	topicCheckpoint = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint"}
+	topicReads      = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
+	topicIdempotent = suite{pkg: "./appliance/topic", run: "Idempotent"}
+	topicAbove      = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
+	topicCrash      = suite{pkg: "./appliance/topic", run: crashTests}
+	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfter", args: []string{"-crash.full"}}
+	recordTests     = suite{pkg: "./appliance/record"}
+	metadataTests   = suite{pkg: "./appliance/metadata"}
+	groupDamage     = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}
+	groupTests      = suite{pkg: "./appliance/group"}
 )
