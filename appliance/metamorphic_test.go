@@ -22,7 +22,7 @@ import (
 
 var (
 	metaSeed  = flag.Uint64("meta.seed", 1, "the first seed of the metamorphic tests")
-	metaSeeds = flag.Uint64("meta.seeds", 4, "how many seeds the metamorphic tests run")
+	metaSeeds = flag.Uint64("meta.seeds", 2, "how many seeds the metamorphic tests run")
 )
 
 // setting is what must make no difference to what is read: sizes, profile, codec,

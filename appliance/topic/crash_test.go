@@ -126,7 +126,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			all, deep := crashfs.Outcomes(op, rnd), 12
 			if !*crashFull {
 				at := rnd.IntN(len(all))
-				all, deep = all[at:at+1], 20
+				all, deep = all[at:at+1], 40
 			}
 			for _, o := range all {
 				rnd := rand.New(rand.NewPCG(seed, rnd.Uint64()))
