@@ -138,6 +138,9 @@ func (w *world) goOn(disk *crashfs.FS, set *topic.Set, s snapshot) error {
 			if err != nil || base < hw {
 				return fmt.Errorf("%s: append after the crash, at %d: offset %d, %w", p.TopicPartition(), hw, base, err)
 			}
+			if t.Config("flush.messages") != "1" {
+				continue // it may vanish again
+			}
 			owed.acked = append(slices.Clone(owed.acked), acked{base, v})
 			after.logs[k] = owed
 		}

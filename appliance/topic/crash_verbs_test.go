@@ -27,6 +27,7 @@ var verbs = []verb{
 	{"idempotent", 3, func(w *world) { w.idempotent("a", 0) }},
 	{"atomic", 3, func(w *world) { w.atomic("a", "b") }},
 	{"large", 1, (*world).large},
+	{"relaxed", 2, (*world).relaxed},
 	{"checkpoint", 2, (*world).checkpoint},
 	{"age", 2, func(w *world) { w.now = w.now.Add(2 * time.Minute) }}, // so that segments roll
 	{"retain", 1, (*world).retain},
@@ -40,7 +41,7 @@ var verbs = []verb{
 }
 
 // steps is how many verbs a workload has, beside its beginning and its end.
-const steps = 30
+const steps = 32
 
 var smallSegments = map[string]string{"segment.ms": "60000", "segment.bytes": "16384", "retention.ms": "1800000"}
 
@@ -120,6 +121,31 @@ func (w *world) large() {
 	tp := w.anyLog("a")
 	for range 14 {
 		w.append(tp, 1, 12_000)
+	}
+}
+
+// relaxed appends to a topic that is acknowledged before it is synced. Nothing of it
+// is promised, but what readers were shown, and the order; and it shares the
+// write-ahead log with what is.
+func (w *world) relaxed() {
+	set := w.set.Load()
+	if set.Topic("c") == nil {
+		_, err := set.Create("c", topic.Spec{Partitions: 1, Configs: map[string]string{"flush.messages": "4", "flush.ms": "60000"}})
+		if !w.ok("create c", err) {
+			return
+		}
+	}
+	for range 1 + w.rnd.IntN(3) {
+		w.mu.Lock()
+		k, log := w.log("c", 0)
+		if log == nil {
+			w.mu.Unlock()
+			return
+		}
+		values := w.unique(k, 1, 700)
+		w.mu.Unlock()
+		_, err := set.Append(context.Background(), record.TopicPartition{Topic: "c"}, batch(w.t, record.None, values...))
+		w.ok("append to c", err)
 	}
 }
 
