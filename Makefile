@@ -93,6 +93,10 @@ crash: ## Power cuts after every operation, errors in every operation, of SEEDS 
 crash-check: ## The same for one workload: 20,000 disks at the least, in a minute or two.
 	go test -count=1 -timeout 15m -v -run 'PowerCutAfter|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.min=20000
 
+.PHONY: mutants
+mutants: ## Take away each fsync, checksum and gate of the log: the tests must notice (ARGS='-run wal').
+	go run ./testbed/mutants $(ARGS)
+
 .PHONY: chaos
 chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
 	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos

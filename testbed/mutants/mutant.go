@@ -28,7 +28,7 @@ type suite struct {
 }
 
 // testTimeout ends a mutant that makes a test wait for ever. That is noticed too.
-const testTimeout = "90s"
+const testTimeout = "240s"
 
 // apply is the mutated source.
 func (m mutant) apply(root string) ([]byte, error) {
