@@ -62,7 +62,9 @@ func change(t *testing.T, disk *crashfs.FS, name string, at int64, b []byte) {
 
 // Index entries that cannot be right are not believed: the segment is read instead.
 func TestImpossibleIndexEntries(t *testing.T) {
-	entry := func(a, b uint32) []byte { return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, a), b) }
+	entry := func(a, b uint32) []byte {
+		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, a), b)
+	}
 	for name, damage := range map[string]func(disk *crashfs.FS){
 		"none":                              func(*crashfs.FS) {},
 		"the last names no batch":           func(d *crashfs.FS) { change(t, d, ".index", -4, entry(38_000, 0)[:4]) },
