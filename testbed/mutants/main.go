@@ -50,8 +50,30 @@ func run(pick string, list bool) error {
 		return nil
 	}
 	began := time.Now()
+	if err := baseline(root, chosen); err != nil {
+		return err
+	}
 	results := runAll(root, chosen)
 	return report(results, time.Since(began))
+}
+
+// baseline runs all suites on the source as it is: a test that fails anyway would
+// pass for one that noticed.
+func baseline(root string, chosen []mutant) error {
+	var done []string
+	for _, m := range chosen {
+		for _, s := range m.tests {
+			key := fmt.Sprint(s)
+			if slices.Contains(done, key) || len(s.args) > 0 {
+				continue // what takes long is what CI runs by itself
+			}
+			done = append(done, key)
+			if killer, err := s.test(root, ""); err != nil || killer != "" {
+				return fmt.Errorf("without a mutant: %s fails: %w", cmp.Or(killer, s.pkg), errors.Join(err, errors.New("mend the tests first")))
+			}
+		}
+	}
+	return nil
 }
 
 // runAll runs the mutants, one for each processor at a time.

@@ -77,9 +77,12 @@ func (m mutant) overlay(root, dir string) (string, error) {
 // failedTest finds the first test, not subtest, that failed.
 var failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 
-// test runs the suite and returns the name of the test that failed, or "".
+// test runs the suite, on the mutated source if there is an overlay, and returns the name of the test that failed, or "".
 func (s suite) test(root, overlay string) (killer string, err error) {
-	args := []string{"test", "-overlay", overlay, "-count=1", "-short", "-failfast", "-timeout", testTimeout}
+	args := []string{"test", "-count=1", "-short", "-failfast", "-timeout", testTimeout}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
 	if s.run != "" {
 		args = append(args, "-run", s.run)
 	}
