@@ -19,7 +19,7 @@ var walMutants = []mutant{
 	instead("wal: header, CRC", walRing, "crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:])", "false", walTests),
 	instead("wal: header, number of the file", walRing, "binary.BigEndian.Uint64(b[12:]) != f.number", "false", walTests, topicCrash, topicAtLength),
 	instead("wal: round, CRC", walRound, "crc32.Checksum(b[8:end], castagnoli) != binary.BigEndian.Uint32(b[4:])", "false", walTests),
-	instead("wal: round, nonce of the file's life", walRound, " || binary.BigEndian.Uint64(b[8:]) != nonce", "", walTests),
+	instead("wal: round, nonce of the file's life", walRound, " || binary.BigEndian.Uint64(b[8:]) != nonce", "", walHoles),
 
 	instead("wal: readers are let in after the sync", walCommit, "	r.last, r.rounds = l.ring.seq, 1\n",
 		"	r.last, r.rounds = l.ring.seq, 1\n	for i := range r.entries {\n		r.entries[i].sink.Commit(r.buf[r.entries[i].start:r.entries[i].end])\n	}\n", walTests, topicCrash),
@@ -32,7 +32,9 @@ var walMutants = []mutant{
 	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(); err != nil {\n				l.fail(err)\n", "			if err := r.apply(); err != nil {\n", walTests, topicCrash),
 
 	without("wal: checkpoint, fdatasync", walCheckpoint, "c.f.Sync()", walTests),
-	instead("wal: checkpoint, name of the file", walCheckpoint, "c.write(c.generation, c.seq), fsys.SyncDir(dir)", "c.write(c.generation, c.seq)", walTests, topicAtLength),
+	// The sync of the folder when the checkpoint file is made is not here: that of the
+	// next file taken into use covers it, and until then nothing that the checkpoint
+	// speaks of is written over.
 	instead("wal: checkpoint, written again after a kill", walCheckpoint, "c.write(c.generation, c.seq), fsys.SyncDir(dir)", "fsys.SyncDir(dir)", walTests, topicAtLength),
 	instead("wal: checkpoint, written again in its own place", walCheckpoint, "c.write(c.generation, c.seq), fsys", "c.save(c.seq), fsys", walTests, topicAtLength),
 	instead("wal: checkpoint, beside the one before", walCheckpoint, "int64(generation%2)*blockBytes", "0", walTests, topicAtLength),
