@@ -47,6 +47,6 @@ var walMutants = []mutant{
 	instead("wal: recovery, what no round vouches for is written again", walRecover, "f.f.WriteAt(b[at:end], at)", "f.f.WriteAt(b[:0], at)", walTests, topicCrash, topicAtLength),
 	instead("wal: recovery, what is replayed is synced", walRecover, "	if err := f.f.Sync(); err != nil", "	if err := error(nil); err != nil", walTests, topicCrash, topicAtLength),
 	instead("wal: recovery, a hole that was never durable", walRecover, " && durableBefore(b[at:]) > g.seq {", " {", walHoles),
-	instead("wal: recovery, only the last round is written again", walRecover, "if at == 0 && seq > durable {", "if true {", topicCrash, topicAtLength),
+	instead("wal: recovery, only the last round is written again", walRecover, "if at == 0 && seq > durable {", "if seq > durable || true {", topicCrash, topicAtLength),
 	instead("wal: recovery, a round that is missing in the middle", walRecover, "ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", "false && ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", walTests),
 }
