@@ -28,7 +28,16 @@ type config struct {
 	retention       time.Duration
 	segmentBytes    int64
 	segmentAge      time.Duration
+	diskPolicy      string
+	diskPriority    int64
 }
+
+// What a topic does when the disk budget is used up (weir.disk.policy).
+const (
+	DiskReject         = "reject"          // appends are refused
+	DiskDropOldest     = "drop-oldest"     // its oldest segments go
+	DiskKeepUnmirrored = "keep-unmirrored" // those go that every mirror flow has carried away
+)
 
 // Keys lists the topic configs that Weir knows, sorted by name.
 var Keys = []Key{
@@ -59,7 +68,15 @@ var Keys = []Key{
 	{Name: "segment.ms", Default: "604800000", Type: "long", Min: 1, Max: math.MaxInt64,
 		Doc:   "The age at which a new segment begins, in ms.",
 		apply: func(c *config, v string) { c.segmentAge = millis(number(v)) }},
+	{Name: "weir.disk.policy", Default: DiskReject, Type: "string", Allowed: []string{DiskReject, DiskDropOldest, DiskKeepUnmirrored},
+		Doc:   "What happens when the disk budget is used up: appends are refused, or the oldest segments go and gap records say so; keep-unmirrored lets go only of what every mirror flow of the topic has carried away.",
+		apply: func(c *config, v string) { c.diskPolicy = v }},
+	{Name: "weir.disk.priority", Default: "0", Type: "int", Min: -maxDiskPriority, Max: maxDiskPriority,
+		Doc:   "Which topics let go of records first when the disk budget is used up: those with the lower number.",
+		apply: func(c *config, v string) { c.diskPriority = number(v) }},
 }
+
+const maxDiskPriority = 1_000_000
 
 func number(v string) int64 {
 	n, err := strconv.ParseInt(v, 10, 64)

@@ -150,7 +150,8 @@ func (p *Partition) open() (err error) {
 	p.next, p.at = p.log.End()
 	p.since = p.set.opts.Now()
 	p.hw.Store(p.next)
-	p.start.Store(max(p.log.Start(), p.state.logStart))
+	p.from = max(p.log.Start(), p.state.logStart)
+	p.start.Store(p.from)
 	return nil
 }
 

@@ -24,6 +24,7 @@ type Partition struct {
 	next    int64              // offset of the next record
 	at      commitlog.Position // place of the next batch
 	since   time.Time          // when the active segment got its first batch
+	from    int64              // the log start offset
 
 	stateMu sync.Mutex
 	state   *state
@@ -78,6 +79,7 @@ func (p *Partition) Append(b record.Batch, done record.Completion) {
 		return
 	}
 	if err := p.stage(b, done); err != nil {
+		p.topic.noteRefused(err)
 		done.Complete(-1, err)
 	}
 }
@@ -196,11 +198,20 @@ func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
 	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
 		return storageError(err)
 	}
+	p.putEntry(kind, offset, tag)
+	p.set.wal.End()
+	return nil
+}
+
+// putEntry adds an entry that carries an offset only to the open group. The caller
+// holds staging, and has begun the group.
+func (p *Partition) putEntry(kind byte, offset int64, tag any) {
 	e := p.set.wal.Add(entryOffsetLen, p, tag)
 	p.putHead(e, kind)
 	putOffset(e, offset)
-	p.set.wal.End()
-	return nil
+	if kind == entryLogStart {
+		p.from = max(p.from, offset)
+	}
 }
 
 // Apply brings a durable entry to its place. It is the write-ahead log's to call.
@@ -219,6 +230,11 @@ func (p *Partition) Apply(b []byte, more bool) error {
 		p.state.logStart, p.state.dirty = p.start.Load(), true
 		p.stateMu.Unlock()
 		p.touch()
+	case entryRoll:
+		if err = p.writeGathered(); err == nil {
+			err = p.log.Roll(e.offset)
+			p.touch()
+		}
 	}
 	if err == nil && !more {
 		err = p.writeGathered()

@@ -41,6 +41,7 @@ func (s *Set) Retain() {
 func (p *Partition) retain(now time.Time) error {
 	segments := p.log.Segments()
 	start := max(p.expired(segments, now), p.surplus(segments))
+	start = min(start, p.expendable()) // what no mirror has carried away yet waits for it
 	if start <= p.start.Load() {
 		return nil
 	}

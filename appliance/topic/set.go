@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,16 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
 	ReserveBytes int64
+	// Ballast, if there is one, holds the reserve; FS draws on it. The Set keeps it whole.
+	Ballast *vfs.Ballast
+	// BudgetBytes and BudgetPercent, of the disk, bound what all segments hold; the
+	// lesser counts. 0 of either: all but the reserve.
+	BudgetBytes   int64
+	BudgetPercent int
+	// Mirrored is the offset before which every mirror flow that covers the partition
+	// has carried all records away; not known where there is no such flow, or one of
+	// them does not know. nil: never known. It is called without locks held.
+	Mirrored func(record.TopicPartition) (offset int64, known bool)
 	// Configs are defaults of topic configs other than those in Keys.
 	Configs map[string]string
 	// CheckpointInterval is how long the write-ahead log may hold what segments
@@ -79,6 +90,9 @@ type Set struct {
 
 	gathered gathered // the committer's
 	gaps     chan record.Gap
+	trends   trends
+
+	reclaiming sync.Mutex // one at a time
 
 	dirtyMu sync.Mutex
 	dirty   []*Partition
@@ -135,10 +149,12 @@ func Open(o Options) (*Set, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.space = newSpace(&s.opts, s.segmentBytes)
+	s.opts.WAL.MayGrow = func() bool { return s.space.mayGrow(cmp.Or(o.WAL.FileBytes, wal.DefaultFileBytes)) }
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
-	s.space = newSpace(o.FS, o.ReserveBytes)
+	s.space.measure()
 	s.background.Add(4)
 	go s.spaceLoop()
 	go s.checkpointLoop()

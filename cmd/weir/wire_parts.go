@@ -36,7 +36,7 @@ func (b *box) startMirror() error {
 		return nil
 	}
 	topics := b.broker.Topics()
-	if _, err := topics.Ensure(record.GapTopic, topic.Spec{Partitions: 1, Internal: true}); err != nil {
+	if _, err := topics.Ensure(record.GapTopic, topic.GapSpec()); err != nil {
 		return fmt.Errorf("make %s: %w", record.GapTopic, err)
 	}
 	flows, err := mirror.Start(mirrorOptions(&b.cfg), mirror.Deps{Log: topics, Topics: sourceTopics{topics}, Gaps: topics, Logger: b.log})
