@@ -18,6 +18,7 @@ type victim struct {
 	priority int64
 	age      int64 // no record up to its end is younger, ms
 	end      int64 // offset after its last record
+	limit    int64 // offset before which records may go
 	bytes    int64
 	active   bool // it has to be ended first
 }
@@ -55,7 +56,7 @@ func (s *Set) Reclaim() bool {
 // victims lists what may go, in the order in which it goes.
 func (s *Set) victims() (all []victim) {
 	for _, t := range s.Topics() {
-		if t.diskPolicy() == DiskReject {
+		if t.config().diskPolicy == DiskReject {
 			continue
 		}
 		for _, p := range t.Partitions() {
@@ -86,8 +87,12 @@ func (p *Partition) victims(all []victim) []victim {
 		return all
 	}
 	limit := p.expendable()
-	v := victim{p: p, priority: p.topic.config().diskPriority, age: -1}
-	segments := p.log.Segments()
+	v := victim{p: p, limit: limit, priority: p.topic.config().diskPriority, age: -1}
+	segments, err := p.log.Segments()
+	if err != nil {
+		p.set.opts.Log.Error("what could go is not known", "partition", p.tp.String(), "err", err)
+		return all
+	}
 	for i, seg := range segments {
 		v.age, v.end, v.bytes = max(v.age, seg.MaxTimestamp), seg.End, seg.Bytes
 		v.active = i == len(segments)-1
@@ -101,19 +106,10 @@ func (p *Partition) victims(all []victim) []victim {
 	return all
 }
 
-// diskPolicy is weir.disk.policy. Internal topics hold what the box itself stands
-// on: they let go of nothing.
-func (t *Topic) diskPolicy() string {
-	if t.internal {
-		return DiskReject
-	}
-	return t.config().diskPolicy
-}
-
 // expendable is the offset before which the topic's disk policy, and retention, may
 // let go of records.
 func (p *Partition) expendable() int64 {
-	if p.topic.diskPolicy() != DiskKeepUnmirrored {
+	if p.topic.config().diskPolicy != DiskKeepUnmirrored {
 		return math.MaxInt64
 	}
 	if f := p.set.opts.Mirrored; f != nil {
@@ -128,6 +124,7 @@ func (p *Partition) expendable() int64 {
 type dropped struct {
 	p     *Partition
 	end   int64 // offset after the last record that goes
+	limit int64 // offset before which records may go
 	bytes int64
 	roll  bool // the active segment goes too
 }
@@ -145,7 +142,7 @@ func choose(victims []victim, lack int64) (out []dropped) {
 		if !ok {
 			i = len(out)
 			at[v.p] = i
-			out = append(out, dropped{p: v.p})
+			out = append(out, dropped{p: v.p, limit: v.limit})
 		}
 		d := &out[i]
 		d.end, d.bytes, d.roll = v.end, d.bytes+v.bytes, v.active

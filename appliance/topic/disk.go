@@ -58,7 +58,7 @@ func (s *Set) DiskStatus() DiskStatus {
 	defer s.trends.mu.Unlock()
 	for _, t := range s.Topics() {
 		row := TopicDisk{Topic: t.name, Bytes: t.size(), BytesPerSecond: s.trends.topics[t.id].perSecond(),
-			Policy: t.diskPolicy(), Priority: t.config().diskPriority,
+			Policy: t.config().diskPolicy, Priority: t.config().diskPriority,
 			DroppedRecords: t.droppedRecords.Load(), DroppedBytes: t.droppedBytes.Load(), RefusedAppends: t.refused.Load()}
 		st.LogBytes += row.Bytes
 		st.Topics = append(st.Topics, row)
@@ -83,12 +83,12 @@ func (s *Set) losesFirst() (name string) {
 	first := victim{priority: math.MaxInt64}
 	for _, t := range s.Topics() {
 		priority := t.config().diskPriority
-		if t.diskPolicy() == DiskReject || priority > first.priority {
+		if t.config().diskPolicy == DiskReject || priority > first.priority {
 			continue
 		}
 		for _, p := range t.Partitions() {
-			segments := p.log.Segments()
-			if len(segments) == 0 || segments[0].MaxTimestamp < 0 {
+			segments, err := p.log.Segments()
+			if err != nil || len(segments) == 0 || segments[0].MaxTimestamp < 0 {
 				continue
 			}
 			if age := segments[0].MaxTimestamp; priority < first.priority || age < first.age {

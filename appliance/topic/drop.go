@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -60,13 +61,15 @@ func (s *Set) stageDrop(d *dropped, gaps *Partition, done record.Completion) (*r
 		}
 	}
 	if d.roll { // all that is staged goes, so that the next segment begins behind it
-		d.end = p.next
+		if d.end = p.next; d.end > d.limit {
+			return nil, p.stageRoll() // it can go another time
+		}
 	}
 	if d.end <= p.from {
 		return nil, nil
 	}
 	gap := &record.Gap{Topic: p.tp.Topic, Partition: p.tp.Partition, FirstOffset: p.from, LastOffset: d.end - 1, Count: d.end - p.from,
-		Bytes: d.bytes, Reason: record.GapDisk, Detail: p.topic.diskPolicy(), Time: s.opts.Now().UTC()}
+		Bytes: d.bytes, Reason: record.GapDisk, Detail: p.topic.config().diskPolicy, Time: s.opts.Now().UTC()}
 	b, err := gap.Batch()
 	if err != nil {
 		return nil, err
@@ -74,12 +77,28 @@ func (s *Set) stageDrop(d *dropped, gaps *Partition, done record.Completion) (*r
 	if err := s.wal.Begin(3, 2*entryOffsetLen+entryAppendLen+len(b)); err != nil {
 		return nil, storageError(err)
 	}
-	if d.roll && p.at.Segment != d.end {
-		p.at.Segment, p.at.Byte = d.end, 0
-		p.putEntry(entryRoll, d.end, nil)
+	if d.roll {
+		p.putRoll()
 	}
 	p.putEntry(entryLogStart, d.end, nil)
 	gaps.put(b, done)
 	s.wal.End()
 	return gap, nil
+}
+
+// stageRoll has a new segment begin where the log ends. The caller holds staging.
+func (p *Partition) stageRoll() error {
+	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
+		return storageError(err)
+	}
+	p.putRoll()
+	p.set.wal.End()
+	return nil
+}
+
+func (p *Partition) putRoll() {
+	if p.at.Byte > 0 {
+		p.at = commitlog.Position{Segment: p.next}
+		p.putEntry(entryRoll, p.next, nil)
+	}
 }
