@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/weirmq/weir/appliance/metric"
 )
 
 // DiskStatus is the room that the log has, in bytes.
@@ -124,4 +126,31 @@ func roughly(d time.Duration) string {
 		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
+}
+
+// Metrics writes the figures.
+func (st *DiskStatus) Metrics(w *metric.Writer) {
+	refusing := 0.0
+	if st.Refusing {
+		refusing = 1
+	}
+	w.Gauge("weir_disk_free_bytes", "Bytes free on the disk, without the ballast.", float64(st.FreeBytes))
+	w.Gauge("weir_disk_total_bytes", "Bytes of the disk.", float64(st.TotalBytes))
+	w.Gauge("weir_disk_reserve_bytes", "Bytes that stay free for deletes, commits and recovery.", float64(st.ReserveBytes))
+	w.Gauge("weir_disk_ballast_bytes", "How much of the reserve is taken from the disk now.", float64(st.BallastBytes))
+	w.Gauge("weir_disk_budget_bytes", "Bytes that all segments may have; -1: no limit but the reserve.", float64(st.BudgetBytes))
+	w.Gauge("weir_disk_log_bytes", "Bytes of all segments.", float64(st.LogBytes))
+	w.Gauge("weir_disk_room_bytes", "Bytes until the disk policies come in; -1: not known.", float64(st.RoomBytes))
+	w.Gauge("weir_disk_refusing", "1 while appends are refused for want of room.", refusing)
+	w.Gauge("weir_disk_growth_bytes_per_second", "Growth of the log, smoothed over minutes.", st.BytesPerSecond)
+	w.Gauge("weir_disk_full_in_seconds", "When the room is used up at this rate; -1: it is not filling up.", float64(st.FullInSeconds))
+	each := func(write func(string, string, float64, ...string), name, help string, value func(*TopicDisk) float64) {
+		for i := range st.Topics {
+			write(name, help, value(&st.Topics[i]), "topic", st.Topics[i].Topic)
+		}
+	}
+	each(w.Gauge, "weir_disk_topic_bytes", "Bytes of a topic's segments.", func(t *TopicDisk) float64 { return float64(t.Bytes) })
+	each(w.Counter, "weir_disk_dropped_records_total", "Records that the disk policy let go of.", func(t *TopicDisk) float64 { return float64(t.DroppedRecords) })
+	each(w.Counter, "weir_disk_dropped_bytes_total", "Bytes that the disk policy let go of.", func(t *TopicDisk) float64 { return float64(t.DroppedBytes) })
+	each(w.Counter, "weir_disk_refused_appends_total", "Appends refused for want of room.", func(t *TopicDisk) float64 { return float64(t.RefusedAppends) })
 }

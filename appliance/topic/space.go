@@ -210,6 +210,7 @@ func (s *Set) spaceLoop() {
 	defer s.background.Done()
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
+	refused := false
 	for ticks := 0; ; {
 		short := s.space.short
 		if !s.Reclaim() {
@@ -220,6 +221,12 @@ func (s *Set) spaceLoop() {
 			s.space.measure()
 			if err := s.space.growBallast(); err != nil {
 				s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
+			}
+			if now := s.space.refused.Load(); now != refused {
+				// The less a recovery has to write again the less room it needs.
+				if refused = now; now {
+					_ = s.checkpoint() // its error has stopped the write-ahead log
+				}
 			}
 			if ticks++; ticks%int(trendInterval/spaceInterval) == 0 {
 				s.trends.observe(time.Now(), s)

@@ -92,10 +92,14 @@ func (b *Ballast) Release(n int64) bool {
 	if held == 0 {
 		return false
 	}
+	if size, err := b.f.Size(); err == nil && size < held { // another process let go of it
+		held = size
+	}
 	left := max(0, held-max(n, ballastStep, b.size/16))
 	// Synced, because file systems with a journal hold freed blocks back until the
 	// change is committed.
-	if b.f.Truncate(left) != nil || b.f.Sync() != nil {
+	if held == 0 || b.f.Truncate(left) != nil || b.f.Sync() != nil {
+		b.held.Store(0)
 		return false
 	}
 	b.held.Store(left)
