@@ -171,10 +171,10 @@ func (s *space) signal() {
 func (s *space) full() error {
 	const mend = "remove data, shorten retention or give a topic weir.disk.policy=drop-oldest; appends resume by themselves"
 	if s.budgetRoom() < s.diskRoom(s.reserve) {
-		return fmt.Errorf("%w: the segments have %d MiB, data.budget allows %d MiB; %s", record.ErrDiskFull, s.used.Load()>>20, s.budget()>>20, mend)
+		return fmt.Errorf("%w: the segments have %d KiB, data.budget allows %d KiB; %s", record.ErrDiskFull, s.used.Load()>>10, s.budget()>>10, mend)
 	}
-	return fmt.Errorf("%w: %d MiB left, data.reserve is %d MiB; %s",
-		record.ErrDiskFull, max(0, s.free.Load()+s.held())>>20, s.reserve>>20, mend)
+	return fmt.Errorf("%w: %d KiB left, data.reserve is %d KiB; %s",
+		record.ErrDiskFull, max(0, s.free.Load()+s.held())>>10, s.reserve>>10, mend)
 }
 
 // mayGrow reports whether the disk has room for another file of the write-ahead log.
