@@ -42,6 +42,7 @@ type space struct {
 	used        atomic.Int64 // bytes of all segments
 	grown       atomic.Int64 // since they were counted
 	refused     atomic.Bool  // the last ordinary append was
+	released    atomic.Int64 // by the ballast when the disk was asked
 
 	short chan struct{} // room is running out
 }
@@ -69,6 +70,9 @@ func (s *space) measureDisk() {
 		return
 	}
 	s.appended.Store(0)
+	if s.ballast != nil {
+		s.released.Store(s.ballast.Released())
+	}
 	if free, total, err := s.fs.Free(); err == nil {
 		s.free.Store(free)
 		s.total.Store(total)
@@ -134,7 +138,7 @@ func (s *space) lack() (bytes int64) {
 // use three quarters of the reserve, and are not held to the budget.
 func (s *space) take(n int, internal bool) error {
 	s.grown.Add(int64(n))
-	if s.appended.Add(int64(n)) > spaceBytes {
+	if s.appended.Add(int64(n)) > spaceBytes || s.ballast != nil && s.ballast.Released() != s.released.Load() {
 		s.measureDisk()
 		s.appended.Add(int64(n))
 	}

@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// ballastStep is the least that is let go of, or taken back, at once.
-const ballastStep = 1 << 20
+// ballastStep is the least that is let go of at once. It is not more because somebody
+// else may take what is left of it.
+const ballastStep = 256 << 10
 
 // Ballast is a file system that keeps a file for bad times. When another one, or
 // somebody else on the same disk, has filled it to the last byte, what is written
@@ -95,7 +96,7 @@ func (b *Ballast) Release(n int64) bool {
 	if size, err := b.f.Size(); err == nil && size < held { // another process let go of it
 		held = size
 	}
-	left := max(0, held-max(n, ballastStep, b.size/16))
+	left := max(0, held-max(n, ballastStep))
 	// Synced, because file systems with a journal hold freed blocks back until the
 	// change is committed.
 	if held == 0 || b.f.Truncate(left) != nil || b.f.Sync() != nil {
