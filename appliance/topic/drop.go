@@ -39,6 +39,9 @@ func (s *Set) drop(d dropped) error {
 	d.p.topic.droppedBytes.Add(gap.Bytes)
 	s.opts.Log.Warn("the disk budget is used up: the oldest records went", slog.String("topic", gap.Topic), slog.Int("partition", int(gap.Partition)),
 		slog.Int64("first", gap.FirstOffset), slog.Int64("last", gap.LastOffset), slog.Int64("bytes", gap.Bytes))
+	if d.roll {
+		s.wal.CatchUp() // only when the next segment has begun may the last one go
+	}
 	if err := d.p.log.RemoveBefore(d.end); err != nil {
 		return fmt.Errorf("segments below the log start stay until the next boot: %w", err)
 	}
