@@ -22,6 +22,7 @@ import (
 
 	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/wal"
 )
 
@@ -215,7 +216,7 @@ func (s *fullSite) alive(when string) {
 }
 
 // produce appends one record and returns the error that the broker answered.
-func (s *fullSite) produce(topic string) error {
+func (s *fullSite) produce(name string) error {
 	s.t.Helper()
 	value := fmt.Sprintf("%d %s", len(s.acked), strings.Repeat("x", fullDiskRecord))
 	b, err := record.NewBatch(record.None, record.Record{Value: []byte(value), Timestamp: time.Now().UnixMilli()})
@@ -225,7 +226,7 @@ func (s *fullSite) produce(topic string) error {
 	part := kmsg.NewProduceRequestTopicPartition()
 	part.Records = b
 	rt := kmsg.NewProduceRequestTopic()
-	rt.Topic, rt.Partitions = topic, append(rt.Partitions, part)
+	rt.Topic, rt.Partitions = name, append(rt.Partitions, part)
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis, req.Topics = -1, 10_000, append(req.Topics, rt)
 	resp, err := req.RequestWith(patience(s.t), s.cl)
@@ -239,7 +240,7 @@ func (s *fullSite) produce(topic string) error {
 		}
 		return err
 	}
-	if topic == "t" {
+	if name == "t" {
 		if got.BaseOffset != int64(len(s.acked)) {
 			s.t.Fatalf("acknowledged at offset %d, want %d", got.BaseOffset, len(s.acked))
 		}
@@ -327,6 +328,7 @@ func (s *fullSite) readAll(when string) {
 
 // Somebody else fills the disk to the last byte, in every phase of the broker's life.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	s := &fullSite{t: t, disk: newSmallDisk(t)}
 	s.open()
 	defer func() { s.kill() }()
@@ -414,5 +416,47 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d records acknowledged so far", phase.name, len(s.acked))
+	}
+}
+
+// The store of small tables grows on a full disk as far as the reserve lets it: a write
+// of its own that failed would be its last.
+func TestMetadataOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := newSmallDisk(t)
+	b, err := appliance.Open(appliance.Options{Data: filepath.Join(disk.dir, "data"), Kafka: "127.0.0.1:0", ReserveBytes: 16 << 20,
+		WAL: wal.Options{FileBytes: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for b.Status().Disk.BallastBytes < 16<<20 {
+		time.Sleep(5 * time.Millisecond) // it is taken in the background
+	}
+	disk.fill()
+	table := b.Metadata().Bucket("test")
+	for n := range 8 {
+		if err := table.Put(fmt.Sprint(n), make([]byte, 256<<10)); err != nil {
+			t.Fatalf("value %d: %v", n, err)
+		}
+	}
+	st := b.Status().Disk
+	if st.BallastBytes == 0 || st.BallastBytes >= 16<<20 {
+		t.Errorf("the ballast holds %d bytes after 2 MiB of metadata", st.BallastBytes)
+	}
+	if _, err := b.Topics().Create("t", topic.Spec{}); !errors.Is(err, record.ErrDiskFull) {
+		t.Errorf("create a topic: %v", err)
+	}
+	disk.free()
+	for _, err := b.Topics().Create("t", topic.Spec{}); err != nil; _, err = b.Topics().Create("t", topic.Spec{}) {
+		if !errors.Is(err, record.ErrDiskFull) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // it resumes by itself
+	}
+	for deadline := time.Now().Add(20 * time.Second); b.Status().Disk.BallastBytes < 16<<20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the ballast holds %d bytes, it was not made whole", b.Status().Disk.BallastBytes)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/vfs"
 	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/testbed/crashfs"
 )
@@ -292,9 +293,66 @@ func TestKeepUnmirrored(t *testing.T) {
 	}
 }
 
+// lateCatalog does something while the topic of gap records is made: between the
+// choice of what goes and the moment it goes.
+type lateCatalog struct {
+	*catalog
+	late func()
+}
+
+func (c lateCatalog) PutTopic(e topic.Entry) error {
+	if e.Name == record.GapTopic {
+		c.late()
+	}
+	return c.catalog.PutTopic(e)
+}
+
+// A record that comes while the active segment is about to go, and that no mirror has
+// seen, does not go with it.
+func TestLateRecordDoesNotGoUnmirrored(t *testing.T) {
+	var s *topic.Set
+	var carried atomic.Int64
+	carried.Store(-1)
+	late := 0
+	names := lateCatalog{newCatalog(), func() {
+		late++
+		if _, err := s.Append(context.Background(), tp, sized(t, 100, 1)); err != nil {
+			t.Error(err)
+		}
+	}}
+	var err error
+	s, err = topic.Open(topic.Options{FS: vfs.OS(t.TempDir()), Catalog: names, BudgetBytes: testBudget,
+		Mirrored: func(record.TopicPartition) (int64, bool) { return carried.Load(), carried.Load() >= 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Create("t", topic.Spec{Configs: map[string]string{"weir.disk.policy": topic.DiskKeepUnmirrored}}); err != nil {
+		t.Fatal(err)
+	}
+	for s.DiskStatus().RoomBytes > 48<<10 {
+		if _, err := s.Append(context.Background(), tp, sized(t, 4000, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, _ := s.Partition(tp)
+	all := p.HighWatermark()
+	carried.Store(all)
+	s.Reclaim()
+	if late != 1 || p.HighWatermark() != all+1 || p.LogStartOffset() > all {
+		t.Fatalf("%d came late; offsets %d to %d, carried away %d", late, p.LogStartOffset(), p.HighWatermark(), all)
+	}
+	carried.Store(all + 1)
+	if !s.Reclaim() || p.LogStartOffset() != all+1 {
+		t.Fatalf("the log starts at %d once all %d are carried away", p.LogStartOffset(), all+1)
+	}
+}
+
+// openBudget has every group in a round of its own: what is to commit together must
+// be one group.
 func openBudget(disk *crashfs.FS, c topic.Catalog, epoch int32, budget int64) (*topic.Set, error) {
 	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, BudgetBytes: budget,
-		WAL: wal.Options{FileBytes: 64 << 10, MaxFiles: 3}, CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
+		WAL: wal.Options{FileBytes: 64 << 10, MaxFiles: 3, RoundBytes: 1}, CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
 }
 
 // A power cut at any operation around a drop leaves the log start and the gap record
