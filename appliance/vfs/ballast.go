@@ -73,6 +73,20 @@ func (b *Ballast) Free() (free, total int64, err error) {
 	return s.Free()
 }
 
+// CanSyncAll implements AllSyncer.
+func (b *Ballast) CanSyncAll() bool {
+	s, ok := b.FS.(AllSyncer)
+	return ok && s.CanSyncAll()
+}
+
+// SyncAll implements AllSyncer. Like every sync it is done once.
+func (b *Ballast) SyncAll() error {
+	if s, ok := b.FS.(AllSyncer); ok {
+		return s.SyncAll()
+	}
+	return errors.ErrUnsupported
+}
+
 // Ensure lets go of ballast until n bytes are free, for a writer that does not write
 // through b. It does nothing where the file system cannot tell.
 func (b *Ballast) Ensure(n int64) {
