@@ -52,6 +52,27 @@ func putOffset(b []byte, offset int64) {
 	binary.BigEndian.PutUint64(b[entryHeadLen:], uint64(offset))
 }
 
+// stageOffset stages an entry that carries an offset only. The caller holds staging.
+func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
+	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
+		return storageError(err)
+	}
+	p.putEntry(kind, offset, tag)
+	p.set.wal.End()
+	return nil
+}
+
+// putEntry adds an entry that carries an offset only to the open group. The caller
+// holds staging, and has begun the group.
+func (p *Partition) putEntry(kind byte, offset int64, tag any) {
+	e := p.set.wal.Add(entryOffsetLen, p, tag)
+	p.putHead(e, kind)
+	putOffset(e, offset)
+	if kind == entryLogStart {
+		p.from = max(p.from, offset)
+	}
+}
+
 func parseEntry(b []byte) (e entry, err error) {
 	if len(b) < entryOffsetLen {
 		return e, fmt.Errorf("topic: write-ahead entry of %d bytes", len(b))

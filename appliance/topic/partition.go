@@ -199,27 +199,6 @@ func (p *Partition) place(c *config, n int, lastOffsetDelta int32, now time.Time
 	}
 }
 
-// stageOffset stages an entry that carries an offset only. The caller holds staging.
-func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
-	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
-		return storageError(err)
-	}
-	p.putEntry(kind, offset, tag)
-	p.set.wal.End()
-	return nil
-}
-
-// putEntry adds an entry that carries an offset only to the open group. The caller
-// holds staging, and has begun the group.
-func (p *Partition) putEntry(kind byte, offset int64, tag any) {
-	e := p.set.wal.Add(entryOffsetLen, p, tag)
-	p.putHead(e, kind)
-	putOffset(e, offset)
-	if kind == entryLogStart {
-		p.from = max(p.from, offset)
-	}
-}
-
 // Commit lets readers have what a durable entry holds. It is the write-ahead log's
 // to call. The watermark moves before the batch is in its segment, so that who is
 // told of an offset, or is given a batch, is not refused what lies behind it; a
