@@ -114,6 +114,7 @@ func TestDropsByPriorityAndAge(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	b := newBox(t)
+	b.fs = crashfs.New() // in memory
 	b.opts.BudgetBytes = testBudget
 	s := b.open()
 	names := map[string]map[string]string{
@@ -201,6 +202,7 @@ func size(s *topic.Set, name string) (n int64) {
 // ever: the segment is ended so that it can go. What is there is always the newest.
 func TestActiveSegmentIsEndedWhenNothingElseIsLeft(t *testing.T) {
 	b := newBox(t)
+	b.fs = crashfs.New() // in memory
 	b.opts.BudgetBytes = testBudget
 	s := b.open()
 	if _, err := s.Create("t", topic.Spec{Configs: map[string]string{"weir.disk.policy": topic.DiskDropOldest}}); err != nil {
@@ -235,6 +237,7 @@ func TestActiveSegmentIsEndedWhenNothingElseIsLeft(t *testing.T) {
 // nothing else is left appends are refused, and resume once a mirror has gone on.
 func TestKeepUnmirrored(t *testing.T) {
 	b := newBox(t)
+	b.fs = crashfs.New() // in memory
 	var carried atomic.Int64
 	carried.Store(-1) // not known
 	b.opts.BudgetBytes = testBudget
@@ -359,7 +362,7 @@ func openBudget(disk *crashfs.FS, c topic.Catalog, epoch int32, budget int64) (*
 // that says so, or neither; and nothing that was acknowledged behind it is missing.
 func TestPowerCutAroundDrops(t *testing.T) {
 	for seed := range *crashSeeds {
-		rnd := rand.New(rand.NewPCG(seed, 3))
+		rnd, load := rand.New(rand.NewPCG(seed, 3)), rand.New(rand.NewPCG(seed, 4))
 		fs, names := crashfs.New(), newCatalog()
 		const budget = 256 << 10
 		s, err := openBudget(fs, names, 1, budget)
@@ -401,9 +404,9 @@ func TestPowerCutAroundDrops(t *testing.T) {
 			}
 		})
 		for i := range 220 {
-			name := []string{"sealed", "active"}[rnd.IntN(2)]
+			name := []string{"sealed", "active"}[load.IntN(2)]
 			tp := record.TopicPartition{Topic: name}
-			push(t, s, tp, sized(t, 2000+rnd.IntN(2000), int64(i)))
+			push(t, s, tp, sized(t, 2000+load.IntN(2000), int64(i)))
 			p, _ := s.Partition(tp)
 			mu.Lock()
 			acked[name] = p.HighWatermark()
