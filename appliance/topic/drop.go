@@ -68,10 +68,11 @@ func (s *Set) stageDrop(d *dropped, gaps *Partition, done record.Completion) (*r
 			return nil, p.stageRoll() // it can go another time
 		}
 	}
-	if d.end <= p.from {
+	from := max(p.from, p.start.Load())
+	if d.end <= from {
 		return nil, nil
 	}
-	gap := &record.Gap{Topic: p.tp.Topic, Partition: p.tp.Partition, FirstOffset: p.from, LastOffset: d.end - 1, Count: d.end - p.from,
+	gap := &record.Gap{Topic: p.tp.Topic, Partition: p.tp.Partition, FirstOffset: from, LastOffset: d.end - 1, Count: d.end - from,
 		Bytes: d.bytes, Reason: record.GapDisk, Detail: p.topic.config().diskPolicy, Time: s.opts.Now().UTC()}
 	b, err := gap.Batch()
 	if err != nil {
