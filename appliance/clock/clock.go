@@ -41,6 +41,11 @@ const (
 	// loses at most so much of what is known, and that on the safe side.
 	DefaultPersist = 5 * time.Minute
 
+	// bootGrace is how long after boot a clock that had merely stood still (as
+	// fake-hwclock has it) may be corrected by more than MaxJump and that be taken for
+	// time switched off. Later it is a jump.
+	bootGrace = time.Hour
+
 	pollInterval = 10 * time.Second
 	maxSteps     = 8 // of the trusted time, that Age takes into account
 )
@@ -108,11 +113,12 @@ type Clock struct {
 	since  time.Time     // by the trusted time: when trusted changed
 	steps  []step        // the oldest first
 	// known is the wall time as of Elapsed knownAt, on good authority; zero if there was
-	// none yet. Until the clock is trusted that is of an earlier process, and booting says
-	// that the time switched off since is not part of Elapsed yet.
+	// none yet. While booting it is of an earlier process, and the time switched off
+	// since may not be part of Elapsed yet.
 	known   time.Time
 	knownAt time.Duration
 	booting bool
+	started time.Duration // monotonic
 	// sync is how long, and since which offset of the wall clock from ref, the kernel
 	// has said that it is synchronised.
 	sync candidate

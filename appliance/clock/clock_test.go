@@ -152,16 +152,17 @@ func TestTimeSwitchedOff(t *testing.T) {
 				if !c.trusted {
 					wantNow(t, now, today.Add(time.Hour))
 				}
-				pass(time.Hour)
-				wantElapsed(t, now, 2*time.Hour+c.after)
+				pass(50 * minute)
+				wantElapsed(t, now, time.Hour+50*minute+c.after)
 				m.offset, m.synced = 0, true
 				pass(6 * minute)
 				wantTrusted(t, now, true)
 				wantNow(t, now, m.real())
-				if c.trusted && !c.battery {
-					return // it was never seen that the box was off
-				}
-				wantElapsed(t, now, 3*day+2*time.Hour+6*minute)
+				wantElapsed(t, now, 3*day+time.Hour+56*minute)
+				m.offset = year // and from now on a jump is a jump
+				pass(6 * minute)
+				wantNow(t, now, m.real().Add(m.offset))
+				wantElapsed(t, now, 3*day+time.Hour+62*minute)
 			})
 		})
 	}

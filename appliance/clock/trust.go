@@ -6,7 +6,7 @@ import "time"
 // no data either that a wrong time could harm.
 func (c *Clock) begin(s *saved) {
 	wall, mono := c.opts.Source.Read()
-	c.asleep, c.floor = c.opts.Source.Asleep(), c.opts.Built
+	c.asleep, c.floor, c.started = c.opts.Source.Asleep(), c.opts.Built, mono
 	r := &reference{wall: wall, mono: mono, trusted: !wall.Before(c.floor)}
 	if s != nil {
 		if s.wall.After(c.floor) {
@@ -17,14 +17,19 @@ func (c *Clock) begin(s *saved) {
 		c.steps, r.elapsed = s.steps, s.elapsed
 		c.known, c.knownAt, c.booting = s.known, s.elapsed, true
 	}
-	if r.trusted {
-		r.elapsed += c.switchedOff(wall, r.elapsed)
-		c.known, c.knownAt = wall, r.elapsed
-	} else {
+	if !r.trusted {
 		r.wall = c.floor
+	} else if r.elapsed += c.switchedOff(wall, r.elapsed); s == nil || wall.Sub(s.wall) > c.opts.MaxJump {
+		c.settle(r)
 	}
 	c.since = r.wall
 	c.ref.Store(r)
+}
+
+// settle ends the time after boot in which more can be learnt of how long the box
+// was off.
+func (c *Clock) settle(r *reference) {
+	c.known, c.knownAt, c.booting = r.wall, r.elapsed, false
 }
 
 // switchedOff is how long the box was off before this process, once wall is trusted;
@@ -33,7 +38,6 @@ func (c *Clock) switchedOff(wall time.Time, elapsed time.Duration) time.Duration
 	if !c.booting || c.known.IsZero() {
 		return 0
 	}
-	c.booting = false
 	return max(0, wall.Sub(c.known)-(elapsed-c.knownAt))
 }
 
@@ -91,11 +95,17 @@ func (c *Clock) judge() (now time.Time, elapsed time.Duration) {
 	slept := max(0, asleep-c.asleep)
 	c.asleep = asleep
 	r.wall, r.elapsed = r.wall.Add(slept), r.elapsed+slept
+	if old.trusted && c.booting && mono-c.started > bootGrace {
+		c.settle(&r)
+	}
 	jump := wall.Sub(r.wall)
 	near := jump <= c.opts.MaxJump && jump >= -c.opts.MaxJump
 	switch {
 	case old.trusted && near:
 		r.wall = wall // it is slewed, or stepped a little
+		if c.booting && c.opts.Source.Synchronised() {
+			c.settle(&r)
+		}
 	case old.trusted:
 		r.trusted, c.since, c.sync = false, r.wall, candidate{}
 		c.opts.Log.Warn("the machine's clock has jumped and is not trusted", "by", jump.Round(time.Second), "machine", wall.UTC(), "trusted", r.wall.UTC(), "mend", mend)
@@ -131,7 +141,6 @@ func (c *Clock) accept(wall time.Time, mono time.Duration, by string) {
 	r := *c.ref.Load()
 	expected, elapsed := r.at(mono)
 	elapsed += c.switchedOff(wall, elapsed)
-	c.known, c.knownAt, c.booting = wall, elapsed, false
 	jump := wall.Sub(expected)
 	if jump > c.opts.MaxJump || jump < -c.opts.MaxJump {
 		if len(c.steps) == maxSteps {
@@ -149,5 +158,7 @@ func (c *Clock) accept(wall time.Time, mono time.Duration, by string) {
 		c.since = wall
 	}
 	c.sync = candidate{}
-	c.ref.Store(&reference{wall: wall, mono: mono, elapsed: elapsed, trusted: true})
+	now := &reference{wall: wall, mono: mono, elapsed: elapsed, trusted: true}
+	c.settle(now)
+	c.ref.Store(now)
 }
