@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
@@ -30,6 +31,9 @@ const DefaultKafka = "127.0.0.1:9092"
 
 // metadataFile is the store's name in the data directory.
 const metadataFile = "metadata.db"
+
+// clockFile is where the clock writes the time down, beside it.
+const clockFile = "clock"
 
 // Options says where a broker keeps its data and how it behaves.
 type Options struct {
@@ -60,6 +64,9 @@ type Options struct {
 	Profile Profile
 	// WAL is the write-ahead log in detail. A Linger here overrides the Profile's.
 	WAL wal.Options
+	// Clock is how far the machine's clock is trusted. FS, File, Built and Log are
+	// filled in.
+	Clock clock.Options
 	// CheckpointInterval and RetentionInterval are those of topic.Options.
 	CheckpointInterval, RetentionInterval time.Duration
 	// Log takes what an operator should know; nil discards it.
@@ -70,6 +77,7 @@ type Options struct {
 type Broker struct {
 	log      *slog.Logger
 	store    *metadata.Store
+	clock    *clock.Clock
 	topics   *topic.Set
 	groups   *group.Coordinator
 	server   *kafka.Server
@@ -121,6 +129,8 @@ func (b *Broker) openLog(o Options) (err error) {
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
 		return err
 	}
+	o.Clock.FS, o.Clock.File, o.Clock.Built, o.Clock.Log = vfs.OS(o.Data), clockFile, clock.Built(), o.Log
+	b.clock = clock.Open(o.Clock)
 	if b.profile, err = o.Profile.apply(&o); err != nil {
 		return err
 	}
@@ -131,7 +141,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	b.topics, err = topic.Open(topic.Options{
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
-		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
+		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
@@ -148,6 +158,7 @@ func (b *Broker) openGroups(o Options) error {
 	}
 	g := o.Groups
 	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.Now, g.Age = b.clock.Now, b.clock.Age
 	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
 		p, err := b.topics.Partition(tp)
 		if err != nil {
@@ -193,6 +204,9 @@ func (b *Broker) Topics() *topic.Set { return b.topics }
 // Groups coordinates the consumer groups.
 func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
+// Clock is the time that records are stamped with and deletions go by.
+func (b *Broker) Clock() *clock.Clock { return b.clock }
+
 // Metadata is the store of small tables, for the parts that keep state.
 func (b *Broker) Metadata() *metadata.Store { return b.store }
 
@@ -228,6 +242,11 @@ func (b *Broker) abandon() error {
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())
 	}
+	if b.clock != nil {
+		if err := b.clock.Close(); err != nil { // what is deleted by age stays longer
+			b.log.Warn("the time was not written down", "err", err)
+		}
+	}
 	if b.store != nil {
 		errs = append(errs, b.store.Close())
 	}
@@ -248,6 +267,7 @@ type Status struct {
 	Offline       int          `json:"partitions_offline"`
 	Records       int64        `json:"records"` // offsets from log start to high watermark
 	Bytes         int64        `json:"bytes"`
+	Clock         clock.Status `json:"clock"`
 	WAL           WALStatus    `json:"wal"`
 	Kafka         kafka.Status `json:"kafka_server"`
 	Groups        group.Status `json:"consumer_groups"`
@@ -271,7 +291,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
+		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(),
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -303,6 +323,12 @@ func (b *Broker) Metrics(w *metric.Writer) {
 		up = 0
 	}
 	w.Gauge("weir_storage_up", "1 while appends are accepted, 0 after the storage has failed.", up)
+	trusted := 1.0
+	if !st.Clock.Trusted {
+		trusted = 0
+	}
+	w.Gauge("weir_clock_trusted", "1 while the machine's clock is trusted, 0 after a jump and until the time is known.", trusted)
+	w.Gauge("weir_clock_jump_seconds", "How far the machine's clock is from the trusted time; 0 while it is trusted.", st.Clock.JumpSeconds)
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
 	for _, name := range st.RelaxedTopics {

@@ -31,6 +31,7 @@ type Config struct {
 	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
 	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
 	Storage  Storage    `yaml:"storage" doc:"How acknowledged data reaches the disk."`
+	Clock    Clock      `yaml:"clock" doc:"How far the machine's clock is trusted. Ages are measured by a clock that does not jump; see guarantees.md."`
 	Runtime  Runtime    `yaml:"runtime" doc:"What the process may take of the board."`
 	Log      Log        `yaml:"log" doc:"Weir's own log, on stderr."`
 }
@@ -182,6 +183,13 @@ type Storage struct {
 	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"100ms" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less."`
 }
 
+// Clock says how far the machine's clock is trusted.
+type Clock struct {
+	MaxJump      Duration `yaml:"max_jump" min:"1m" max:"8760h" doc:"Largest jump of the machine's clock that is followed at once. A larger one is followed when it is confirmed."`
+	ConfirmAfter Duration `yaml:"confirm_after" min:"1s" max:"24h" doc:"How long the kernel must say without a break that a time service (NTP) keeps its clock, to confirm a jump."`
+	Battery      bool     `yaml:"battery" doc:"The board has a battery-backed clock: after any time switched off it is trusted at once."`
+}
+
 // Runtime is what the process may take of the board.
 type Runtime struct {
 	MemoryLimit Size `yaml:"memory_limit" min:"0" max:"1Ti" doc:"Soft memory limit of the process (GOMEMLIMIT); 0 sets none."`
@@ -222,6 +230,7 @@ func Default() Config {
 			CommitProfile: "auto", CommitBytes: 4 << 20, WALFileBytes: 16 << 20, WALFiles: 8,
 			CheckpointInterval: Duration(10 * time.Second),
 		},
+		Clock:   Clock{MaxJump: Duration(time.Hour), ConfirmAfter: Duration(5 * time.Minute)},
 		Runtime: Runtime{GCPercent: 100},
 		Log:     Log{Level: "info", Format: "text"},
 	}

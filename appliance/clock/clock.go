@@ -23,7 +23,6 @@
 package clock
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -135,9 +134,10 @@ type candidate struct {
 	offset time.Duration
 }
 
-// Open reads what was written down and begins to watch the clocks. A file that is
-// damaged is as good as none, which is logged.
-func Open(o Options) (*Clock, error) {
+// Open reads what was written down and begins to watch the clocks. A file that cannot
+// be read is as good as none, and one that cannot be written, on a full disk, is tried
+// again: both are logged. Close ends the watch.
+func Open(o Options) *Clock {
 	if o.MaxJump == 0 {
 		o.MaxJump = DefaultMaxJump
 	}
@@ -158,20 +158,16 @@ func Open(o Options) (*Clock, error) {
 	}
 	c := &Clock{opts: o, stop: make(chan struct{}), ended: make(chan struct{})}
 	saved, err := load(o.FS, o.File)
-	if errors.Is(err, errDamaged) {
-		o.Log.Warn("the time written down is damaged and not used: what is deleted by age stays longer", "file", o.File)
-		saved, err = nil, nil
-	}
 	if err != nil {
-		return nil, err
+		o.Log.Warn("the time written down is not known: what is deleted by age stays longer", "err", err)
 	}
 	c.begin(saved)
 	c.logBoot()
 	if err := c.save(); err != nil {
-		return nil, err
+		o.Log.Error("the time was not written down", "err", err)
 	}
 	go c.watch()
-	return c, nil
+	return c
 }
 
 // Read is the best wall time known, and the time known to have passed.
@@ -237,7 +233,10 @@ func (c *Clock) Confirm() error {
 			wall.UTC().Format(time.RFC3339), c.opts.Built.UTC().Format(time.RFC3339))
 	}
 	c.accept(wall, mono, "an operator")
-	return c.save()
+	if err := c.save(); err != nil {
+		c.opts.Log.Error("the time was not written down", "err", err)
+	}
+	return nil
 }
 
 // Close writes the time down and ends the watch.

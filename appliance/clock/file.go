@@ -86,7 +86,7 @@ func load(fsys vfs.FS, name string) (*saved, error) {
 	defer f.Close()
 	size, err := f.Size()
 	if err != nil || size > headLen+maxSteps*stepLen {
-		return nil, errors.Join(err, errDamaged)
+		return nil, errors.Join(err, fmt.Errorf("%w: %d bytes", errDamaged, size))
 	}
 	b := make([]byte, size)
 	if n, err := f.ReadAt(b, 0); n < len(b) {

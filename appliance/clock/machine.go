@@ -18,17 +18,16 @@ func (m machine) Read() (wall time.Time, mono time.Duration) {
 func (m machine) Asleep() time.Duration { return asleep() }
 func (m machine) Synchronised() bool    { return synchronised() }
 
-// Built is when the running program was built: text, as the linker was told it
-// (RFC 3339), or else the time of the commit it was built from.
-func Built(text string) time.Time {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t
+// Built is when the running program was built, as far as it knows: the time of the
+// commit it was built from. Zero if that was not recorded.
+func Built() time.Time {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if t, err := time.Parse(time.RFC3339, s.Value); err == nil && s.Key == "vcs.time" {
-				return t
-			}
+	for _, s := range info.Settings {
+		if t, err := time.Parse(time.RFC3339, s.Value); err == nil && s.Key == "vcs.time" {
+			return t
 		}
 	}
 	return time.Time{}

@@ -48,10 +48,7 @@ func newAged(t *testing.T) *aged {
 func (a *aged) start(offset time.Duration) {
 	a.t.Helper()
 	a.boot, a.offset, a.synced = time.Now(), offset, false
-	var err error
-	if a.clock, err = clock.Open(clock.Options{FS: a.fs, File: "clock", Source: a}); err != nil {
-		a.t.Fatal(err)
-	}
+	a.clock = clock.Open(clock.Options{FS: a.fs, File: "clock", Source: a})
 	a.t.Cleanup(func(c *clock.Clock) func() { return func() { c.Close() } }(a.clock))
 	a.opts.Clock = a.clock
 	a.set = a.open()
