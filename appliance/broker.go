@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/appliance/clock"
+	"github.com/weirmq/weir/appliance/device"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
@@ -67,6 +68,10 @@ type Options struct {
 	// Clock is how far the machine's clock is trusted. FS, File, Built and Log are
 	// filled in.
 	Clock clock.Options
+	// Endurance is how many bytes the disk stands (its TBW), 0 if that is not known, and
+	// Lifetime how long it is to stand them. A status warns when it will not.
+	Endurance int64
+	Lifetime  time.Duration
 	// CheckpointInterval and RetentionInterval are those of topic.Options.
 	CheckpointInterval, RetentionInterval time.Duration
 	// Log takes what an operator should know; nil discards it.
@@ -78,6 +83,7 @@ type Broker struct {
 	log      *slog.Logger
 	store    *metadata.Store
 	clock    *clock.Clock
+	meter    *device.Meter // nil where no block device can be asked
 	topics   *topic.Set
 	groups   *group.Coordinator
 	server   *kafka.Server
@@ -112,6 +118,7 @@ func Open(o Options) (_ *Broker, err error) {
 	if err := b.openLog(o); err != nil {
 		return nil, err
 	}
+	b.measure(o)
 	if err := b.openGroups(o); err != nil {
 		return nil, err
 	}
@@ -149,6 +156,20 @@ func (b *Broker) openLog(o Options) (err error) {
 	b.log.Info("log recovered", "data", o.Data, "topics", len(b.topics.Topics()), "leader_epoch", b.epoch,
 		"commit_profile", b.profile, "took", time.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// measure begins to count what reaches the disk. That it cannot be counted is no
+// reason not to start.
+func (b *Broker) measure(o Options) {
+	found, err := device.Find(o.Data)
+	if err == nil {
+		b.meter, err = device.Measure(device.Options{
+			Device: found, Payload: b.topics.WAL().PayloadBytes.Load, Endurance: o.Endurance, Lifetime: o.Lifetime,
+		})
+	}
+	if err != nil {
+		b.log.Info("what is written to the disk is not measured", "why", err)
+	}
 }
 
 func (b *Broker) openGroups(o Options) error {
@@ -207,6 +228,14 @@ func (b *Broker) Groups() *group.Coordinator { return b.groups }
 // Clock is the time that records are stamped with and deletions go by.
 func (b *Broker) Clock() *clock.Clock { return b.clock }
 
+// Wear is what reaches the disk; zero where that cannot be measured.
+func (b *Broker) Wear() device.Status {
+	if b.meter == nil {
+		return device.Status{}
+	}
+	return b.meter.Status()
+}
+
 // Metadata is the store of small tables, for the parts that keep state.
 func (b *Broker) Metadata() *metadata.Store { return b.store }
 
@@ -239,6 +268,9 @@ func (b *Broker) abandon() error {
 	if b.groups != nil {
 		errs = append(errs, b.groups.Close())
 	}
+	if b.meter != nil {
+		b.meter.Close()
+	}
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())
 	}
@@ -268,9 +300,11 @@ type Status struct {
 	Records       int64        `json:"records"` // offsets from log start to high watermark
 	Bytes         int64        `json:"bytes"`
 	Clock         clock.Status `json:"clock"`
-	WAL           WALStatus    `json:"wal"`
-	Kafka         kafka.Status `json:"kafka_server"`
-	Groups        group.Status `json:"consumer_groups"`
+	// Device is what reaches the disk; nil where that cannot be measured.
+	Device *device.Status `json:"device,omitempty"`
+	WAL    WALStatus      `json:"wal"`
+	Kafka  kafka.Status   `json:"kafka_server"`
+	Groups group.Status   `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -292,6 +326,10 @@ func (b *Broker) Status() Status {
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
 		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(),
+	}
+	if b.meter != nil {
+		measured := b.meter.Status()
+		st.Device = &measured
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -338,6 +376,10 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))
 	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))
 	w.Gauge("weir_log_bytes", "Bytes of all segments.", float64(st.Bytes))
+	if d := st.Device; d != nil {
+		w.Counter("weir_device_written_bytes_total", "Bytes written to the block device that holds the data since the start, by whomever.", float64(d.WrittenBytes), "device", d.Device)
+		w.Gauge("weir_device_write_amplification", "Bytes written to the device for each byte of payload, in the last minutes.", d.RecentAmplification, "device", d.Device)
+	}
 	w.Counter("weir_wal_rounds_total", "Commit rounds, each one sync of the disk.", float64(st.WAL.Rounds))
 	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))

@@ -17,7 +17,8 @@ import (
 type Profile string
 
 const (
-	// ProfileAuto is ProfileFlash on SD cards and eMMC, ProfileSync elsewhere.
+	// ProfileAuto is ProfileFlash on SD cards and eMMC, and on any disk whose Endurance
+	// is given; ProfileSync elsewhere.
 	ProfileAuto Profile = ""
 	// ProfileSync begins a commit round when the last has ended.
 	ProfileSync Profile = "sync"
@@ -46,7 +47,9 @@ var relaxedConfigs = map[string]string{"flush.messages": strconv.FormatInt(math.
 func (p Profile) apply(o *Options) (Profile, error) {
 	linger := map[Profile]time.Duration{ProfileSync: 0, ProfileFlash: flashLinger, ProfileWear: wearLinger, ProfileRelaxed: flashLinger}
 	if p == ProfileAuto {
-		p = detectProfile(o.Data)
+		if p = detectProfile(o.Data); o.Endurance > 0 {
+			p = ProfileFlash
+		}
 	}
 	d, ok := linger[p]
 	if !ok {

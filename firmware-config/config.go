@@ -40,6 +40,9 @@ type Config struct {
 type Data struct {
 	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
 	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+
+	Endurance Size     `yaml:"endurance" min:"0" max:"1024Ti" doc:"Bytes that the disk stands being written (TBW, by its data sheet); 0 is unknown. Weir warns when it will not last data.lifetime, and the commit profile auto is flash."`
+	Lifetime  Duration `yaml:"lifetime" min:"24h" max:"438000h" doc:"How long the disk is to last."`
 }
 
 // Kafka is the Kafka listener and the broker keys.
@@ -175,7 +178,7 @@ type Fleet struct {
 
 // Storage says how acknowledged data reaches the disk.
 type Storage struct {
-	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
+	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and where data.endurance is given, and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
 	CommitLinger       Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a round gathers, instead of the profile's time; 0s takes the profile's."`
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
@@ -207,7 +210,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Profile: "auto",
-		Data:    Data{Dir: "data", Reserve: 64 << 20},
+		Data:    Data{Dir: "data", Reserve: 64 << 20, Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,

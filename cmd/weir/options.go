@@ -73,6 +73,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		Clock: clock.Options{
 			MaxJump: time.Duration(cfg.Clock.MaxJump), Confirm: time.Duration(cfg.Clock.ConfirmAfter), Battery: cfg.Clock.Battery,
 		},
+		Endurance: int64(cfg.Data.Endurance), Lifetime: time.Duration(cfg.Data.Lifetime),
 		CheckpointInterval: time.Duration(s.CheckpointInterval),
 		RetentionInterval:  time.Duration(k.RetentionCheck),
 		Log:                log,

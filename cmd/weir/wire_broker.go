@@ -58,6 +58,9 @@ func (v *logView) fill(s *console.Snapshot) {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed,
 			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
 	}
+	if text := v.broker.Wear().Warning; text != "" {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: text})
+	}
 	if st := v.broker.Clock().Status(); !st.Trusted {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: fmt.Sprintf(
 			"the machine's clock says %s and is not trusted; records are stamped from %s on; let a time service (NTP) set it, or say that it is right with weir clock confirm",
