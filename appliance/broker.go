@@ -56,6 +56,8 @@ type Options struct {
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
 	MaxPartitions int
+	// OpenFiles is that of topic.Options.
+	OpenFiles int
 	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
 	ReserveBytes int64
 	// TopicConfigs are topic configs that hold where a topic does not say, by
@@ -147,7 +149,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
 	})
 	if err != nil {

@@ -38,8 +38,9 @@ type Config struct {
 
 // Data is where records live.
 type Data struct {
-	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
-	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+	Dir       string `yaml:"dir" doc:"Data folder, made if missing."`
+	OpenFiles int    `yaml:"open-files" min:"0" max:"1048576" doc:"How many files of segments are kept open; those used least are closed for others. 0: three quarters of what the process may open, at most 16384."`
+	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
 
 	Endurance Size     `yaml:"endurance" min:"0" max:"1024Ti" doc:"Bytes that the disk stands being written (TBW, by its data sheet); 0 is unknown. Weir warns when it will not last data.lifetime, and the commit profile auto is flash."`
 	Lifetime  Duration `yaml:"lifetime" min:"24h" max:"438000h" doc:"How long the disk is to last."`

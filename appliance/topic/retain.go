@@ -40,9 +40,9 @@ func (s *Set) Retain() {
 }
 
 func (p *Partition) retain() error {
-	segments := p.log.Segments()
-	if len(segments) == 0 {
-		return nil
+	segments, err := p.log.Segments()
+	if err != nil || len(segments) == 0 {
+		return err
 	}
 	_, elapsed := p.set.opts.Clock.Read()
 	p.stateMu.Lock()
