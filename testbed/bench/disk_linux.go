@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,4 +42,17 @@ func openFiles(want uint64) uint64 {
 		return l.Max
 	}
 	return l.Cur
+}
+
+// flush writes out what the kernel holds of the file system.
+func (m *image) flush() error {
+	d, err := os.Open(m.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncfs %s: %w", m.dir, err)
+	}
+	return nil
 }
