@@ -150,6 +150,7 @@ func (p *Partition) open() (err error) {
 	p.next, p.at = p.log.End()
 	_, p.opened = p.set.opts.Clock.Read()
 	p.since = p.opened
+	p.ahead.Store(p.next)
 	p.hw.Store(p.next)
 	p.start.Store(max(p.log.Start(), p.state.logStart))
 	return nil
