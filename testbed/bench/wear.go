@@ -264,6 +264,7 @@ func (m *image) remove() {
 	if err := execute([]string{"umount", "--lazy", m.dir}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
+	os.Remove(m.dir)
 	os.Remove(m.file)
 }
 
