@@ -89,7 +89,7 @@ func (a *appendTimes) adopt(file []appendTime, segments []commitlog.SegmentInfo,
 		a.segments = append(a.segments, t)
 	}
 	for _, t := range file {
-		a.saved = max(a.saved, t.last) // about then
+		a.saved = max(a.saved, min(t.last, opened)) // about then
 	}
 	for _, t := range seen {
 		if old, ok := old.of(t.base); ok {
