@@ -74,7 +74,8 @@ type Options struct {
 	// Lifetime how long it is to stand them. A status warns when it will not.
 	Endurance int64
 	Lifetime  time.Duration
-	// CheckpointInterval and RetentionInterval are those of topic.Options.
+	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
+	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
 	// Log takes what an operator should know; nil discards it.
 	Log *slog.Logger

@@ -24,7 +24,7 @@ const (
 	wearRate       = 100 // messages a second
 	wearValue      = 250 // bytes
 	wearImage      = 512 << 20
-	wearCheckpoint = 10 * time.Second // as the appliance has it, storage.checkpoint.interval
+	wearCheckpoint = 30 * time.Second // the profile's
 	flashLinger    = 20 * time.Millisecond
 	warmUps        = 3
 )
