@@ -165,6 +165,32 @@ func TestTimeSwitchedOff(t *testing.T) {
 	}
 }
 
+// A clock that is about right after boot may have stood still, and what corrects it
+// soon is time switched off. Once a time service has agreed with it, or an hour has
+// passed, a correction is a jump.
+func TestLaterCorrectionIsAJump(t *testing.T) {
+	for name, settle := range map[string]func(m *machine){
+		"a time service agreed": func(m *machine) { m.synced = true; pass(minute); m.synced = false },
+		"an hour has passed":    func(*machine) { pass(2 * time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t)
+				if err := m.open(today).Close(); err != nil {
+					t.Fatal(err)
+				}
+				c := m.open(m.real())
+				settle(m)
+				before := c.Elapsed()
+				m.offset, m.synced = year, true
+				pass(6 * minute)
+				wantNow(t, c, m.real().Add(year))
+				wantElapsed(t, c, before+6*minute)
+			})
+		})
+	}
+}
+
 // A power cut does not write the time down; what is lost of it was known before.
 func TestPowerCutLosesMinutesAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

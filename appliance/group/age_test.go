@@ -22,9 +22,9 @@ func TestOffsetsAgeByTheClockThatDoesNotJump(t *testing.T) {
 		early = 0
 		b.opts.Age = nil
 		b.close()
-		b.opts.Age = func(at time.Time) time.Duration { return time.Since(at) - 300*day }
+		b.opts.Age = func(at time.Time) time.Duration { return time.Since(at) - 302*day }
 		b.open()
-		time.Sleep(6 * day)
+		time.Sleep(8 * day) // 6 by the age
 		synctest.Wait()
 		b.want("g", tp("t", 0), 1)
 		time.Sleep(2 * day)
