@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,10 +49,12 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) real() time.Time { return today.Add(time.Since(m.zero)) }
 
 func (m *machine) Read() (time.Time, time.Duration) {
+	fence()
+	defer fence()
 	return m.real().Add(m.offset), time.Since(m.boot) - m.slept
 }
-func (m *machine) Asleep() time.Duration { return m.slept }
-func (m *machine) Synchronised() bool    { return m.synced }
+func (m *machine) Asleep() time.Duration { fence(); defer fence(); return m.slept }
+func (m *machine) Synchronised() bool    { fence(); defer fence(); return m.synced }
 
 // open starts the process, on a machine whose wall clock says wall.
 func (m *machine) open(wall time.Time) *clock.Clock {
@@ -66,8 +69,18 @@ func (m *machine) open(wall time.Time) *clock.Clock {
 
 // pass lets real time pass, and the watch see it.
 func pass(d time.Duration) {
+	fence()
 	time.Sleep(d)
 	synctest.Wait()
+	fence()
+}
+
+var fenced sync.Mutex
+
+// fence orders what the test sets, while all others sleep, and what the watch reads.
+func fence() {
+	fenced.Lock()
+	defer fenced.Unlock()
 }
 
 func wantNow(t *testing.T, c *clock.Clock, want time.Time) {

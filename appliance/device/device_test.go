@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,11 +49,18 @@ func TestParseWritten(t *testing.T) {
 
 func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var written int64 = 1 << 40 // long before the log was opened
-		var payload uint64
-		var broken error
+		var written atomic.Int64
+		written.Store(1 << 40) // long before the log was opened
+		var payload atomic.Uint64
+		var broken atomic.Bool
+		count := func() (int64, error) {
+			if broken.Load() {
+				return 0, errors.New("gone")
+			}
+			return written.Load(), nil
+		}
 		m, err := device.Measure(device.Options{
-			Device: &device.Device{Name: "card"}, Payload: func() uint64 { return payload }, Written: func() (int64, error) { return written, broken },
+			Device: &device.Device{Name: "card"}, Payload: payload.Load, Written: count,
 			Endurance: 86_400_000_000, Lifetime: 365 * 24 * time.Hour,
 		})
 		if err != nil {
@@ -65,9 +73,9 @@ func TestMeter(t *testing.T) {
 		// 864 MB a day, ten for each byte of payload; then three.
 		for i := range 6 * 60 {
 			time.Sleep(10 * time.Second)
-			written += 100_000
-			if payload += 10_000; i >= 5*60 {
-				payload += 23_333
+			written.Add(100_000)
+			if payload.Add(10_000); i >= 5*60 {
+				payload.Add(23_333)
 			}
 		}
 		st := m.Status()
@@ -86,7 +94,7 @@ func TestMeter(t *testing.T) {
 		if !strings.Contains(st.Warning, "card is worn out after 100 days, it is to last 365") {
 			t.Errorf("warning %q", st.Warning)
 		}
-		broken, written = errors.New("gone"), 0
+		broken.Store(true)
 		if again := m.Status(); again.WrittenBytes < st.WrittenBytes*9/10 {
 			t.Errorf("a counter that fails: %+v", again)
 		}

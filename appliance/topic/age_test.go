@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,20 @@ type aged struct {
 var truth = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) // what time it is when a test begins
 
 func (a *aged) Read() (time.Time, time.Duration) {
+	fence()
+	defer fence()
 	return truth.Add(time.Since(a.zero)).Add(a.offset), time.Since(a.boot)
 }
 func (a *aged) Asleep() time.Duration { return 0 }
-func (a *aged) Synchronised() bool    { return a.synced }
+func (a *aged) Synchronised() bool    { fence(); defer fence(); return a.synced }
+
+var fenced sync.Mutex
+
+// fence orders what the test sets, while all others sleep, and what the watch reads.
+func fence() {
+	fenced.Lock()
+	defer fenced.Unlock()
+}
 
 // spaceless cannot tell how full it is, which would be asked every virtual second.
 type spaceless struct{ vfs.FS }
@@ -79,8 +90,10 @@ func (a *aged) produce(timestamp time.Time) {
 // wantKept lets time pass and looks at how many records are left.
 func (a *aged) wantKept(after time.Duration, kept int64) {
 	a.t.Helper()
+	fence()
 	time.Sleep(after)
 	synctest.Wait()
+	fence()
 	p, err := a.set.Partition(tp)
 	if err != nil {
 		a.t.Fatal(err)
