@@ -33,8 +33,13 @@ type Options struct {
 	Partitions int     // of the Kafka topic; default 4
 
 	MinUp, MaxUp  time.Duration // how long the process lives after it was ready; default 100 ms, 1 s
-	RecoveryKills float64       // share of cycles with a further kill during recovery; default 0.3
+	RecoveryKills float64       // share of cycles with a further kill during recovery; default 0.3, below 0 none
 	DrainTimeout  time.Duration // for clients to get the rest acked; default 60 s
+
+	// Fault ends a life of the process and does to its disk what the test is about,
+	// while the clients go on; the next start must then find all that was acked. It
+	// leaves no process behind. nil kills the process.
+	Fault func(context.Context, *site.Site) error
 
 	Logf func(format string, args ...any) // progress; nil discards
 }
@@ -52,6 +57,9 @@ func (o Options) withDefaults() Options {
 	if o.Config == "" {
 		// Several partitions, so that keys matter on the default route too.
 		o.Config = fmt.Sprintf("kafka:\n  num.partitions: %d\n", o.Partitions)
+	}
+	if o.Fault == nil {
+		o.Fault = func(_ context.Context, s *site.Site) error { s.Kill(); return nil }
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -148,7 +156,9 @@ func (r *run) cycles(ctx context.Context) error {
 		if err := r.live(ctx, up); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
-		r.kill(false)
+		if err := r.kill(ctx, false); err != nil {
+			return fmt.Errorf("cycle %d: %w", cycle, err)
+		}
 		cycle++
 		for cycle <= r.Cycles && r.rng.Float64() < r.RecoveryKills {
 			if err := r.site.Launch(); err != nil {
@@ -157,7 +167,9 @@ func (r *run) cycles(ctx context.Context) error {
 			if err := r.live(ctx, time.Duration(r.rng.Int64N(int64(r.recovery())))); err != nil {
 				return fmt.Errorf("cycle %d, in recovery: %w", cycle, err)
 			}
-			r.kill(true)
+			if err := r.kill(ctx, true); err != nil {
+				return fmt.Errorf("cycle %d, in recovery: %w", cycle, err)
+			}
 			cycle++
 		}
 		if err := r.start(ctx); err != nil {
@@ -190,13 +202,16 @@ func (r *run) live(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (r *run) kill(recovering bool) {
-	r.site.Kill()
+func (r *run) kill(ctx context.Context, recovering bool) error {
+	if err := r.Fault(ctx, r.site); err != nil {
+		return err
+	}
 	r.history.Restarted()
 	r.result.Kills++
 	if recovering {
 		r.result.RecoveryKills++
 	}
+	return nil
 }
 
 // readBack reads everything after a clean stop and start, which must lose
