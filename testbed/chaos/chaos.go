@@ -131,6 +131,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err == nil {
 		err = r.readBack(ctx)
 	}
+	if errors.Is(err, errUnread) { // a finding: the checker says what is missing
+		r.result.Refused, err = errors.Join(r.result.Refused, err), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w; weir's log:\n%s", errors.Join(err, r.result.Refused), s.Output())
 	}
@@ -228,7 +231,7 @@ func (r *run) readBack(ctx context.Context) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := readAll(ctx, r.site.Addresses().Kafka, r.history); err != nil {
+	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic); err != nil {
 		return err
 	}
 	if code, err = r.site.Stop(30 * time.Second); err == nil && code != 0 {

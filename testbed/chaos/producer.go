@@ -17,6 +17,8 @@ const (
 	maxUnacked = 2000
 	// burst is how many records a producer writes at once.
 	burst = 20
+	// maxBatch bounds a batch, so that the smallest message.max.bytes of a test takes it.
+	maxBatch = 32 << 10
 )
 
 // codecs are used in turn, one for each producer.
@@ -33,6 +35,7 @@ func (l *load) runProducer(ctx context.Context, number int) error {
 		kgo.ProducerBatchCompression(codecs[number%len(codecs)]),
 		kgo.ProducerLinger(2*time.Millisecond),
 		kgo.MaxBufferedRecords(maxUnacked),
+		kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.UnknownTopicRetries(-1),
 		// A producer that was told of data loss stops: it must not begin anew
 		// under another id, which would hide the loss as a duplicate.

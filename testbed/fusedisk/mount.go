@@ -39,7 +39,7 @@ func (d *Disk) Mount(dir string) (path string, unmount func() error, err error) 
 	forever := time.Hour
 	server, err := fs.Mount(dir, &folder{disk: d}, &fs.Options{
 		AttrTimeout: &forever, EntryTimeout: &forever,
-		MountOptions: fuse.MountOptions{FsName: "weir-fusedisk", Name: "fusedisk", DirectMountStrict: true, DisableXAttrs: true, MaxWrite: 1 << 20},
+		MountOptions: fuse.MountOptions{FsName: "weir-fusedisk", Name: "fusedisk", DirectMountStrict: true, DisableXAttrs: true, MaxWrite: 256 << 10},
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("fusedisk: mount %s: %w", dir, err)

@@ -51,7 +51,10 @@ func needs(t *testing.T, reasons ...string) {
 	}
 }
 
-// cuts is how many cuts this run makes over all file systems.
+// share is how many of the cuts the i-th of n file systems gets, at least one.
+func share(cuts, n, i int) int { return max(1, (cuts+n-1-i)/n) }
+
+// cuts is how many cuts each test makes over all its file systems.
 func cuts(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("WEIR_CUTS")

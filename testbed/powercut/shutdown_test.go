@@ -26,14 +26,10 @@ func TestPowerCut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			needs(t, block.Missing(c.fsType))
 			v := volume(t, c.fsType, c.options, block.ImageBytes)
-			judge(t, options(t, v, seed(t), share(cuts(t), i), cutPower(v)))
+			judge(t, options(t, v, seed(t), share(cuts(t), len(journals), i), cutPower(v)))
 		})
 	}
 }
-
-// share is how many of the cuts the i-th of the file systems gets: half of them go
-// to these, half to the disks of TestTornSectors.
-func share(cuts, i int) int { return max(1, (cuts+2*len(journals)-1-i)/(2*len(journals))) }
 
 func cutPower(v *block.Volume) func(context.Context, *site.Site) error {
 	return func(_ context.Context, s *site.Site) error {
