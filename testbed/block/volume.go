@@ -127,6 +127,39 @@ func (v *Volume) Shutdown() error {
 	return nil
 }
 
+// Fail makes an ext4 mounted with errors=remount-ro meet an error of its own: from
+// now on it is read-only, under open files too, where mount refuses to do it.
+func (v *Volume) Fail() error {
+	source, err := v.device()
+	if err != nil {
+		return err
+	}
+	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(source), "trigger_fs_error")
+	if err := os.WriteFile(trigger, []byte("a test"), 0o200); err != nil {
+		return fmt.Errorf("block: %w", err)
+	}
+	return nil
+}
+
+// Repair mends an unmounted ext4 after Fail.
+func (v *Volume) Repair() error {
+	err := command("e2fsck", "-f", "-y", v.Image)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return nil // errors were found and corrected
+	}
+	return err
+}
+
+// device is the loop device below the volume.
+func (v *Volume) device() (string, error) {
+	out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", "--mountpoint", v.Dir).Output()
+	if err != nil {
+		return "", fmt.Errorf("block: device of %s: %w", v.Dir, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
 // Recover is what a box does after a power cut: it mounts, which replays the
 // journal. On the way the outcome is checked.
 func (v *Volume) Recover() error {

@@ -75,6 +75,7 @@ func (l *load) clientOptions(more ...kgo.Opt) []kgo.Opt {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.RetryTimeout(l.opts.DrainTimeout),
 		kgo.RequestRetries(1 << 20),
+		kgo.AlwaysRetryEOF(), // a broker that ends in order closes connections, too
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.DialTimeout(time.Second),
 		kgo.RequestTimeoutOverhead(5 * time.Second),
