@@ -231,7 +231,7 @@ func (r *run) readBack(ctx context.Context) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic); err != nil {
+	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic, deletedTopic, limitedTopic, compactedTopic); err != nil {
 		return err
 	}
 	if code, err = r.site.Stop(30 * time.Second); err == nil && code != 0 {

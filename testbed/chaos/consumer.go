@@ -146,7 +146,7 @@ func readAll(ctx context.Context, seed string, h *checker.History, patience time
 	if err != nil {
 		return err
 	}
-	reader := h.FinalReader()
+	reader, kept := h.FinalReader(), map[checker.Partition]int64{}
 	for len(left) > 0 {
 		fetches, err := poll(ctx, cl, patience)
 		if err != nil {
@@ -156,15 +156,18 @@ func readAll(ctx context.Context, seed string, h *checker.History, patience time
 			return fmt.Errorf("read back: %w", err)
 		}
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			tp := checker.Partition{Topic: p.Topic, Index: p.Partition}
 			if n := len(p.Records); n > 0 {
-				tp := checker.Partition{Topic: p.Topic, Index: p.Partition}
+				for _, r := range p.Records {
+					kept[tp] += int64(len(r.Key) + len(r.Value))
+				}
 				if p.Records[n-1].Offset+1 >= left[tp] {
 					delete(left, tp)
 				}
 			}
 		})
 	}
-	return nil
+	return checkLimit(ctx, cl, h, kept)
 }
 
 // poll returns when there are records.

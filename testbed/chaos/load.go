@@ -30,6 +30,7 @@ type load struct {
 	history *checker.History
 	devices []*checker.Lane
 	commits *checker.Commits
+	starts  *checker.Commits // log starts, which move by requests as committed offsets do
 
 	adm   *kadm.Client
 	admin *kgo.Client
@@ -47,7 +48,7 @@ type load struct {
 }
 
 func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.History) (*load, error) {
-	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits(groupName)}
+	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits(groupName), starts: h.Commits("log start")}
 	var err error
 	if l.admin, err = kgo.NewClient(l.clientOptions()...); err != nil {
 		return nil, err
@@ -56,13 +57,18 @@ func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.Hi
 	if _, err := l.adm.CreateTopic(ctx, int32(o.Partitions), 1, nil, kafkaTopic); err != nil {
 		return nil, fmt.Errorf("create topic %s: %w", kafkaTopic, err)
 	}
+	if err := l.createRemovalTopics(ctx); err != nil {
+		return nil, err
+	}
 	var produceCtx, consumeCtx, publishCtx context.Context
 	produceCtx, l.produce = context.WithCancel(ctx)
 	consumeCtx, l.consume = context.WithCancel(ctx)
 	publishCtx, l.publish = context.WithCancel(ctx)
 	for i := range o.Producers {
-		l.producers.Go(func() { l.failed(l.runProducer(produceCtx, i)) })
+		l.producers.Go(func() { l.failed(l.runProducer(produceCtx, l.producer(i))) })
 	}
+	l.runRemovals(produceCtx)
+	l.producers.Go(func() { l.failed(l.runTopics(produceCtx)) })
 	l.others.Go(func() { l.failed(l.runGroup(consumeCtx)) })
 	l.runDevices(publishCtx, addrs.MQTT)
 	return l, nil
