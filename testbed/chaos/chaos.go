@@ -19,20 +19,35 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
+// Busy is a configuration under which rolls of segments, recycling of the
+// write-ahead log's files, checkpoints and retention happen all the time.
+const Busy = `
+storage:
+  commit.max.bytes: 64Ki
+  wal.file.bytes: 256Ki
+  wal.files: 4
+  checkpoint.interval: 200ms
+kafka:
+  num.partitions: 4
+  message.max.bytes: 64Ki
+  log.segment.bytes: 64Ki
+  log.retention.check.interval: 1s
+`
+
 // Options of a run. The zero value of each field but Dir means its default.
 type Options struct {
 	Binary string // default: site.Binary()
 	Dir    string // data directory; required
-	Config string // contents of weir.yaml; default: num.partitions as below
+	Config string // contents of weir.yaml; default: Busy
 	Seed   uint64
-	Cycles int // kills; default 60
+	Cycles int // kills; default 200
 
 	Devices    int     // MQTT devices; default 12
 	DeviceRate float64 // readings per second and device; default 100
 	Producers  int     // Kafka producers; default 3
 	Partitions int     // of the Kafka topic; default 4
 
-	MinUp, MaxUp  time.Duration // how long the process lives after it was ready; default 100 ms, 1 s
+	MinUp, MaxUp  time.Duration // how long the process lives after it was ready; default 20 ms, 1.5 s
 	RecoveryKills float64       // share of cycles with a further kill during recovery; default 0.3, below 0 none
 	DrainTimeout  time.Duration // for clients to get the rest acked; default 60 s
 
@@ -45,19 +60,16 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	set(&o.Cycles, 60)
+	set(&o.Cycles, 200)
 	set(&o.Devices, 12)
 	set(&o.DeviceRate, 100)
 	set(&o.Producers, 3)
 	set(&o.Partitions, 4)
-	set(&o.MinUp, 100*time.Millisecond)
-	set(&o.MaxUp, time.Second)
+	set(&o.MinUp, 20*time.Millisecond)
+	set(&o.MaxUp, 1500*time.Millisecond)
 	set(&o.RecoveryKills, 0.3)
 	set(&o.DrainTimeout, time.Minute)
-	if o.Config == "" {
-		// Several partitions, so that keys matter on the default route too.
-		o.Config = fmt.Sprintf("kafka:\n  num.partitions: %d\n", o.Partitions)
-	}
+	set(&o.Config, Busy)
 	if o.Fault == nil {
 		o.Fault = func(_ context.Context, s *site.Site) error { s.Kill(); return nil }
 	}
@@ -154,9 +166,9 @@ func (r *run) start(ctx context.Context) error {
 }
 
 func (r *run) cycles(ctx context.Context) error {
+	reported := 0
 	for cycle := 1; cycle <= r.Cycles; {
-		up := r.MinUp + time.Duration(r.rng.Int64N(int64(r.MaxUp-r.MinUp)+1))
-		if err := r.live(ctx, up); err != nil {
+		if err := r.live(ctx, r.lifetime()); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
 		if err := r.kill(ctx, false); err != nil {
@@ -181,11 +193,22 @@ func (r *run) cycles(ctx context.Context) error {
 		if err := r.load.checkCommits(ctx); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
-		if cycle%10 == 1 || cycle > r.Cycles {
+		if r.result.Kills/50 > reported {
+			reported = r.result.Kills / 50
 			r.Logf("%d kills; %v", r.result.Kills, r.load)
 		}
 	}
 	return nil
+}
+
+// lifetime is short for most, since what a kill can hit happens many times in it,
+// and for some long enough for what happens each second.
+func (r *run) lifetime() time.Duration {
+	span := r.MaxUp - r.MinUp
+	if r.rng.IntN(6) > 0 {
+		span /= 5
+	}
+	return r.MinUp + time.Duration(r.rng.Int64N(int64(span)+1))
 }
 
 // recovery is the time that kills during recovery are spread over.

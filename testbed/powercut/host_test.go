@@ -22,18 +22,8 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
-// busy makes rolls, recycling of the write-ahead log's files and checkpoints
-// happen many times a second.
-const busy = `
-storage:
-  commit.max.bytes: 64Ki
-  wal.file.bytes: 256Ki
-  wal.files: 4
-  checkpoint.interval: 200ms
-kafka:
-  num.partitions: 4
-  message.max.bytes: 64Ki
-  log.segment.bytes: 64Ki
+// busy leaves room on small disks, too.
+const busy = chaos.Busy + `
 data:
   reserve: 4Mi
 `
