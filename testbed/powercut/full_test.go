@@ -153,7 +153,9 @@ func (f *volumeFull) resume(ctx context.Context, s *site.Site) error {
 
 // appends gets a record of its own acknowledged.
 func appends(ctx context.Context, s *site.Site) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(time.Second))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.AllowAutoTopicCreation(),
+		kgo.RecordDeliveryTimeout(time.Second), kgo.MetadataMinAge(20*time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
 	if err != nil {
 		return err
 	}

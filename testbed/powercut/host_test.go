@@ -10,10 +10,12 @@ package powercut_test
 
 import (
 	"context"
+	"debug/buildinfo"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,3 +125,24 @@ func judge(t *testing.T, o chaos.Options) {
 }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
+// The disks here are for tests alone: nothing of FUSE is in the product.
+func TestBinaryHasNoFUSE(t *testing.T) {
+	needs(t)
+	binary, err := site.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Deps) == 0 {
+		t.Fatalf("%s names no module that it is made of", binary)
+	}
+	for _, m := range info.Deps {
+		if strings.Contains(m.Path, "go-fuse") {
+			t.Errorf("%s holds %s %s", binary, m.Path, m.Version)
+		}
+	}
+}
