@@ -139,6 +139,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err = r.load.warmUp(ctx); err == nil {
 		err = r.cycles(ctx)
 	}
+	if err != nil {
+		o.Logf("giving up: %v", err)
+		r.load.abort() // nobody is there to acknowledge the rest
+	}
 	r.result.Refused = r.load.stop()
 	if err == nil {
 		err = r.readBack(ctx)

@@ -35,6 +35,10 @@ type load struct {
 	adm   *kadm.Client
 	admin *kgo.Client
 
+	// life is what outlasts produce: getting the rest acked. abort ends it.
+	life  context.Context
+	abort context.CancelFunc
+
 	produce, consume, publish context.CancelFunc
 	producers, others         sync.WaitGroup
 
@@ -60,6 +64,7 @@ func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.Hi
 	if err := l.createRemovalTopics(ctx); err != nil {
 		return nil, err
 	}
+	l.life, l.abort = context.WithCancel(ctx)
 	var produceCtx, consumeCtx, publishCtx context.Context
 	produceCtx, l.produce = context.WithCancel(ctx)
 	consumeCtx, l.consume = context.WithCancel(ctx)
@@ -165,6 +170,7 @@ func (l *load) stop() error {
 	l.failed(l.catchUp())
 	l.consume()
 	l.others.Wait()
+	l.abort()
 	l.admin.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,7 +180,7 @@ func (l *load) stop() error {
 // catchUp waits until the group has committed to the end: it may not stay stuck
 // after all the kills.
 func (l *load) catchUp() error {
-	ctx, cancel := context.WithTimeout(context.Background(), l.opts.DrainTimeout)
+	ctx, cancel := context.WithTimeout(l.life, l.opts.DrainTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -82,7 +82,7 @@ func (l *load) runProducer(ctx context.Context, w workload) error {
 		case <-ctx.Done():
 		}
 	}
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opts.DrainTimeout)
+	flush, cancel := context.WithTimeout(l.life, l.opts.DrainTimeout)
 	defer cancel()
 	if err := cl.Flush(flush); err != nil {
 		return fmt.Errorf("producer %s: not all records were acked within %v: %w", w.id, l.opts.DrainTimeout, err)

@@ -62,7 +62,7 @@ func (l *load) runTopics(ctx context.Context) error {
 // persist asks again until there is an answer, while the broker is killed and
 // started. What is asked for may be done more than once by that.
 func (l *load) persist(ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), l.opts.DrainTimeout)
+	ctx, cancel := context.WithTimeout(l.life, l.opts.DrainTimeout)
 	defer cancel()
 	for {
 		err := ask(ctx)
