@@ -27,7 +27,7 @@ var diskErrors = []faultfs.Fault{
 	{Op: faultfs.Fsync, Name: "*.log"}, {Op: faultfs.Write, Name: "*.log"}, {Op: faultfs.Torn, Name: "*.log"}, {Op: faultfs.Short, Name: "*.log"},
 	{Op: faultfs.Fsync, Name: "checkpoint*"}, {Op: faultfs.Write, Name: "checkpoint*"},
 	{Op: faultfs.Fsync, Name: "partition.state*"}, {Op: faultfs.Write, Name: "partition.state*"},
-	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "chaos-*"}, // folders
+	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "chaos-[0-9]"}, // folders
 }
 
 // One call fails, once, and the next of its kind would succeed. The process may
