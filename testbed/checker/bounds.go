@@ -18,23 +18,6 @@ func (h *History) of(p Partition) *bounds {
 	return b
 }
 
-// Removable notes, before it is asked for, that what lies below an offset may be
-// removed: by DeleteRecords, or by retention. It is not missing then.
-func (h *History) Removable(p Partition, below int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	b := h.of(p)
-	b.removable = max(b.removable, below)
-}
-
-// Compacted notes that a topic is compacted. The values of a lane have one key,
-// so all but its last may be missing.
-func (h *History) Compacted(topic string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.compacted[topic] = true
-}
-
 // Range notes what a reader was told of a partition: its log start offset, and its
 // end, the high watermark. Calls for one partition must come in the order of the
 // answers.
@@ -55,31 +38,6 @@ func (r *Reader) Range(p Partition, start, end int64) {
 		found.add(StartBack, "%s: %s starts at %d; it started at %d before", r.name, p, start, b.start)
 	}
 	b.end, b.start, b.startKnown = max(b.end, end), max(b.start, start), true
-}
-
-// gone reports whether a value that is not there may have been removed. lowest is
-// the lane's first value that is there.
-func (h *History) gone(l *Lane, seq, lowest, highest int64) bool {
-	s := &l.sends[seq-1]
-	if h.compacted[s.at.Topic] || h.compacted[l.at.Topic] {
-		return seq < max(highest, l.lastAcked())
-	}
-	if s.offset != noOffset {
-		return s.offset < h.of(s.at).removable
-	}
-	// Where it was is not known: it may be gone if all that was sent after it lies
-	// where things were removed.
-	return seq < lowest && h.of(l.at).removable > 0
-}
-
-// lastAcked is the number of the lane's last acked value; 0 if there is none.
-func (l *Lane) lastAcked() int64 {
-	for i := len(l.sends); i > 0; i-- {
-		if l.sends[i-1].state == acked {
-			return int64(i)
-		}
-	}
-	return 0
 }
 
 // wait is something that has to end.

@@ -84,7 +84,6 @@ func (h *History) Check() *Result {
 		for _, offset := range slices.Sorted(maps.Keys(part)) {
 			s := part[offset]
 			if !s.last {
-				h.checkVanished(p, offset, s, &found)
 				continue
 			}
 			r.Records++
@@ -92,6 +91,7 @@ func (h *History) Check() *Result {
 			placed[s.lane] = append(placed[s.lane], copyAt{p, offset, s.seq})
 		}
 	}
+	h.checkVanished(placed, &found)
 	for _, l := range h.order {
 		r.Duplicates += l.check(placed[l], ends, &found)
 		for i := range l.sends {
@@ -110,16 +110,18 @@ func (h *History) Check() *Result {
 	return r
 }
 
-// checkVanished judges an offset that was read or acked and is not there at the
-// end. An ack alone is left to the lane, which knows whether the value is elsewhere.
-func (h *History) checkVanished(p Partition, offset int64, s seen, found *anomalies) {
-	if ack := s.lane.sends[s.seq-1]; ack.state == acked && ack.at == p && ack.offset == offset {
-		return
+// checkVanished looks for offsets that were read and are not there at the end. An
+// ack alone is left to the lane, which knows whether the value is elsewhere.
+func (h *History) checkVanished(placed map[*Lane][]copyAt, found *anomalies) {
+	for p, part := range h.log {
+		for offset, s := range part {
+			ack := s.lane.sends[s.seq-1]
+			if s.last || ack.state == acked && ack.at == p && ack.offset == offset || h.removed(p, offset, s.value, placed[s.lane]) {
+				continue
+			}
+			found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
+		}
 	}
-	if offset < h.of(p).removable || h.compacted[p.Topic] {
-		return
-	}
-	found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
 }
 
 // check judges one lane and returns the number of surplus copies that it allows.
@@ -136,11 +138,10 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 		}
 		return int(min(1, max(-1, a.offset-b.offset)))
 	})
-	var highest int64
-	lowest := int64(len(l.sends)) + 1
+	lowest, highest := int64(len(l.sends))+1, int64(0)
 	where := map[Partition]bool{}
 	for _, c := range copies {
-		where[c.p], l.at, lowest = true, c.p, min(lowest, c.seq)
+		where[c.p], lowest = true, min(lowest, c.seq)
 		s := &l.sends[c.seq-1]
 		if s.copies++; s.copies > 1 {
 			if surplus++; !l.duplicates {
@@ -168,7 +169,7 @@ func (l *Lane) checkMissing(lowest, highest int64, ends map[Partition]int64, fou
 	for i := range l.sends {
 		s, seq := &l.sends[i], int64(i+1)
 		switch {
-		case s.copies > 0 || s.state == abandoned || l.h.gone(l, seq, lowest, highest):
+		case s.copies > 0 || s.state == abandoned || l.gone(seq, lowest, highest):
 		case seq < highest:
 			found.add(Hole, "%s#%d (%s) is missing, #%d is there", l.name, seq, s.state, highest)
 		case s.state == unknown:

@@ -91,14 +91,13 @@ type History struct {
 	anomalies anomalies
 	reads     int64
 	bounds    map[Partition]*bounds
-	compacted map[string]bool // topics
 	waits     map[*wait]bool
 }
 
 // New returns an empty history.
 func New() *History {
 	return &History{lanes: map[string]*Lane{}, log: map[Partition]map[int64]seen{}, bounds: map[Partition]*bounds{},
-		compacted: map[string]bool{}, waits: map[*wait]bool{}}
+		waits: map[*wait]bool{}}
 }
 
 // Restarted notes that the log under test was restarted.
@@ -113,8 +112,8 @@ type Lane struct {
 	h          *History
 	name       string
 	duplicates bool
-	sends      []send    // of value seq at seq-1
-	at         Partition // where the first of its values was seen
+	compacted  bool
+	sends      []send // of value seq at seq-1
 }
 
 type send struct {

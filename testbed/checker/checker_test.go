@@ -211,35 +211,35 @@ func TestPlantedFaults(t *testing.T) {
 			r := m.h.Reader("group")
 			r.Range(p0, 0, 10)
 			m.read(r)
-			m.h.Removable(p0, 4)
+			m.h.Trimmed(p0, 4)
 			r = m.h.FinalReader()
 			r.Range(p0, 4, 10)
 			m.read(r, 0, 1, 2, 3)
 		}, nil},
 		{"A18: retention removes more than it may", func(m *model) {
-			m.h.Removable(p0, 4)
+			m.h.Trimmed(p0, 4)
 			r := m.h.FinalReader()
 			r.Range(p0, 5, 10)
 			m.read(r, 0, 1, 2, 3, 4)
 		}, map[checker.Class]int64{checker.Removed: 1, checker.Hole: 1}},
 		{"A18: a crash brings back what was deleted", func(m *model) {
-			m.h.Removable(p0, 4)
+			m.h.Trimmed(p0, 4)
 			m.h.Reader("before").Range(p0, 4, 10)
 			m.h.Restarted()
 			m.h.Reader("after").Range(p0, 0, 10)
 			m.readAll()
 		}, map[checker.Class]int64{checker.StartBack: 1}},
 		{"none: compaction keeps the last value of each key", func(m *model) {
-			m.h.Compacted("t")
+			m.compacted()
 			m.read(m.h.Reader("before"))
 			m.readAll(0, 1, 2, 4, 5, 6, 7)
 		}, nil},
 		{"A18: compaction removes the last value of a key", func(m *model) {
-			m.h.Compacted("t")
+			m.compacted()
 			m.readAll(0, 1, 2, 3, 4, 5, 6, 8)
 		}, map[checker.Class]int64{checker.Lost: 1}},
 		{"A18: compaction under a reader drops records that stay", func(m *model) {
-			m.h.Compacted("t")
+			m.compacted()
 			m.read(m.h.Reader("group"), 5, 6)
 			m.readAll(0, 1, 6)
 		}, map[checker.Class]int64{checker.PollSkip: 1}},
@@ -265,6 +265,27 @@ func TestPlantedFaults(t *testing.T) {
 			c.Found(p0, 7)
 			m.readAll()
 		}, nil},
+		{"none: records are gone that were to be deleted", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 5)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, nil},
+		{"A3, A11: a record above the log start is gone with those below", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 4)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, map[checker.Class]int64{checker.Hole: 1}},
+		{"none: a compacted lane keeps its last value", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(0, 2, 4, 6)
+		}, nil},
+		{"A2: a compacted lane lost its last value", func(m *model) {
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(8)
+		}, map[checker.Class]int64{checker.Lost: 1}},
 		{"an acked commit is gone", func(m *model) {
 			c := m.h.Commits("g")
 			c.Tried(p0, 7)
@@ -333,4 +354,11 @@ func Example() {
 	// 1 lanes: 2 sent, 2 acked, 0 unknown; 1 records at the end, 0 allowed duplicates; 1 reads; ANOMALIES
 	//   A2 lost tail: 1
 	//     A2 lost tail: pump-1#2 was acked and is missing; the lane's last value there is #1
+}
+
+// compacted says that all lanes are.
+func (m *model) compacted() {
+	for _, l := range m.lanes {
+		l.Compacted()
+	}
 }
