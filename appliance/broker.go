@@ -53,6 +53,9 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
 	ReserveBytes int64
+	// TrashRetention is how long a deleted topic's data are kept; 0:
+	// topic.DefaultTrashRetention, less than 0: not at all.
+	TrashRetention time.Duration
 	// TopicConfigs are topic configs that hold where a topic does not say, by
 	// Kafka's names for topics ("retention.ms", "max.message.bytes").
 	TopicConfigs map[string]string
@@ -121,6 +124,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
 		return err
 	}
+	b.reportMetadata()
 	if b.profile, err = o.Profile.apply(&o.WAL, o.Data); err != nil {
 		return err
 	}
@@ -129,12 +133,15 @@ func (b *Broker) openLog(o Options) (err error) {
 	}
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
-		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
+		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, TrashRetention: o.TrashRetention, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
+	}
+	if err := b.store.Rebuilt(); err != nil {
+		return err
 	}
 	b.log.Info("log recovered", "data", o.Data, "topics", len(b.topics.Topics()), "leader_epoch", b.epoch,
 		"commit_profile", b.profile, "took", time.Since(start).Round(time.Millisecond))
@@ -241,6 +248,7 @@ type Status struct {
 	KafkaAddr     string       `json:"kafka"`
 	CommitProfile Profile      `json:"commit_profile"`
 	Error         string       `json:"error,omitempty"` // why no data is accepted
+	Metadata      Metadata     `json:"metadata"`
 	Topics        int          `json:"topics"`
 	Partitions    int          `json:"partitions"`
 	Offline       int          `json:"partitions_offline"`
@@ -266,7 +274,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(), Groups: b.groups.Status(),
+		Kafka: b.server.Status(), Groups: b.groups.Status(), Metadata: b.metadataStatus(),
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -293,6 +301,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 		up = 0
 	}
 	w.Gauge("weir_storage_up", "1 while appends are accepted, 0 after the storage has failed.", up)
+	st.Metadata.metrics(w)
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_partitions", "Partitions of all topics.", float64(st.Partitions))
 	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))

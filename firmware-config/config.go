@@ -37,8 +37,9 @@ type Config struct {
 
 // Data is where records live.
 type Data struct {
-	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
-	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+	Dir     string   `yaml:"dir" doc:"Data folder, made if missing."`
+	Reserve Size     `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+	Trash   Duration `yaml:"trash" min:"0s" max:"8760h" doc:"How long the data of a deleted topic are kept, unless the disk runs full. 0s removes them at once."`
 }
 
 // Kafka is the Kafka listener and the broker keys.
@@ -199,7 +200,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Profile: "auto",
-		Data:    Data{Dir: "data", Reserve: 64 << 20},
+		Data:    Data{Dir: "data", Reserve: 64 << 20, Trash: Duration(24 * time.Hour)},
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,

@@ -45,7 +45,10 @@ func (s *Set) checkpoint() error {
 		if p.Err() != nil {
 			continue // deleted
 		}
-		err := p.log.Sync()
+		err := p.identify()
+		if err == nil {
+			err = p.log.Sync()
+		}
 		if err == nil {
 			err = p.saveState()
 		}

@@ -43,6 +43,8 @@ type world struct {
 	logs     map[logKey]*promises
 	groups   [][]placed // atomic appends
 	forms    map[topic.ID][]form
+	owed     map[topic.ID]string // topics whose Create was acknowledged, and no Delete asked for
+	dead     map[topic.ID]string // topics whose Delete was acknowledged
 	sequence int32
 	unsure   []string // what the idempotent producer sent and had no answer to
 	values   int
@@ -79,11 +81,15 @@ type snapshot struct {
 	catalog map[string]topic.Entry
 	logs    map[logKey]promises
 	forms   map[topic.ID][]form
+	owed    map[topic.ID]string
+	dead    map[topic.ID]string
+	lost    bool // the catalog: the folders must tell
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{t: t, fs: crashfs.New(), rnd: rand.New(rand.NewPCG(seed, 0)), now: time.UnixMilli(1_700_000_000_000),
-		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{}}
+		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{},
+		owed: map[topic.ID]string{}, dead: map[topic.ID]string{}}
 }
 
 func (w *world) Topics() ([]topic.Entry, error) {
@@ -111,7 +117,7 @@ func (w *world) DeleteTopic(name string) error {
 func (w *world) cut(keep int, rnd *rand.Rand) (*crashfs.FS, snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := snapshot{maps.Clone(w.catalog), map[logKey]promises{}, maps.Clone(w.forms)}
+	s := snapshot{catalog: maps.Clone(w.catalog), logs: map[logKey]promises{}, forms: maps.Clone(w.forms), owed: maps.Clone(w.owed), dead: maps.Clone(w.dead)}
 	for k, p := range w.logs {
 		s.logs[k] = *p
 	}
@@ -200,11 +206,28 @@ func (w *world) run() {
 }
 
 func (w *world) create(name string, spec topic.Spec) {
-	_, err := w.set.Create(name, spec)
-	w.ok("create "+name, err)
+	t, err := w.set.Create(name, spec)
+	if w.ok("create "+name, err) {
+		w.mu.Lock()
+		w.owed[t.ID()] = name
+		w.mu.Unlock()
+	}
 }
 
-func (w *world) remove(name string) { w.ok("delete "+name, w.set.Delete(name)) }
+func (w *world) remove(name string) {
+	t := w.set.Topic(name)
+	if t == nil {
+		return // its creation failed
+	}
+	w.mu.Lock()
+	delete(w.owed, t.ID())
+	w.mu.Unlock()
+	if w.ok("delete "+name, w.set.Delete(name)) {
+		w.mu.Lock()
+		w.dead[t.ID()] = name
+		w.mu.Unlock()
+	}
+}
 
 // checkpoint runs while appends commit: what it does not cover must stay in the
 // write-ahead log.
@@ -369,9 +392,14 @@ func (w *world) deleteRecords(name string, partition int32) {
 	}
 }
 
-func (s snapshot) Topics() ([]topic.Entry, error) { return slices.Collect(maps.Values(s.catalog)), nil }
-func (s snapshot) PutTopic(topic.Entry) error     { return errors.New("not in a check") }
-func (s snapshot) DeleteTopic(string) error       { return errors.New("not in a check") }
+// opened is the catalog for one opening of a snapshot.
+func (s snapshot) opened() *catalog {
+	c := &catalog{entries: map[string]topic.Entry{}}
+	if !s.lost {
+		c.entries = maps.Clone(s.catalog)
+	}
+	return c
+}
 
 // retain runs retention when it may remove everything.
 func (w *world) retain() {
@@ -393,7 +421,7 @@ func (w *world) each(do func(log *promises, p *topic.Partition)) {
 
 // reopen opens what is left and checks that it owes nobody anything.
 func (w *world) reopen(disk *crashfs.FS, s snapshot) (*topic.Set, error) {
-	set, err := openOn(disk, s, 100, time.Now)
+	set, err := openOn(disk, s.opened(), 100, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -404,6 +432,16 @@ func (w *world) reopen(disk *crashfs.FS, s snapshot) (*topic.Set, error) {
 }
 
 func (w *world) check(set *topic.Set, s snapshot) error {
+	for id, name := range s.owed {
+		if set.ByID(id) == nil {
+			return fmt.Errorf("topic %s %v is gone", name, id)
+		}
+	}
+	for id, name := range s.dead {
+		if set.ByID(id) != nil {
+			return fmt.Errorf("topic %s %v was deleted and is back", name, id)
+		}
+	}
 	found := map[placed]bool{}
 	starts := map[logKey]int64{}
 	for _, t := range set.Topics() {
@@ -495,7 +533,8 @@ func readAll(set *topic.Set, p *topic.Partition) (map[int64]string, error) {
 // goOn checks that what is left can be used: a resend is recognised, and new
 // records follow the old and survive the next power cut.
 func (w *world) goOn(disk *crashfs.FS, set *topic.Set, s snapshot) error {
-	after := snapshot{s.catalog, maps.Clone(s.logs), s.forms}
+	after := s
+	after.logs = maps.Clone(s.logs)
 	for _, t := range set.Topics() {
 		for _, p := range t.Partitions() {
 			k := logKey{t.ID(), p.TopicPartition().Partition}
@@ -547,6 +586,7 @@ func (w *world) goOn(disk *crashfs.FS, set *topic.Set, s snapshot) error {
 // crash checks one power cut, with deep set also cuts in the recovery from it and
 // the life after it.
 func (w *world) crash(disk *crashfs.FS, s snapshot, deep bool, rnd *rand.Rand) error {
+	s.lost = rnd.IntN(3) == 0
 	if deep {
 		var failed error
 		disk.OnOp(nil, func(op crashfs.Op) {

@@ -19,6 +19,8 @@ type Partition struct {
 	dir   string
 	log   *commitlog.Log
 
+	identified bool // its folder has a partition.metadata; who checkpoints looks at it
+
 	// What is staged: ahead of the log by the rounds in flight.
 	staging sync.Mutex
 	next    int64              // offset of the next record

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/wal"
@@ -31,6 +33,9 @@ func (s *Set) recover() (err error) {
 	if err = r.finish(); err == nil {
 		s.openPartitions()
 		err = s.saveStates(r.redos)
+	}
+	if err == nil {
+		err = s.raise()
 	}
 	if err == nil {
 		err = s.wal.Checkpoint(s.wal.Applied())
@@ -90,12 +95,13 @@ func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 }
 
 func (r *recovery) finish() error {
-	for p, redo := range r.redos {
-		if err := redo.Finish(p.state.logStart); err != nil {
-			return fmt.Errorf("recover %s: %w", p.tp, err)
+	ps := slices.Collect(maps.Keys(r.redos))
+	return inParallel(len(ps), func(i int) error {
+		if err := r.redos[ps[i]].Finish(ps[i].state.logStart); err != nil {
+			return fmt.Errorf("recover %s: %w", ps[i].tp, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (r *recovery) abandon() {
@@ -106,21 +112,46 @@ func (r *recovery) abandon() {
 
 // openPartitions opens all logs. One that is damaged is offline, the others serve.
 func (s *Set) openPartitions() {
+	var all []*Partition
 	for _, t := range s.Topics() {
+		all = append(all, t.Partitions()...)
+	}
+	_ = inParallel(len(all), func(i int) error {
+		p := all[i]
+		if err := p.open(); err != nil {
+			p.fail(err)
+			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+		}
+		return nil
+	})
+}
+
+// raise has the epoch and the producer ids go on above those in the log.
+func (s *Set) raise() (err error) {
+	if s.opts.Raise == nil {
+		return nil
+	}
+	epoch, producer := int32(-1), int64(-1)
+	for _, t := range s.topics {
 		for _, p := range t.Partitions() {
-			if err := p.open(); err != nil {
-				p.fail(err)
-				s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+			if n := len(p.state.epochs); n > 0 {
+				epoch = max(epoch, p.state.epochs[n-1].epoch)
+			}
+			for id := range p.state.producers {
+				producer = max(producer, id)
 			}
 		}
 	}
+	s.opts.LeaderEpoch, err = s.opts.Raise(epoch, producer)
+	return err
 }
 
 func (s *Set) saveStates(touched map[*Partition]*commitlog.Redo) error {
-	for p := range touched {
-		if err := p.saveState(); err != nil {
+	ps := slices.Collect(maps.Keys(touched))
+	return inParallel(len(ps), func(i int) error {
+		if err := ps[i].identify(); err != nil {
 			return err
 		}
-	}
-	return nil
+		return ps[i].saveState()
+	})
 }

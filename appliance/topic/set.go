@@ -29,6 +29,10 @@ type Options struct {
 	Catalog Catalog
 	// LeaderEpoch of all partitions; it must be greater than at any open before.
 	LeaderEpoch int32
+	// Raise, if not nil, is told the greatest leader epoch and producer id that the
+	// log holds, -1 where it holds none, once they are known and before anything is
+	// appended. It returns the leader epoch to go on with.
+	Raise func(epoch int32, producerID int64) (int32, error)
 	// WAL is how appends are committed; FS, Dir and Log are filled in.
 	WAL wal.Options
 	// Partitions is how many a new topic gets unless it says; 0 means 1 (num.partitions).
@@ -37,6 +41,9 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
 	ReserveBytes int64
+	// TrashRetention is how long a deleted topic's data are kept, unless the disk runs
+	// full; 0 means DefaultTrashRetention, less removes them at once.
+	TrashRetention time.Duration
 	// Configs are defaults of topic configs other than those in Keys.
 	Configs map[string]string
 	// CheckpointInterval is how long the write-ahead log may hold what segments
@@ -47,7 +54,8 @@ type Options struct {
 }
 
 // Catalog keeps which topics there are. A put adds an entry or replaces the one of
-// that name. Puts and deletes are durable on return, and whole or not at all.
+// that name. Puts and deletes are durable on return, and whole or not at all. One
+// that also has PutTopics([]Entry) error is given many at once.
 type Catalog interface {
 	Topics() ([]Entry, error)
 	PutTopic(Entry) error
@@ -61,6 +69,7 @@ type Entry struct {
 	Partitions int32
 	Configs    map[string]string
 	Internal   bool
+	Created    time.Time // to the millisecond
 }
 
 // Set is all topics of the box.
@@ -70,6 +79,8 @@ type Set struct {
 	space *space
 
 	creating sync.Mutex // one change of the topics at a time
+	trash    sync.Mutex // one at a time empties it
+	adopted  int        // topics that Open found on the disk alone
 
 	mu      sync.RWMutex // guards topics, ids and count
 	topics  map[string]*Topic
@@ -121,6 +132,9 @@ func Open(o Options) (*Set, error) {
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = DefaultRetentionInterval
 	}
+	if o.TrashRetention == 0 {
+		o.TrashRetention = DefaultTrashRetention
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -139,7 +153,8 @@ func Open(o Options) (*Set, error) {
 		return nil, err
 	}
 	s.space = newSpace(o.FS, o.ReserveBytes)
-	s.background.Add(4)
+	s.background.Add(5)
+	go s.trashLoop()
 	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
@@ -149,7 +164,7 @@ func Open(o Options) (*Set, error) {
 
 // load builds the topics that the catalog names, without opening their logs.
 func (s *Set) load() error {
-	for _, dir := range []string{walDir, topicsDir} {
+	for _, dir := range []string{walDir, topicsDir, trashDir} {
 		if err := s.opts.FS.MkdirAll(dir); err != nil {
 			return fmt.Errorf("topic: make folder %s: %w", dir, err)
 		}
@@ -161,6 +176,9 @@ func (s *Set) load() error {
 	if err != nil {
 		return err
 	}
+	if entries, err = s.reconcile(entries); err != nil {
+		return err
+	}
 	for _, e := range entries {
 		s.add(s.build(e))
 	}
@@ -169,7 +187,7 @@ func (s *Set) load() error {
 
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
-	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal}
+	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal, created: e.Created}
 	t.settings.Store(resolve(e.Configs, s.opts.Configs))
 	ps := s.buildPartitions(t, 0, e.Partitions)
 	t.partitions.Store(&ps)
@@ -216,6 +234,9 @@ func (s *Set) Topics() []*Topic {
 	slices.SortFunc(out, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
 	return out
 }
+
+// Adopted is how many topics Open found on the disk that the Catalog did not name.
+func (s *Set) Adopted() int { return s.adopted }
 
 // Changes grows whenever a topic is created, altered or deleted.
 func (s *Set) Changes() uint64 { return s.changes.Load() }

@@ -50,8 +50,12 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 	if k.RetentionHours >= 0 {
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
+	trash := time.Duration(cfg.Data.Trash)
+	if trash == 0 {
+		trash = -1 // a part's 0 is its default
+	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve), TrashRetention: trash,
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),

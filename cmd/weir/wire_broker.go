@@ -56,6 +56,9 @@ func (v *logView) fill(s *console.Snapshot) {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed,
 			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
 	}
+	if text := v.broker.MetadataWarning(); text != "" {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: text})
+	}
 	for _, t := range v.broker.Topics().Topics() {
 		shown := console.Topic{Name: t.Name(), Internal: t.Internal() || internalTopic(t.Name())}
 		for _, p := range t.Partitions() {
