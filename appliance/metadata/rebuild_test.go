@@ -125,7 +125,7 @@ func files(t *testing.T, from string, alter map[string][]byte) (path string) {
 func TestDamagedStoreIsRebuiltFromItsCopy(t *testing.T) {
 	from, want := filled(t)
 	rebuilt := 0
-	damages(t, from, "metadata.db", 120, func(what string, bad []byte) {
+	damages(t, from, "metadata.db", 60, func(what string, bad []byte) {
 		path := files(t, from, map[string][]byte{"metadata.db": bad})
 		s, err := metadata.Open(path)
 		if err != nil {
@@ -146,7 +146,7 @@ func TestDamagedStoreIsRebuiltFromItsCopy(t *testing.T) {
 			t.Fatalf("%s: producer id %d, %v: it was given out before", what, id, err)
 		}
 	})
-	if rebuilt < 10 {
+	if rebuilt < 5 {
 		t.Errorf("only %d damaged files were rebuilt", rebuilt)
 	}
 }
@@ -183,7 +183,7 @@ func damages(t *testing.T, from, name string, sample int, try func(what string, 
 // A damaged copy is noticed and written anew, as long as the store is whole.
 func TestDamagedCopyIsWrittenAnew(t *testing.T) {
 	from, want := filled(t)
-	damages(t, from, metadata.CopyName, 40, func(what string, bad []byte) {
+	damages(t, from, metadata.CopyName, 20, func(what string, bad []byte) {
 		path := files(t, from, map[string][]byte{metadata.CopyName: bad})
 		s, err := metadata.Open(path)
 		must(t, err)
@@ -223,7 +223,7 @@ func TestClusterIDOutlivesStoreAndCopy(t *testing.T) {
 			t.Errorf("%s: recovery after a kill %+v, %v", what, r, now)
 		}
 	}
-	damages(t, from, propertiesName, 40, func(what string, bad []byte) {
+	damages(t, from, propertiesName, 20, func(what string, bad []byte) {
 		path := files(t, from, map[string][]byte{"metadata.db": nil, metadata.CopyName: nil, propertiesName: bad})
 		s, err := metadata.Open(path)
 		must(t, err)

@@ -40,6 +40,8 @@ var rows = []struct {
 	{"partitions", spread},
 	{"fetch", catchUp},
 	{"restart", restart},
+	{"create", create},
+	{"filled", filled},
 	{"allocations", allocations},
 }
 
