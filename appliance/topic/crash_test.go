@@ -128,7 +128,7 @@ func (w *world) cut(keep int, rnd *rand.Rand) (*crashfs.FS, snapshot) {
 }
 
 func openOn(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time) (*topic.Set, error) {
-	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, Now: now,
+	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, OpenFiles: 3, Now: now,
 		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
 }
@@ -670,11 +670,11 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			var failedOp *crashfs.Op
 			acksThen, epochThen := 0, int32(0)
 			w.fs.OnOp(func(op crashfs.Op) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				if op.Index < at || failedOp != nil || op.Kind == crashfs.Size {
 					return nil
 				}
-				w.mu.Lock()
-				defer w.mu.Unlock()
 				failedOp, acksThen, epochThen, w.tolerant = &op, w.acks(), w.epoch, true
 				if op.Kind == crashfs.Write && rnd.IntN(2) == 0 {
 					return crashfs.ShortWrite{Len: rnd.IntN(op.Len + 1), Err: syscall.ENOSPC}

@@ -21,6 +21,9 @@ const (
 	DefaultMaxPartitions      = 10_000
 	DefaultCheckpointInterval = 30 * time.Second
 	DefaultRetentionInterval  = 5 * time.Minute
+	// MaxDefaultOpenFiles bounds the default of Options.OpenFiles: each open file
+	// costs the kernel about a KiB.
+	MaxDefaultOpenFiles = 16384
 )
 
 // Options says where a Set lives and how it behaves.
@@ -44,6 +47,10 @@ type Options struct {
 	// TrashRetention is how long a deleted topic's data are kept, unless the disk runs
 	// full; 0 means DefaultTrashRetention, less removes them at once.
 	TrashRetention time.Duration
+	// OpenFiles is about how many files of segments and indexes are kept open; those
+	// used least are closed for others. 0 means three quarters of what the process may
+	// have open, at most MaxDefaultOpenFiles.
+	OpenFiles int
 	// Configs are defaults of topic configs other than those in Keys.
 	Configs map[string]string
 	// CheckpointInterval is how long the write-ahead log may hold what segments
@@ -74,9 +81,11 @@ type Entry struct {
 
 // Set is all topics of the box.
 type Set struct {
-	opts  Options
-	wal   *wal.Log
-	space *space
+	opts    Options
+	wal     *wal.Log
+	space   *space
+	files   *vfs.Pool // of the segments
+	indexes *vfs.Pool
 
 	creating sync.Mutex // one change of the topics at a time
 	trash    sync.Mutex // one at a time empties it
@@ -88,7 +97,7 @@ type Set struct {
 	count   int
 	changes atomic.Uint64
 
-	gathered gathered // the committer's
+	gathered gathered // the applier's
 	gaps     chan record.Gap
 
 	dirtyMu sync.Mutex
@@ -135,6 +144,9 @@ func Open(o Options) (*Set, error) {
 	if o.TrashRetention == 0 {
 		o.TrashRetention = DefaultTrashRetention
 	}
+	if o.OpenFiles == 0 {
+		o.OpenFiles = min(vfs.OpenFileLimit()/4*3, MaxDefaultOpenFiles)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -145,7 +157,8 @@ func Open(o Options) (*Set, error) {
 		return nil, fmt.Errorf("default topic configs: %w", err)
 	}
 	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
-	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), closing: make(chan struct{}), stop: make(chan struct{})}
+	files := vfs.NewPool(o.FS, o.OpenFiles)
+	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), files: files, indexes: files.Derived(), closing: make(chan struct{}), stop: make(chan struct{})}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -188,7 +201,7 @@ func (s *Set) load() error {
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
 	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal, created: e.Created}
-	t.settings.Store(resolve(e.Configs, s.opts.Configs))
+	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	ps := s.buildPartitions(t, 0, e.Partitions)
 	t.partitions.Store(&ps)
 	return t
@@ -295,5 +308,5 @@ func (s *Set) markDirty(p *Partition) {
 }
 
 func (p *Partition) options() commitlog.Options {
-	return commitlog.Options{FS: p.set.opts.FS, Dir: p.dir}
+	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir}
 }

@@ -55,7 +55,8 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		trash = -1 // a part's 0 is its default
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve), TrashRetention: trash,
+		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
+		TrashRetention: trash,
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
