@@ -194,7 +194,7 @@ func (p *Partition) open() (err error) {
 		}
 	}
 	o := p.options()
-	o.Start = p.state.logStart
+	o.Start, o.Redo = p.state.logStart, p.redo
 	if p.log, err = commitlog.Open(o); err != nil {
 		p.log = &commitlog.Log{} // nothing to read; Err says why
 		return err

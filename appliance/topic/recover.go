@@ -18,8 +18,10 @@ type recovery struct {
 	stray int // entries of topics that are gone
 }
 
-// recover opens the write-ahead log, brings what it holds to its place, opens all
-// partitions and checkpoints. Interrupted at any point, it starts over.
+// recover opens the write-ahead log, brings what it holds to its place and opens all
+// partitions. It syncs none of them: what was replayed stays in the write-ahead log
+// until a checkpoint like any other has brought it to the disk. Interrupted at any
+// point, or after it, recovery starts over.
 func (s *Set) recover() (err error) {
 	r := &recovery{set: s, redos: map[*Partition]*commitlog.Redo{}}
 	defer func() {
@@ -32,12 +34,9 @@ func (s *Set) recover() (err error) {
 	}
 	if err = r.finish(); err == nil {
 		s.openPartitions()
-		err = s.saveStates(r.redos)
-	}
-	if err == nil {
 		err = s.raise()
 	}
-	if err == nil {
+	if err == nil && len(r.redos) == 0 {
 		err = s.wal.Checkpoint(s.wal.Applied())
 	}
 	if err != nil {
@@ -97,9 +96,12 @@ func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 func (r *recovery) finish() error {
 	ps := slices.Collect(maps.Keys(r.redos))
 	return inParallel(len(ps), func(i int) error {
-		if err := r.redos[ps[i]].Finish(ps[i].state.logStart); err != nil {
-			return fmt.Errorf("recover %s: %w", ps[i].tp, err)
+		p := ps[i]
+		if err := r.redos[p].Finish(p.state.logStart); err != nil {
+			return fmt.Errorf("recover %s: %w", p.tp, err)
 		}
+		p.redo = r.redos[p]
+		p.touch()
 		return nil
 	})
 }
@@ -121,6 +123,10 @@ func (s *Set) openPartitions() {
 		if err := p.open(); err != nil {
 			p.fail(err)
 			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+		}
+		if p.redo != nil {
+			p.redo.Abandon() // what the log has not taken over
+			p.redo = nil
 		}
 		return nil
 	})
@@ -144,14 +150,4 @@ func (s *Set) raise() (err error) {
 	}
 	s.opts.LeaderEpoch, err = s.opts.Raise(epoch, producer)
 	return err
-}
-
-func (s *Set) saveStates(touched map[*Partition]*commitlog.Redo) error {
-	ps := slices.Collect(maps.Keys(touched))
-	return inParallel(len(ps), func(i int) error {
-		if err := ps[i].identify(); err != nil {
-			return err
-		}
-		return ps[i].saveState()
-	})
 }
