@@ -171,6 +171,9 @@ func damages(t *testing.T, from, name string, sample int, try func(what string, 
 		}
 		return
 	}
+	for _, at := range []int{24, os.Getpagesize() + 24} { // bbolt's meta pages, taken in turn
+		flip(min(at, len(good)-1))
+	}
 	for i := range sample {
 		if i%5 == 0 {
 			cut(rnd.IntN(len(good)))

@@ -209,7 +209,7 @@ func (w *world) create(name string, spec topic.Spec) {
 	t, err := w.set.Create(name, spec)
 	if w.ok("create "+name, err) {
 		w.mu.Lock()
-		w.owed[t.ID()] = name
+		w.owed[t.ID()], w.forms[t.ID()] = name, []form{formOf(t)}
 		w.mu.Unlock()
 	}
 }
@@ -425,10 +425,26 @@ func (w *world) reopen(disk *crashfs.FS, s snapshot) (*topic.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.check(set, s); err != nil {
+	if err := errors.Join(w.check(set, s), s.checkTrash(disk)); err != nil {
 		return nil, errors.Join(err, set.Close())
 	}
 	return set, nil
+}
+
+// checkTrash checks that what was deleted can still be had.
+func (s snapshot) checkTrash(disk *crashfs.FS) error {
+	dirs, err := disk.List("trash")
+	for id, name := range s.dead {
+		at := slices.IndexFunc(dirs, func(dir string) bool { return strings.HasSuffix(dir, "-"+id.String()) })
+		if at < 0 {
+			return fmt.Errorf("topic %s %v is not in the trash: %v, %w", name, id, dirs, err)
+		}
+		inside, err := disk.List("trash/" + dirs[at])
+		if !slices.Contains(inside, name+".topic") || !slices.Contains(inside, name+"-0") {
+			return fmt.Errorf("of topic %s the trash holds %v, %w", name, inside, err)
+		}
+	}
+	return err
 }
 
 func (w *world) check(set *topic.Set, s snapshot) error {

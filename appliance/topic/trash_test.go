@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/testbed/crashfs"
 )
 
 func appendTo(t *testing.T, s *topic.Set, name string, values ...string) {
@@ -127,6 +128,35 @@ func TestTopicIsRestoredFromTheTrash(t *testing.T) {
 	}
 	if got := values(t, s, tp, 0); fmt.Sprint(got) != "[a b]" {
 		t.Errorf("it holds %q", got)
+	}
+}
+
+// A power cut right after a delete takes nothing from the trash, neither what the
+// write-ahead log alone held.
+func TestTrashOutlivesAPowerCut(t *testing.T) {
+	disk := crashfs.New()
+	b := newBox(t)
+	b.fs = disk
+	s := b.open()
+	create(t, s, "t", topic.Spec{})
+	create(t, s, "other", topic.Spec{})
+	if _, err := s.Append(context.Background(), tp, batch(t, record.None, "a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete("t"); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, s, "other", "checkpointed")
+	disk = disk.Clone(crashfs.CloneConfig{})
+	b.fs = disk
+	dir := "trash/" + b.list("trash")[0]
+	for _, name := range b.list(dir) {
+		if err := disk.Rename(dir+"/"+name, "topics/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := values(t, b.open(), tp, 0); fmt.Sprint(got) != "[a b]" {
+		t.Errorf("the restored topic holds %q", got)
 	}
 }
 
