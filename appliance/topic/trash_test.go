@@ -7,7 +7,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -362,5 +364,48 @@ func FuzzIdentity(f *testing.F) {
 		if again, err := topic.EncodeIdentity(e); err != nil || len(again) == 0 || e.Partitions < 1 || topic.CheckName(e.Name) != nil {
 			t.Fatalf("%q reads as %+v, %v", b, e, err)
 		}
+	})
+}
+
+// roomy is a disk that says how much room it has.
+type roomy struct {
+	*crashfs.FS
+	free atomic.Int64
+}
+
+func (d *roomy) Free() (free, total int64, err error) { return d.free.Load(), 1 << 40, nil }
+
+// The trash goes by itself: after its time, and before that when the disk is full.
+func TestTrashIsEmptiedByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &roomy{FS: crashfs.New()}
+		disk.free.Store(1 << 39)
+		b := newBox(t)
+		b.fs = disk
+		s := b.open()
+		defer s.Close()
+		left := func(what string, want int) {
+			t.Helper()
+			if got := b.list("trash"); len(got) != want {
+				t.Errorf("%s the trash holds %v", what, got)
+			}
+		}
+		discard := func(name string) {
+			create(t, s, name, topic.Spec{})
+			if err := s.Delete(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		discard("a")
+		time.Sleep(23 * time.Hour)
+		left("after 23 hours", 1)
+		time.Sleep(time.Hour + 2*time.Minute)
+		left("after a day", 0)
+		discard("b")
+		time.Sleep(2 * time.Minute)
+		left("with room on the disk", 1)
+		disk.free.Store(1 << 20)
+		time.Sleep(2 * time.Minute)
+		left("with the disk full", 0)
 	})
 }
