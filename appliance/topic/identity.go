@@ -201,15 +201,22 @@ func loadFolderID(fsys vfs.FS, dir string) (id ID, ok bool) {
 // identify puts partition.metadata into a folder that gets its first segment. It
 // is for Kafka's tools, and for a box that has lost everything else.
 func (p *Partition) identify() error {
+	b := p.takeIdentity()
+	if b == nil {
+		return nil
+	}
+	return replaceFile(p.set.opts.FS, p.dir, metadataFile, b)
+}
+
+// takeIdentity is the partition.metadata to be written; nil if it is there. A
+// failure to write it ends all checkpoints, so it is asked for once.
+func (p *Partition) takeIdentity() []byte {
 	if p.identified {
 		return nil
 	}
-	if _, ok := loadFolderID(p.set.opts.FS, p.dir); !ok {
-		text := fmt.Appendf(nil, "version: 0\ntopic_id: %s\n", p.topic.id)
-		if err := replaceFile(p.set.opts.FS, p.dir, metadataFile, text); err != nil {
-			return err
-		}
-	}
 	p.identified = true
-	return nil
+	if _, ok := loadFolderID(p.set.opts.FS, p.dir); ok {
+		return nil
+	}
+	return fmt.Appendf(nil, "version: 0\ntopic_id: %s\n", p.topic.id)
 }
