@@ -605,7 +605,10 @@ func (w *world) crash(disk *crashfs.FS, s snapshot, deep bool, rnd *rand.Rand) e
 	s.lost = rnd.IntN(3) == 0
 	if deep {
 		var failed error
+		var hookMu sync.Mutex // recovery does several things at a time
 		disk.OnOp(nil, func(op crashfs.Op) {
+			hookMu.Lock()
+			defer hookMu.Unlock()
 			if failed != nil || !op.Changes() {
 				return
 			}
