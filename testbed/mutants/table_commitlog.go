@@ -4,8 +4,6 @@ var commitlogMutants = []mutant{
 	without("commitlog: fdatasync of a segment", "appliance/commitlog/segment.go", "s.f.Sync()", commitlogTests),
 	without("commitlog: name of a new segment", "appliance/commitlog/log.go", "l.opts.FS.SyncDir(l.opts.Dir)", commitlogTests),
 	without("commitlog: names of removed segments", "appliance/commitlog/remove.go", "l.opts.FS.SyncDir(l.opts.Dir)", commitlogTests),
-	without("commitlog: redo, fdatasync of a segment", "appliance/commitlog/redo.go", "s.f.Sync()", commitlogTests),
-	without("commitlog: redo, name of a new segment", "appliance/commitlog/redo.go", "r.opts.FS.SyncDir(r.opts.Dir)", commitlogTests),
 	without("commitlog: redo, cut of what is behind the end", "appliance/commitlog/redo.go", "s.f.Truncate(s.end)", commitlogTests, topicCrash),
 	// The cut of the index in a redo is not here: the same bytes come to the same
 	// places, so entries that survived are true.
