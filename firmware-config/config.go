@@ -187,7 +187,7 @@ type Storage struct {
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
 	WALFiles           int      `yaml:"wal.files" min:"2" max:"64" doc:"Most files of the write-ahead log."`
-	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 30 s in flash and relaxed, 1 m in wear."`
+	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 1 m in the others."`
 }
 
 // Clock says how far the machine's clock is trusted.
