@@ -22,8 +22,8 @@ const (
 	ProfileAuto Profile = ""
 	// ProfileSync begins a commit round when the last has ended.
 	ProfileSync Profile = "sync"
-	// ProfileFlash waits 20 ms for company, unless 256 KiB or 512 appends have
-	// gathered or the box was idle.
+	// ProfileFlash waits 20 ms for company, and 100 ms for as much as fills a block of
+	// 4 KiB, unless 256 KiB or 512 appends have gathered or the box was idle.
 	ProfileFlash Profile = "flash"
 	// ProfileWear waits up to 1 s.
 	ProfileWear Profile = "wear"
@@ -35,13 +35,14 @@ const (
 
 const (
 	flashLinger = 20 * time.Millisecond
+	flashBlock  = 100 * time.Millisecond // while a round does not fill a block
 	wearLinger  = time.Second
 
 	// Checkpoints write what the write-ahead log holds a second time, in whole blocks and
 	// with the file system's journal: flash is spared by few of them, and a start after a
 	// crash reads what came since.
 	syncCheckpoint  = 10 * time.Second
-	flashCheckpoint = 30 * time.Second
+	flashCheckpoint = time.Minute
 	wearCheckpoint  = time.Minute
 )
 
@@ -68,6 +69,9 @@ func (p Profile) apply(o *Options) (Profile, error) {
 	}
 	if o.WAL.Linger == 0 {
 		o.WAL.Linger = d.linger
+		if p == ProfileFlash || p == ProfileRelaxed {
+			o.WAL.BlockLinger = flashBlock
+		}
 	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = d.checkpoint

@@ -182,12 +182,12 @@ type Fleet struct {
 
 // Storage says how acknowledged data reaches the disk.
 type Storage struct {
-	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and where data.endurance is given, and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
+	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, and for 100 ms until a block of 4 KiB is full, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and where data.endurance is given, and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
 	CommitLinger       Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a round gathers, instead of the profile's time; 0s takes the profile's."`
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
 	WALFiles           int      `yaml:"wal.files" min:"2" max:"64" doc:"Most files of the write-ahead log."`
-	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 30 s in flash and relaxed, 1 m in wear."`
+	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 1 m in the others."`
 }
 
 // Clock says how far the machine's clock is trusted.

@@ -66,17 +66,28 @@ func (l *Log) linger() {
 	case <-l.full: // a signal that an earlier round left behind
 	default:
 	}
-	if len(l.open.entries) >= l.opts.LingerWaiters || len(l.open.buf) >= l.opts.LingerBytes {
+	l.lingerFor(l.opts.Linger, l.opts.LingerBytes)
+	l.lingerFor(l.opts.BlockLinger-l.opts.Linger, fullBlock)
+}
+
+// fullBlock is when a round is taken to fill a block: another entry would hardly fit.
+const fullBlock = blockBytes - blockBytes/16
+
+// lingerFor waits until the open round has so many bytes or LingerWaiters entries.
+func (l *Log) lingerFor(d time.Duration, bytes int) {
+	if d <= 0 || l.closed || l.syncDue || l.open.relaxed > 0 || len(l.open.entries) >= l.opts.LingerWaiters || len(l.open.buf) >= bytes {
 		return
 	}
+	l.fullBytes = bytes
 	l.mu.Unlock()
-	t := time.NewTimer(l.opts.Linger)
+	t := time.NewTimer(d)
 	select {
 	case <-t.C:
 	case <-l.full:
 	}
 	t.Stop()
 	l.mu.Lock()
+	l.fullBytes = l.opts.LingerBytes
 }
 
 // commit writes a round and syncs it, with those written without a sync before it;

@@ -58,7 +58,7 @@ func Open(o Options, replay func(entry []byte) error) (*Log, error) {
 }
 
 func start(o Options, g *ring) *Log {
-	l := &Log{opts: o, ring: g, open: newRound(), free: make(chan *round, 3), gathers: make(chan *round, 2), durable: make(chan *round),
+	l := &Log{opts: o, fullBytes: o.LingerBytes, ring: g, open: newRound(), free: make(chan *round, 3), gathers: make(chan *round, 2), durable: make(chan *round),
 		full: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{})}
 	l.wake.L, l.room.L, l.idle.L = &l.mu, &l.mu, &l.mu
 	for range 2 {

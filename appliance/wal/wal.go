@@ -73,6 +73,9 @@ type Options struct {
 	Linger        time.Duration
 	LingerBytes   int
 	LingerWaiters int
+	// BlockLinger is how long a round that lingers may wait in all while it does not
+	// fill a block of the disk (4 KiB), which wears out by blocks. 0 means Linger.
+	BlockLinger time.Duration
 	// Log receives what an operator should know; nil discards it.
 	Log *slog.Logger
 }
@@ -147,6 +150,8 @@ type Log struct {
 	closed bool
 	ended  bool // the applier has
 
+	fullBytes int // at which a linger ends
+
 	taken, committed, settled uint64 // rounds taken from open, made durable, and applied
 	unsynced                  *round // what was written and acknowledged without a sync; nil: nothing
 	syncDue                   bool
@@ -204,7 +209,7 @@ func (l *Log) Add(n int, s Sink, tag any) []byte { return l.open.add(n, s, tag) 
 // End closes the group: its entries are part of the round now.
 func (l *Log) End() {
 	o := l.open
-	if len(o.entries) >= l.opts.LingerWaiters || len(o.buf) >= l.opts.LingerBytes {
+	if len(o.entries) >= l.opts.LingerWaiters || len(o.buf) >= l.fullBytes {
 		l.endLinger()
 	}
 	l.wake.Signal()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -366,4 +367,39 @@ func TestApplyIsToldWhetherMoreComes(t *testing.T) {
 func checkpoint(l *wal.Log) error {
 	l.Settle()
 	return l.Checkpoint(l.Applied())
+}
+
+// A round that lingers goes after Linger if it fills a block of the disk, and waits
+// for more until BlockLinger if it does not.
+func TestRoundsWaitForAFullBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := open(t, crashfs.New(), wal.Options{Linger: 20 * time.Millisecond, BlockLinger: 100 * time.Millisecond})
+		s := newSink()
+		commit := func(entries ...int) time.Duration {
+			t.Helper()
+			start := time.Now()
+			for _, n := range entries {
+				if err := stage(l, s, strings.Repeat("x", n)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			for range entries {
+				if err := <-s.ch; err != nil {
+					t.Fatal(err)
+				}
+			}
+			return time.Since(start)
+		}
+		commit(10) // the box was idle
+		if d := commit(10); d != 100*time.Millisecond {
+			t.Errorf("one small entry waited %v, want 100 ms", d)
+		}
+		if d := commit(5000); d != 20*time.Millisecond {
+			t.Errorf("more than a block waited %v, want 20 ms", d)
+		}
+		if d := commit(700, 700, 700, 700, 700, 700); d != 30*time.Millisecond {
+			t.Errorf("a block that was full after 25 ms waited until %v", d)
+		}
+	})
 }
