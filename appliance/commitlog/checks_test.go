@@ -66,12 +66,36 @@ func TestImpossibleIndexEntries(t *testing.T) {
 		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, a), b)
 	}
 	for name, damage := range map[string]func(disk *crashfs.FS){
-		"none":                              func(*crashfs.FS) {},
-		"the last names no batch":           func(d *crashfs.FS) { change(t, d, ".index", -4, entry(38_000, 0)[:4]) },
+		"none": func(*crashfs.FS) {},
+		"the last names no batch": func(d *crashfs.FS) {
+			f, err := d.Open("p/00000000000000000000.index")
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, err := f.Size()
+			b := make([]byte, 4)
+			if _, err2 := f.ReadAt(b, size-4); err != nil || err2 != nil {
+				t.Fatal(err, err2)
+			}
+			f.Close()
+			change(t, d, ".index", -4, entry(binary.BigEndian.Uint32(b)+7, 0)[:4])
+		},
 		"one lies before the one before it": func(d *crashfs.FS) { change(t, d, ".index", 24+4, entry(100, 0)[:4]) },
 		"one is behind the segment's end":   func(d *crashfs.FS) { change(t, d, ".index", 24, entry(30, 1<<30)) },
 		"the indexes disagree":              func(d *crashfs.FS) { change(t, d, ".timeindex", 12+8, entry(77, 0)[:4]) },
-		"a time goes back":                  func(d *crashfs.FS) { change(t, d, ".timeindex", 48, make([]byte, 8)) },
+		"the times are those of the entries before": func(d *crashfs.FS) {
+			f, err := d.Open("p/00000000000000000000.timeindex")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 12*20)
+			if _, err := f.ReadAt(b, 0); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			change(t, d, ".timeindex", 12, b)
+		},
+		"a time goes back": func(d *crashfs.FS) { change(t, d, ".timeindex", 48, make([]byte, 8)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk, o := oneSegment(t)

@@ -49,11 +49,11 @@ func newPartition(t *testing.T, seed uint64) *partition {
 	var at commitlog.Position
 	var next int64
 	for i := range 60 {
-		b, err := record.NewBatch(record.None, record.Record{Timestamp: int64(i), Value: make([]byte, rnd.IntN(1500))}, record.Record{Timestamp: int64(i)})
+		b, err := record.NewBatch(record.None, record.Record{Timestamp: int64(i), Value: make([]byte, rnd.IntN(5000))}, record.Record{Timestamp: int64(i)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if at.Byte > 9000 {
+		if at.Byte > 30_000 {
 			at = commitlog.Position{Segment: next}
 		}
 		b.SetBaseOffset(next)

@@ -273,7 +273,7 @@ func TestSegmentsBelowTheStartAreRemovedUnread(t *testing.T) {
 		t.Fatal(l.Start())
 	}
 	names, _ := f.fs.List("p")
-	if len(names) != 3*(len(segments)-1) {
+	if names[0] < commitlog.FileName(segments[1].Base)[:20] {
 		t.Fatal(names)
 	}
 }

@@ -262,6 +262,7 @@ func TestSegmentAgeIsByElapsedTime(t *testing.T) {
 		}{{0, 1}, {math.MaxInt64 / 4, 1}, {0, 1}, {0, 2}} {
 			a.offset = c.offset
 			a.produce(truth)
+			synctest.Wait() // the segment is made after the acknowledgement
 			if got := segments(t, a); got != c.segments {
 				t.Errorf("append %d: %d segments, want %d", i, got, c.segments)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -95,6 +96,7 @@ func (c *court) crash(w *world, disk *crashfs.FS, s snapshot, deep bool, rnd *ra
 // recovering is a power cut in the recovery, after op.
 func (c *court) recovering(w *world, disk *crashfs.FS, s snapshot, op crashfs.Op, rnd *rand.Rand) error {
 	c.cases.Add(1)
+	s.catalog = maps.Clone(s.catalog)
 	all := crashfs.Outcomes(op, rnd)
 	o := all[rnd.IntN(len(all))]
 	set, err := w.reopen(o.Of(disk, op, rnd), s)

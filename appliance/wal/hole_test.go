@@ -1,9 +1,11 @@
 package wal_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -171,4 +173,36 @@ func withoutSecondRound(t *testing.T, disk *crashfs.FS) *crashfs.FS {
 	}
 	t.Fatal("no power cut left the third round alone")
 	return nil
+}
+
+// What Open has replayed is on the disk, also if its sync had failed and the kernel
+// took it for written: a power cut in the recovery must not take it from under those
+// who have it in their segments by then.
+func TestWhatIsReplayedIsOnTheDisk(t *testing.T) {
+	disk := crashfs.New()
+	l, err := wal.Open(walOptions(disk), func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := trace{make(chan string, 100)}
+	stageStrict(t, l, s, "synced")
+	s.next(t, "commit synced", "done synced", "apply synced")
+	for _, e := range []string{"one", "two", "three"} {
+		stageRelaxed(t, l, s, e, patient)
+		s.next(t, "done "+e)
+	}
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Sync {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+	if err := l.Close(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	left := disk.Killed()
+	first := replayed(t, left)
+	if again := replayed(t, left.Clone(crashfs.CloneConfig{})); len(first) != 4 || !slices.Equal(again, first) {
+		t.Errorf("after a kill %q is replayed, after a power cut in the recovery %q", first, again)
+	}
 }

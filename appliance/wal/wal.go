@@ -34,82 +34,10 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/weirmq/weir/appliance/vfs"
 )
-
-// Limits and defaults. Each has an Options field.
-const (
-	DefaultFileBytes  = 16 << 20
-	DefaultMaxFiles   = 8
-	DefaultRoundBytes = 4 << 20
-
-	minFileBytes = 64 << 10
-)
-
-// Options says where the log is and how it commits.
-type Options struct {
-	FS  vfs.FS
-	Dir string
-
-	// FileBytes is the size of one file of the ring; 0 means DefaultFileBytes.
-	FileBytes int64
-	// MaxFiles bounds the ring. When all files hold rounds that are not
-	// checkpointed, appends wait for the checkpoint. 0 means DefaultMaxFiles.
-	MaxFiles int
-	// MayGrow reports whether there is room on the disk for another file; nil: always.
-	// Where there is none the ring makes do with two files and more checkpoints. It
-	// must not block.
-	MayGrow func() bool
-	// RoundBytes bounds a round, and three of them are the log's memory: one that
-	// fills, one that is written and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
-	RoundBytes int
-	// Linger is how long a round may wait for company, unless it has reached
-	// LingerBytes or LingerWaiters, or the box has been idle. 0 commits at once.
-	Linger        time.Duration
-	LingerBytes   int
-	LingerWaiters int
-	// BlockLinger is how long a round that lingers may wait in all while it does not
-	// fill a block of the disk (4 KiB), which wears out by blocks. 0 means Linger.
-	BlockLinger time.Duration
-	// Log receives what an operator should know; nil discards it.
-	Log *slog.Logger
-}
-
-func (o Options) withDefaults() (Options, error) {
-	if o.FileBytes == 0 {
-		o.FileBytes = DefaultFileBytes
-	}
-	if o.MaxFiles == 0 {
-		o.MaxFiles = DefaultMaxFiles
-	}
-	if o.RoundBytes == 0 {
-		o.RoundBytes = int(min(DefaultRoundBytes, o.FileBytes/4))
-	}
-	if o.LingerBytes == 0 {
-		o.LingerBytes = 256 << 10
-	}
-	if o.LingerWaiters == 0 {
-		o.LingerWaiters = 512
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.FileBytes < minFileBytes || o.FileBytes%blockBytes != 0 {
-		return o, fmt.Errorf("wal: file size %d: want a multiple of %d, at least %d", o.FileBytes, blockBytes, minFileBytes)
-	}
-	if o.MaxFiles < 2 {
-		return o, fmt.Errorf("wal: %d files: the ring needs at least 2", o.MaxFiles)
-	}
-	if int64(o.RoundBytes) > o.FileBytes/2 {
-		return o, fmt.Errorf("wal: round of %d bytes: at most half the file size, %d", o.RoundBytes, o.FileBytes/2)
-	}
-	return o, nil
-}
 
 // Errors of Begin, beside the storage failure that stopped the log.
 var (

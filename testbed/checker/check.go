@@ -114,7 +114,8 @@ func (h *History) Check() *Result {
 // ack alone is left to the lane, which knows whether the value is elsewhere.
 func (h *History) checkVanished(placed map[*Lane][]copyAt, found *anomalies) {
 	for p, part := range h.log {
-		for offset, s := range part {
+		for _, offset := range slices.Sorted(maps.Keys(part)) { // told in one order
+			s := part[offset]
 			ack := s.lane.sends[s.seq-1]
 			if s.last || ack.state == acked && ack.at == p && ack.offset == offset || h.removed(p, offset, s.value, placed[s.lane]) {
 				continue

@@ -21,7 +21,7 @@ const crashTests = "PowerCut|ErrorAt"
 // What is run for mutants of a package, cheapest first.
 var (
 	vfsTests        = suite{pkg: "./appliance/vfs"}
-	walHoles        = suite{pkg: "./appliance/wal", run: "RelaxedRounds|Holes|EarlierLife"}
+	walHoles        = suite{pkg: "./appliance/wal", run: "RelaxedRounds|Holes|EarlierLife|WhatIsReplayed"}
 	walTests        = suite{pkg: "./appliance/wal"}
 	commitlogTests  = suite{pkg: "./appliance/commitlog"}
 	topicTests      = suite{pkg: "./appliance/topic"}

@@ -1,7 +1,7 @@
 package main
 
 var topicMutants = []mutant{
-	without("topic: name of a new partition's folder", "appliance/topic/create.go", `s.opts.FS.SyncDir(topicsDir)`, topicCrash, topicAtLength),
+	without("topic: name of a new partition's folder", "appliance/topic/identity.go", `s.opts.FS.SyncDir(topicsDir)`, topicCrash, topicAtLength),
 	instead("topic: state file, sync before the rename", "appliance/topic/replace.go", "\t\terr = f.Sync()", "\t\terr = nil", topicCrash, topicAtLength),
 	without("topic: state file, name after the rename", "appliance/topic/replace.go", `fsys.SyncDir(dir)`, topicCrash, topicAtLength),
 	instead("topic: state file, CRC", "appliance/topic/state.go",
@@ -24,8 +24,9 @@ var topicMutants = []mutant{
 	instead("topic: delete records, the log start is durable first", "appliance/topic/checkpoint.go",
 		"	if <-o.done; o.err != nil {\n		return -1, o.err\n	}\n", "	p.start.Store(before)\n", topicCrash, topicAtLength),
 	instead("topic: create, files before the catalog", "appliance/topic/create.go",
-		"	if err := s.makeLogs(t.Partitions()); err != nil {\n		return nil, err\n	}\n	if err := s.opts.Catalog.PutTopic(e); err != nil {\n		return nil, err\n	}\n",
-		"	if err := s.opts.Catalog.PutTopic(e); err != nil {\n		return nil, err\n	}\n	if err := s.makeLogs(t.Partitions()); err != nil {\n		return nil, err\n	}\n", topicCrash, topicAtLength),
+		"	err := s.makeLogs(partitions)\n", "	err := putTopics(s.opts.Catalog, entries)\n	if err == nil {\n		err = s.makeLogs(partitions)\n	}\n", topicCrash, topicAtLength),
+	instead("topic: recovery, no checkpoint before what was replayed is synced", "appliance/topic/recover.go",
+		"if err == nil && len(r.redos) == 0 {", "if err == nil {", topicCrash, topicAtLength),
 	instead("topic: add partitions, files before the catalog", "appliance/topic/alter.go",
 		"	if err := s.makeLogs(added); err != nil {\n		return err\n	}\n	e := t.entry()\n	e.Partitions += int32(len(added))\n	return s.opts.Catalog.PutTopic(e)\n",
 		"	e := t.entry()\n	e.Partitions += int32(len(added))\n	if err := s.opts.Catalog.PutTopic(e); err != nil {\n		return err\n	}\n	return s.makeLogs(added)\n", topicCrash, topicAtLength),
@@ -35,6 +36,5 @@ var topicMutants = []mutant{
 	instead("topic: recovery, producers of replayed batches", "appliance/topic/recover.go", "		p.state.note(e.batch)\n", "", topicIdempotent, topicCrash),
 	instead("topic: recovery, log start of replayed entries", "appliance/topic/recover.go",
 		"p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true", "_ = p", topicTests, topicCrash),
-	instead("topic: recovery, states before the checkpoint", "appliance/topic/recover.go", "err = s.saveStates(r.redos)", "err = nil", topicTests, topicCrash, topicAtLength),
 	instead("topic: recovery, segments before the checkpoint", "appliance/topic/recover.go", "if err = r.finish(); err == nil", "if err == nil", topicTests),
 }

@@ -44,9 +44,9 @@ var walMutants = []mutant{
 	instead("wal: checkpoint, never backwards", walCheckpoint, "seq < l.ring.cp.seq", "false", walTests),
 
 	without("wal: name of the folder", walRecover, "o.FS.SyncDir(path.Dir(o.Dir))", topicCrash),
-	instead("wal: recovery, what no round vouches for is written again", walRecover, "f.f.WriteAt(b[at:end], at)", "f.f.WriteAt(b[:0], at)", walTests, topicCrash, topicAtLength),
+	instead("wal: recovery, what no round vouches for is written again", walRecover, "f.f.WriteAt(b[at:end], at)", "f.f.WriteAt(b[at:min(at, end)], at)", walHoles, walTests),
 	instead("wal: recovery, what is replayed is synced", walRecover, "	if err := f.f.Sync(); err != nil", "	if err := error(nil); err != nil", walTests, topicCrash, topicAtLength),
 	instead("wal: recovery, a hole that was never durable", walRecover, " && durableBefore(b[at:]) > g.seq {", " {", walHoles),
-	instead("wal: recovery, only the last round is written again", walRecover, "if at == 0 && seq > durable {", "if seq > durable || true {", topicCrash, topicAtLength),
+	instead("wal: recovery, only the last round is written again", walRecover, "if at == 0 && seq > durable {", "if seq > durable || true {", walHoles),
 	instead("wal: recovery, a round that is missing in the middle", walRecover, "ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", "false && ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", walTests),
 }
