@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sort"
 	"syscall"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -244,6 +245,20 @@ func (l *Log) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
 	if err != nil || greatest < 0 {
 		return 0, 0, false, err
 	}
+	if offset, timestamp, ok, err = l.OffsetForTime(greatest); ok || err != nil {
+		return offset, timestamp, ok, err
+	}
+	// The record is gone, and its batch stays empty: look at what has records.
+	greatest = -1
+	err = l.Headers(func(h record.Batch) error {
+		if h.Count() > 0 && !h.Control() {
+			greatest = max(greatest, h.MaxTimestamp())
+		}
+		return nil
+	})
+	if err != nil || greatest < 0 {
+		return 0, 0, false, err
+	}
 	return l.OffsetForTime(greatest)
 }
 
@@ -260,10 +275,17 @@ func (l *Log) each(fn func(s *segment) (bool, error)) error {
 	l.mu.RLock()
 	segments := slices.Clone(l.segments)
 	l.mu.RUnlock()
+	done := int64(-1)
 	for _, s := range segments {
-		if !s.acquire() {
-			continue // removed by retention meanwhile
+		if s.base < done {
+			continue // it is part of one that was made of several meanwhile
 		}
+		if !s.acquire() {
+			if s = l.successor(s.base); s == nil {
+				continue // removed by retention meanwhile
+			}
+		}
+		done = max(done, s.base+1, s.end.Load())
 		more, err := s.pinned(fn)
 		s.release()
 		if err != nil || !more {
@@ -271,6 +293,18 @@ func (l *Log) each(fn func(s *segment) (bool, error)) error {
 		}
 	}
 	return nil
+}
+
+// successor is the segment that cleaning has put in the place of the one at base,
+// acquired; nil when there is none.
+func (l *Log) successor(base int64) *segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > base }) - 1
+	if i < 0 || l.segments[i].end.Load() <= base || !l.segments[i].acquire() {
+		return nil
+	}
+	return l.segments[i]
 }
 
 func (s *segment) pinned(fn func(s *segment) (bool, error)) (bool, error) {
