@@ -123,7 +123,7 @@ func (r *rewriting) decide(b record.Batch) (record.Batch, error) {
 	if out.Kept == 0 {
 		return r.emptied(b, out.Batch), nil
 	}
-	if set, ok := out.Batch.DeleteHorizon(); ok && out.Tombstones > 0 {
+	if set, ok := out.Batch.DeleteHorizon(); ok && out.Tombstones > 0 && !b.Transactional() {
 		r.done.Horizon = min(r.done.Horizon, set)
 	}
 	return out.Batch, nil

@@ -175,6 +175,8 @@ func (s *Set) Delete(name string) error {
 	for _, p := range t.Partitions() {
 		p.retire()
 	}
+	s.cleaning.Lock()
+	defer s.cleaning.Unlock()
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	var errs []error

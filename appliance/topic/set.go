@@ -49,8 +49,12 @@ type Options struct {
 	// CheckpointInterval is how long the write-ahead log may hold what segments
 	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
 	CheckpointInterval, RetentionInterval time.Duration
-	Now                                   func() time.Time // nil: time.Now
-	Log                                   *slog.Logger     // nil: discard
+	// Cleaner is how compacted topics are compacted, OwnCompaction the names of topics
+	// that are not, although cleanup.policy says so: who writes them does it.
+	Cleaner       CleanerOptions
+	OwnCompaction []string
+	Now           func() time.Time // nil: time.Now
+	Log           *slog.Logger     // nil: discard
 }
 
 // Catalog keeps which topics there are. A put adds an entry or replaces the one of
@@ -92,6 +96,8 @@ type Set struct {
 	dirtyMu sync.Mutex
 	dirty   []*Partition
 
+	cleaning      sync.Mutex // one log at a time, and no topic removed meanwhile
+	cleaner       *cleaner
 	checkpointing sync.Mutex // one at a time, and no topic removed meanwhile
 	closing       chan struct{}
 	closeOnce     sync.Once
@@ -152,11 +158,13 @@ func Open(o Options) (*Set, error) {
 		return nil, err
 	}
 	s.space = newSpace(o.FS, o.ReserveBytes)
-	s.background.Add(4)
+	s.cleaner = newCleaner(s)
+	s.background.Add(5)
 	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
 	go s.gapLoop()
+	go s.cleaner.loop()
 	return s, nil
 }
 
