@@ -54,9 +54,9 @@ func (r *cleanRun) append(n int) {
 // run cleans up to the active segment of the last checkpoint.
 func (r *cleanRun) run() error {
 	var c commitlog.Cleaner
-	for range 2 {
+	for i := range 2 {
 		o := r.cleaning()
-		r.append(5)
+		r.append(5 * i)
 		done, err := c.Clean(r.log, o)
 		if err != nil {
 			return err
@@ -75,18 +75,20 @@ func (r *cleanRun) run() error {
 func (r *cleanRun) recover(disk *crashfs.FS, clean bool) error {
 	o := r.opts
 	o.FS = vfs.NewPool(disk, 3)
-	redo, err := commitlog.NewRedo(o)
-	if err != nil {
-		return err
-	}
-	for _, p := range r.redo {
-		if err := redo.Write(p.at, p.b); err != nil {
-			redo.Abandon()
+	if len(r.redo) > 0 {
+		redo, err := commitlog.NewRedo(o)
+		if err != nil {
 			return err
 		}
-	}
-	if err := redo.Finish(0); err != nil {
-		return err
+		for _, p := range r.redo {
+			if err := redo.Write(p.at, p.b); err != nil {
+				redo.Abandon()
+				return err
+			}
+		}
+		if err := redo.Finish(0); err != nil {
+			return err
+		}
 	}
 	l, err := commitlog.Open(o)
 	if err != nil {

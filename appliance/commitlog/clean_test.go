@@ -41,6 +41,9 @@ func newKept(t testing.TB, seed uint64) *kept {
 	k := &kept{t: t, rnd: rand.New(rand.NewPCG(seed, 9)), fs: crashfs.New(), now: 1_700_000_000_000,
 		written: map[int64]record.Record{}, raw: map[int64]record.Batch{}, seq: map[int64]int32{}, last: map[int64]int64{}}
 	k.segment = int64(2000 + k.rnd.IntN(8000))
+	if seed%3 == 2 {
+		k.segment = int64(20_000 + k.rnd.IntN(20_000)) // large enough for their indexes to be looked at
+	}
 	k.opts = commitlog.Options{FS: vfs.NewPool(k.fs, 3), Dir: "p", IndexIntervalBytes: 300}
 	if err := errors.Join(k.fs.MkdirAll("p"), k.fs.SyncDir("")); err != nil {
 		t.Fatal(err)
@@ -211,6 +214,15 @@ func (k *kept) sameBatch(b record.Batch) error {
 // check checks a log that was cleaned up to dirty: of each key the last record is
 // there, and below dirty no other. A tombstone may be gone, and then all before it.
 func (k *kept) check(l *commitlog.Log, dirty int64) error {
+	segments, err := l.Segments()
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(segments); i++ {
+		if segments[i-1].End != segments[i].Base {
+			return fmt.Errorf("a segment ends at %d, the next begins at %d", segments[i-1].End, segments[i].Base)
+		}
+	}
 	there, batches, err := k.read(l)
 	if err != nil {
 		return err
@@ -302,7 +314,7 @@ func TestCleanKeepsTheLastOfEachKey(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
-		if all.Removed == 0 || all.Segments == 0 || all.Replaced <= all.Segments {
+		if all.Removed == 0 || all.Segments == 0 || all.Replaced <= all.Segments && k.segment < 10_000 {
 			t.Errorf("seed %d: %d records removed, %d segments made of %d: too little to say anything", seed, all.Removed, all.Segments, all.Replaced)
 		}
 		if err := k.log.Close(); err != nil || k.fs.OpenFiles() != 0 {
@@ -425,7 +437,7 @@ func TestNothingToRemoveWritesNothing(t *testing.T) {
 // Batches of transactions supersede nothing, markers stay; what is superseded by a
 // record outside of transactions goes.
 func TestTransactionsAreKept(t *testing.T) {
-	k := newKept(t, 5)
+	k := newKept(t, 15)
 	put := func(attributes uint16, key, value string) int64 {
 		b, err := record.NewBatch(record.None, record.Record{Key: []byte(key), Value: []byte(value), Timestamp: k.now})
 		if err != nil {
@@ -577,11 +589,12 @@ func TestDamageIsReportedAndNothingChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b [1]byte
-	if _, err := f.ReadAt(b[:], record.HeaderLen+9); err != nil {
+	const inTheTimestamp = 34 // where nothing but the CRC tells
+	if _, err := f.ReadAt(b[:], inTheTimestamp); err != nil {
 		t.Fatal(err)
 	}
 	b[0] ^= 4
-	if _, err := f.WriteAt(b[:], record.HeaderLen+9); err != nil {
+	if _, err := f.WriteAt(b[:], inTheTimestamp); err != nil {
 		t.Fatal(err)
 	}
 	var c commitlog.Cleaner
@@ -665,6 +678,70 @@ func TestBeforeSwapIsToldAndObeyed(t *testing.T) {
 	}
 	if len(told) == 0 {
 		t.Error("told of nothing")
+	}
+}
+
+// A batch that stays empty keeps its greatest timestamp, for retention; but the
+// greatest of the log is that of a record.
+func TestGreatestTimestampIsThatOfARecord(t *testing.T) {
+	k := newKept(t, 14)
+	greatest := k.now + 1_000_000
+	for i, ts := range []int64{greatest, k.now} {
+		b, err := record.NewBatch(record.None, record.Record{Key: []byte("a"), Value: []byte("x"), Timestamp: ts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			b.SetProducer(9, 0, 0)
+			k.last[9] = 0
+		}
+		k.put(b)
+	}
+	for range 100 {
+		k.batch(3, 4)
+	}
+	k.clean(0)
+	if s := must(k.log.Segments())[0]; s.MaxTimestamp != greatest {
+		t.Errorf("the first segment's greatest timestamp is %d, want %d: this shows nothing", s.MaxTimestamp, greatest)
+	}
+	if err := k.check(k.log, k.dirty); err != nil {
+		t.Error(err)
+	}
+}
+
+// An index of a segment that was replaced says nothing of the one that has its name.
+func TestIndexesOfReplacedSegmentsGo(t *testing.T) {
+	k := newKept(t, 13)
+	k.segment = 40_000
+	for range 600 {
+		k.batch(4, 10)
+	}
+	k.reopen()
+	replaced := map[string]bool{}
+	o := k.cleaning()
+	o.BeforeSwap = func(r commitlog.Replacement) error {
+		for _, old := range r.Old {
+			replaced[strings.TrimSuffix(commitlog.FileName(old.Base), ".log")] = true
+		}
+		return nil
+	}
+	must(k.log.Segments())
+	before := must(k.fs.List("p"))
+	var c commitlog.Cleaner
+	if _, err := c.Clean(k.log, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range must(k.fs.List("p")) {
+		if base, isLog := strings.CutSuffix(name, ".log"); !isLog && replaced[strings.SplitN(base, ".", 2)[0]] {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if len(replaced) == 0 || !strings.Contains(fmt.Sprint(before), "0000.timeindex") {
+		t.Errorf("replaced %v, of %v: this shows nothing", replaced, before)
+	}
+	k.reopen()
+	if err := k.check(k.log, 0); err != nil {
+		t.Error(err)
 	}
 }
 

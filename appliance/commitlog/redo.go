@@ -30,9 +30,6 @@ type redone struct {
 // NewRedo prepares the folder, which must exist.
 func NewRedo(o Options) (*Redo, error) {
 	o = o.withDefaults()
-	if err := finishSwaps(o); err != nil {
-		return nil, err
-	}
 	list, err := o.FS.List(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)
