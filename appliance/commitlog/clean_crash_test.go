@@ -186,6 +186,9 @@ func TestErrorAtEveryOperationOfCleaning(t *testing.T) {
 		if err == nil && failed.Kind != crashfs.Size && failed.Kind != crashfs.Read {
 			t.Logf("%s failed, and the cleaning did not notice", failed)
 		}
+		if _, again := c.Clean(r.log, o); err == nil && again != nil {
+			t.Errorf("%s failed: the next cleaning: %v", failed, again)
+		}
 		r.append(2)
 		if err := r.check(r.log, 0); err != nil {
 			t.Errorf("%s failed: %v", failed, err)

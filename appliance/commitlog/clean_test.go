@@ -684,7 +684,7 @@ func TestBeforeSwapIsToldAndObeyed(t *testing.T) {
 // A batch that stays empty keeps its greatest timestamp, for retention; but the
 // greatest of the log is that of a record.
 func TestGreatestTimestampIsThatOfARecord(t *testing.T) {
-	k := newKept(t, 14)
+	k := newKept(t, 16)
 	greatest := k.now + 1_000_000
 	for i, ts := range []int64{greatest, k.now} {
 		b, err := record.NewBatch(record.None, record.Record{Key: []byte("a"), Value: []byte("x"), Timestamp: ts})
