@@ -1,7 +1,6 @@
 package topic
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -354,13 +353,8 @@ func (c *cleaner) settle(w *work) error {
 		}
 	}
 	// The round that began those active segments may hold the last batches of the
-	// ones before, and not be wholly applied yet, so that a checkpoint would not
-	// cover it. Once a round staged after another one is, that one is too.
-	for range 2 {
-		if err := w.p.pass(); err != nil {
-			return err
-		}
-	}
+	// ones before, and a checkpoint covers only rounds that are wholly applied.
+	c.set.wal.CatchUp()
 	if err := c.set.checkpoint(); err != nil {
 		return err
 	}
@@ -368,19 +362,6 @@ func (c *cleaner) settle(w *work) error {
 		point.covered = base
 	}
 	return nil
-}
-
-// pass returns once all that is staged by now is applied.
-func (p *Partition) pass() error {
-	o := newOutcome()
-	p.staging.Lock()
-	err := p.stageOffset(entryDuplicate, 0, o)
-	p.staging.Unlock()
-	if err != nil {
-		return err
-	}
-	_, err = o.wait(context.Background())
-	return err
 }
 
 // room refuses to begin when a new segment would take what the disk's reserve is for.

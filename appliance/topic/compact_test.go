@@ -498,7 +498,7 @@ func TestCompactionBesideEverythingElse(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for range 15 {
+	for range 6 {
 		o.append(60, 15)
 	}
 	cancel()
