@@ -227,3 +227,59 @@ func TestPowerCutAfterEveryOperationOfCompaction(t *testing.T) {
 		t.Logf("seed %d: %d power cuts", seed, cuts)
 	}
 }
+
+// A round may end one segment and begin the next. While it is being applied, the
+// segment that it ended must not be cleaned: after a crash it is written again.
+func TestASegmentOfARoundUnderWayIsNotCleaned(t *testing.T) {
+	k := newKeyed(t, 1)
+	var err error
+	if k.set, err = k.openOn(k.fs); err != nil {
+		t.Fatal(err)
+	}
+	create(t, k.set, "state", compacted)
+	k.append(8) // most of a segment
+	if err := k.set.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	k.fs.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Write && strings.HasSuffix(op.Name, ".log") && op.Name != "topics/state-0/00000000000000000000.log" {
+			once.Do(func() { close(reached); <-release })
+		}
+		return nil
+	}, nil)
+	var writes []record.Write
+	for i := range 20 {
+		r := record.Record{Key: []byte("same"), Value: []byte(fmt.Sprint(i, strings.Repeat("y", 1000)))}
+		k.attempted["same="+string(r.Value)] = true
+		b, err := record.NewBatch(record.None, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes = append(writes, record.Write{TopicPartition: keyedTopic, Batch: b})
+	}
+	if err := k.set.AppendAtomic(context.Background(), writes); err != nil {
+		t.Fatal(err)
+	}
+	<-reached // it is acknowledged, and applied in part
+	cleaned := make(chan struct{})
+	go func() { k.set.Compact(); close(cleaned) }()
+	select {
+	case <-cleaned:
+	case <-time.After(100 * time.Millisecond): // it waits for the round, as it should
+	}
+	disk, acked := k.cut(-1, k.rnd)
+	close(release)
+	<-cleaned
+	k.fs.OnOp(nil, nil)
+	if err := k.check(disk, acked, true); err != nil {
+		t.Error(err)
+	}
+	if st := k.set.Cleaner(); st.Runs == 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := k.set.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -274,6 +274,22 @@ func TestSecondCompactionWaitsForTheRatio(t *testing.T) {
 	o.check()
 }
 
+// max.compaction.lag.ms also ends the active segment, which cannot be compacted.
+func TestMaxLagRollsTheActiveSegment(t *testing.T) {
+	b, clock := newCompactBox(t)
+	set := b.open()
+	create(t, set, "state", with(compacted, "max.compaction.lag.ms", "3600000", "min.cleanable.dirty.ratio", "1"))
+	o := newOracle(t, set, "state", clock.Now)
+	o.append(10, 2)
+	clock.turn(2 * time.Hour)
+	o.append(1, 2)
+	set.Compact()
+	if st := set.Cleaner(); st.Runs != 1 || st.RemovedRecords == 0 {
+		t.Errorf("%+v", st)
+	}
+	o.check()
+}
+
 // Both policies: retention takes what is old, compaction what is superseded.
 func TestCompactAndDelete(t *testing.T) {
 	b, clock := newCompactBox(t)
