@@ -64,6 +64,8 @@ type Options struct {
 	WAL wal.Options
 	// CheckpointInterval and RetentionInterval are those of topic.Options.
 	CheckpointInterval, RetentionInterval time.Duration
+	// Cleaner is how compacted topics are compacted.
+	Cleaner topic.CleanerOptions
 	// Log takes what an operator should know; nil discards it.
 	Log *slog.Logger
 }
@@ -134,6 +136,9 @@ func (b *Broker) openLog(o Options) (err error) {
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
+		// In __consumer_offsets the last record of a key need not be the one that holds: a
+		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
+		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
@@ -238,21 +243,22 @@ func (b *Broker) abandon() error {
 
 // Status is the broker's part of GET /v1/status.
 type Status struct {
-	ClusterID     string       `json:"cluster_id"`
-	LeaderEpoch   int32        `json:"leader_epoch"`
-	KafkaAddr     string       `json:"kafka"`
-	CommitProfile Profile      `json:"commit_profile"`
-	Error         string       `json:"error,omitempty"` // why no data is accepted
-	Topics        int          `json:"topics"`
-	Relaxed       int          `json:"topics_relaxed"` // whose acknowledged records a power cut can take
-	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
-	Partitions    int          `json:"partitions"`
-	Offline       int          `json:"partitions_offline"`
-	Records       int64        `json:"records"` // offsets from log start to high watermark
-	Bytes         int64        `json:"bytes"`
-	WAL           WALStatus    `json:"wal"`
-	Kafka         kafka.Status `json:"kafka_server"`
-	Groups        group.Status `json:"consumer_groups"`
+	ClusterID     string              `json:"cluster_id"`
+	LeaderEpoch   int32               `json:"leader_epoch"`
+	KafkaAddr     string              `json:"kafka"`
+	CommitProfile Profile             `json:"commit_profile"`
+	Error         string              `json:"error,omitempty"` // why no data is accepted
+	Topics        int                 `json:"topics"`
+	Relaxed       int                 `json:"topics_relaxed"` // whose acknowledged records a power cut can take
+	RelaxedTopics []string            `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
+	Partitions    int                 `json:"partitions"`
+	Offline       int                 `json:"partitions_offline"`
+	Records       int64               `json:"records"` // offsets from log start to high watermark
+	Bytes         int64               `json:"bytes"`
+	WAL           WALStatus           `json:"wal"`
+	Cleaner       topic.CleanerStatus `json:"cleaner"`
+	Kafka         kafka.Status        `json:"kafka_server"`
+	Groups        group.Status        `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -273,7 +279,8 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
+		Cleaner: b.topics.Cleaner(),
+		Kafka:   b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -318,6 +325,16 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))
 	w.Counter("weir_wal_written_bytes_total", "Bytes written for them.", float64(st.WAL.WrittenBytes))
+	cleanerMetrics(w, &st.Cleaner)
 	b.server.Metrics(w)
 	b.groups.Metrics(w)
+}
+
+func cleanerMetrics(w *metric.Writer, st *topic.CleanerStatus) {
+	w.Counter("weir_cleaner_runs_total", "Logs compacted.", float64(st.Runs))
+	w.Counter("weir_cleaner_read_bytes_total", "Bytes read to compact logs.", float64(st.ReadBytes))
+	w.Counter("weir_cleaner_written_bytes_total", "Bytes written to compact logs.", float64(st.WrittenBytes))
+	w.Counter("weir_cleaner_removed_records_total", "Records that compaction removed.", float64(st.RemovedRecords))
+	w.Gauge("weir_cleaner_max_dirty_ratio", "The greatest part of a compacted log that is not compacted, 0 to 1.", st.MaxDirtyRatio)
+	w.Gauge("weir_cleaner_uncleanable_partitions", "Partitions that cannot be compacted.", float64(len(st.Uncleanable)))
 }
