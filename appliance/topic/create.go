@@ -149,6 +149,7 @@ func (p *Partition) open() (err error) {
 	}
 	p.next, p.at = p.log.End()
 	p.since = p.set.opts.Now()
+	p.ahead.Store(p.next)
 	p.hw.Store(p.next)
 	p.start.Store(max(p.log.Start(), p.state.logStart))
 	return nil

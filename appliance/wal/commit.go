@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -36,6 +37,9 @@ func (l *Log) commitLoop() {
 // nothing more to do: closed and drained, or failed.
 func (l *Log) take() *round {
 	next := <-l.free
+	// Those who were just told stage their next entries first: with the round that
+	// one of them alone would make, the others would wait for two syncs.
+	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.open.entries) == 0 && !l.closed && !l.syncDue && !isFailed(l.failed) {

@@ -102,7 +102,7 @@ func rawWrite(dir string, b []byte, n, block int) ([]float64, error) {
 }
 
 const (
-	recordsPerWaiter = 50
+	recordsPerWaiter = 200
 	rawRecords       = 300
 )
 
