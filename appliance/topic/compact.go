@@ -135,6 +135,7 @@ func (c *cleaner) loop() {
 func (s *Set) Compact() {
 	s.cleaning.Lock()
 	defer s.cleaning.Unlock()
+	s.wal.CatchUp() // so that what was acknowledged before the call counts
 	c := s.cleaner
 	for {
 		w := c.dirtiest()

@@ -259,14 +259,14 @@ func TestSecondCompactionWaitsForTheRatio(t *testing.T) {
 	set := b.open()
 	create(t, set, "state", with(compacted, "min.cleanable.dirty.ratio", "0.5", "delete.retention.ms", "8640000000"))
 	o := newOracle(t, set, "state", clock.Now)
-	o.append(1500, 2000) // most keys are written once: much stays
+	o.append(500, 700) // most keys are written once: much stays
 	set.Compact()
-	o.append(150, 2000)
+	o.append(50, 700)
 	set.Compact()
 	if st := set.Cleaner(); st.Runs != 1 || st.MaxDirtyRatio <= 0 || st.MaxDirtyRatio > 0.5 {
 		t.Errorf("%d runs, dirty ratio %v", st.Runs, st.MaxDirtyRatio)
 	}
-	o.append(3000, 2000)
+	o.append(1100, 700)
 	set.Compact()
 	if st := set.Cleaner(); st.Runs != 2 {
 		t.Errorf("%d runs, want 2", st.Runs)
@@ -515,7 +515,7 @@ func TestCompactionBesideEverythingElse(t *testing.T) {
 		}
 	})
 	for range 6 {
-		o.append(60, 15)
+		o.append(30, 15)
 	}
 	cancel()
 	others.Wait()
