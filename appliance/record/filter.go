@@ -13,6 +13,7 @@ import (
 // is not safe for concurrent use.
 type Filter struct {
 	decoder Decoder
+	record  Record
 	keep    []bool
 	plain   []byte // the batch to be, uncompressed
 	packed  []byte
@@ -49,15 +50,15 @@ func (f *Filter) Apply(b Batch, horizon int64, keep func(r *Record) bool) (Filte
 	plain := f.decoder.rest
 	f.keep = f.keep[:0]
 	for {
-		var r Record
-		more, err := f.decoder.Next(&r)
+		r := &f.record
+		more, err := f.decoder.Next(r)
 		if err != nil {
 			return out, err
 		}
 		if !more {
 			break
 		}
-		kept := keep(&r)
+		kept := keep(r)
 		f.keep = append(f.keep, kept)
 		switch {
 		case !kept:

@@ -514,7 +514,7 @@ func TestCompactionBesideEverythingElse(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for range 6 {
+	for range 3 {
 		o.append(30, 15)
 	}
 	cancel()
