@@ -368,7 +368,7 @@ func (c *cleaner) settle(w *work) error {
 // room refuses to begin when a new segment would take what the disk's reserve is for.
 func (c *cleaner) room(n int64) error {
 	s := c.set.space
-	if s.fs == nil || s.total.Load() == 0 || s.free.Load()-n > s.reserve/2 {
+	if s.diskRoom(s.reserve/2) > n {
 		return nil
 	}
 	return fmt.Errorf("%w: compaction needs %d MiB for a while, %d MiB are left", record.ErrDiskFull, n>>20, s.free.Load()>>20)

@@ -15,6 +15,9 @@ import (
 // maxStrayLen leaves a file name's length room for what a folder set aside is called.
 const maxStrayLen = 230
 
+// folderBytes is about what the folder of an empty partition takes of the disk.
+const folderBytes = 16 << 10
+
 // metadataFile holds a partition folder's identity, in Kafka's form.
 const metadataFile = "partition.metadata"
 
@@ -98,6 +101,9 @@ func (s *Set) checkNew(name string, spec Spec) error {
 	if spec.Partitions < 1 || int(spec.Partitions) > s.opts.MaxPartitions-count {
 		return fmt.Errorf("%w: topic %s with %d; the box holds %d of at most %d", ErrInvalidPartitions, name, spec.Partitions, count, s.opts.MaxPartitions)
 	}
+	if err := s.space.take(int(spec.Partitions)*folderBytes, spec.Internal); err != nil {
+		return err
+	}
 	return s.Err()
 }
 
@@ -151,7 +157,8 @@ func (p *Partition) open() (err error) {
 	p.since = p.set.opts.Now()
 	p.ahead.Store(p.next)
 	p.hw.Store(p.next)
-	p.start.Store(max(p.log.Start(), p.state.logStart))
+	p.from = max(p.log.Start(), p.state.logStart)
+	p.start.Store(p.from)
 	return nil
 }
 
