@@ -524,3 +524,38 @@ func TestCompactionBesideEverythingElse(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// narrow is a disk with as much room as a test says.
+type narrow struct {
+	*crashfs.FS
+	free int64
+}
+
+func (n *narrow) Free() (free, total int64, err error) { return n.free, 1 << 40, nil }
+
+// Where a new segment would take the reserve nothing is compacted, until there is room.
+func TestNoRoomToCompact(t *testing.T) {
+	b, clock := newCompactBox(t)
+	disk := &narrow{crashfs.New(), 1 << 39}
+	b.fs = disk
+	set := b.open()
+	create(t, set, "state", compacted)
+	o := newOracle(t, set, "state", clock.Now)
+	o.append(200, 10)
+	for _, room := range []bool{false, true} {
+		if err := set.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if disk.free = topic.DefaultReserveBytes / 2; room {
+			disk.free = 1 << 39
+		}
+		set = b.open()
+		o.set = set
+		set.Compact()
+		st := set.Cleaner()
+		if room != (st.Runs > 0) || room == strings.Contains(st.LastError, "compaction needs") {
+			t.Errorf("room: %v: %+v", room, st)
+		}
+		o.check()
+	}
+}
