@@ -14,6 +14,8 @@ ARGS       ?=
 TESTFLAGS  ?=
 FUZZTIME   ?= 3s
 SEEDS      ?= 20
+CYCLES     ?= 200
+CUTS       ?= 20
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the race detector looks at: everything that shares memory between goroutines.
@@ -88,10 +90,16 @@ compat: build guests ## Foreign clients and servers: kcat, mosquitto, real Apach
 crash: ## The log on a disk whose power is cut after every operation, at length (SEEDS=).
 	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog
 	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS)
+	$(MAKE) --no-print-directory chaos CYCLES=1000
+	$(MAKE) --no-print-directory powercut CUTS=500
 
 .PHONY: chaos
-chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
-	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos
+chaos: build guests ## kill -9 under load, CYCLES times, with a checker of unique values.
+	WEIR_CHAOS=1 WEIR_CYCLES=$(CYCLES) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 3h $(TESTFLAGS) ./testbed/chaos
+
+.PHONY: powercut
+powercut: build guests ## Disks that lose power (CUTS times), fail or run full under load (needs root, mkfs, FUSE).
+	WEIR_POWERCUT=1 WEIR_CUTS=$(CUTS) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 6h $(TESTFLAGS) ./testbed/powercut
 
 .PHONY: bench
 bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
@@ -106,7 +114,7 @@ docs: ## Write the generated pages anew.
 	go test ./firmware-config -run TestReferenceIsFresh -update
 
 .PHONY: check
-check: lint test race fuzz cross e2e compat chaos ## All that CI runs.
+check: lint test race fuzz cross e2e compat chaos powercut ## All that CI runs.
 
 .PHONY: clean
 clean: ## Remove what was built; data stay.

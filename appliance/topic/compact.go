@@ -331,6 +331,12 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 		Dirty: w.point.dirty, Until: w.until, SegmentBytes: config.segmentBytes,
 		Now: now.UnixMilli(), DeleteRetention: min(config.deleteRetention.Milliseconds(), math.MaxInt64-now.UnixMilli()),
 		Retain: w.p.retained(),
+		BeforeSwap: func(r commitlog.Replacement) error {
+			w.p.stateMu.Lock()
+			defer w.p.stateMu.Unlock()
+			w.p.times.join(r.New.Base, r.New.End)
+			return nil
+		},
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"testing"
+	"time"
 )
 
 func TestCleanPointsComeBack(t *testing.T) {
@@ -27,6 +28,33 @@ func TestCleanPointsComeBack(t *testing.T) {
 		if _, err := decodeCleanPoints(text[:i]); err == nil {
 			t.Errorf("cut at byte %d, and nobody noticed", i)
 		}
+	}
+}
+
+// A segment made of several is as old as the youngest: retention must not take what
+// came last for what came first.
+func TestJoinedSegmentsAreAsOldAsTheYoungest(t *testing.T) {
+	var a appendTimes
+	for i := range int64(4) {
+		a.note(10*i, 10*i+10, time.Duration(i+1)*time.Hour)
+	}
+	a.join(10, 30)
+	for base, want := range map[int64]time.Duration{0: time.Hour, 10: 3 * time.Hour, 30: 4 * time.Hour} {
+		if s, ok := a.of(base); !ok || s.last != want {
+			t.Errorf("segment %d: %v, %v; want %v", base, s, ok, want)
+		}
+	}
+	if s, _ := a.of(10); s.end != 30 || s.first != 2*time.Hour {
+		t.Errorf("%+v", s)
+	}
+	b := appendTimes{segments: []appendTime{{base: 20, end: 30, first: 5, last: 7}}}
+	b.join(0, 30) // the first is older than this process
+	if s, ok := b.of(0); !ok || s.last != 7 || s.end != 30 {
+		t.Errorf("%+v, %v", s, ok)
+	}
+	b.join(40, 50)
+	if _, ok := b.of(40); ok {
+		t.Error("a segment that nobody knows is known")
 	}
 }
 

@@ -154,7 +154,8 @@ func (p *Partition) open() (err error) {
 		}
 	}
 	p.next, p.at = p.log.End()
-	p.since = p.set.opts.Now()
+	_, p.opened = p.set.opts.Clock.Read()
+	p.since = p.opened
 	p.ahead.Store(p.next)
 	p.hw.Store(p.next)
 	p.from = max(p.log.Start(), p.state.logStart)

@@ -64,8 +64,10 @@ type Options struct {
 	// that are not, although cleanup.policy says so: who writes them does it.
 	Cleaner       CleanerOptions
 	OwnCompaction []string
-	Now           func() time.Time // nil: time.Now
-	Log           *slog.Logger     // nil: discard
+	// Clock is what retention goes by; nil: Now, taken at its word.
+	Clock Clock
+	Now   func() time.Time // nil: Clock's, or time.Now
+	Log   *slog.Logger     // nil: discard
 }
 
 // Catalog keeps which topics there are. A put adds an entry or replaces the one of
@@ -155,6 +157,12 @@ func Open(o Options) (*Set, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+		if o.Clock != nil {
+			o.Now = func() time.Time { now, _ := o.Clock.Read(); return now }
+		}
+	}
+	if o.Clock == nil {
+		o.Clock = wallClock(o.Now)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -83,7 +83,6 @@ func (h *History) Check() *Result {
 	for p, part := range h.log {
 		for offset, s := range part {
 			if !s.last {
-				h.checkVanished(p, offset, s, &found)
 				continue
 			}
 			r.Records++
@@ -91,6 +90,7 @@ func (h *History) Check() *Result {
 			placed[s.lane] = append(placed[s.lane], copyAt{p, offset, s.seq})
 		}
 	}
+	h.checkVanished(placed, &found)
 	for _, l := range h.order {
 		r.Duplicates += l.check(placed[l], ends, &found)
 		for i := range l.sends {
@@ -108,13 +108,18 @@ func (h *History) Check() *Result {
 	return r
 }
 
-// checkVanished judges an offset that was read or acked and is not there at the
-// end. An ack alone is left to the lane, which knows whether the value is elsewhere.
-func (h *History) checkVanished(p Partition, offset int64, s seen, found *anomalies) {
-	if ack := s.lane.sends[s.seq-1]; ack.state == acked && ack.at == p && ack.offset == offset {
-		return
+// checkVanished looks for offsets that were read and are not there at the end. An
+// ack alone is left to the lane, which knows whether the value is elsewhere.
+func (h *History) checkVanished(placed map[*Lane][]copyAt, found *anomalies) {
+	for p, part := range h.log {
+		for offset, s := range part {
+			ack := s.lane.sends[s.seq-1]
+			if s.last || ack.state == acked && ack.at == p && ack.offset == offset || h.removed(p, offset, s.value, placed[s.lane]) {
+				continue
+			}
+			found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
+		}
 	}
-	found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
 }
 
 // check judges one lane and returns the number of surplus copies that it allows.
@@ -159,10 +164,11 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 }
 
 func (l *Lane) checkMissing(highest int64, ends map[Partition]int64, found *anomalies) {
+	trimmed := l.trimmedTo()
 	for i := range l.sends {
 		s, seq := &l.sends[i], int64(i+1)
 		switch {
-		case s.copies > 0 || s.state == abandoned:
+		case s.copies > 0 || s.state == abandoned || seq <= trimmed || l.compacted && seq < highest:
 		case seq < highest:
 			found.add(Hole, "%s#%d (%s) is missing, #%d is there", l.name, seq, s.state, highest)
 		case s.state == unknown:

@@ -76,6 +76,7 @@ type History struct {
 	readers   []*Reader
 	anomalies anomalies
 	reads     int64
+	trimmed   map[Partition]int64 // up to where the log was told to remove
 }
 
 // New returns an empty history.
@@ -95,6 +96,7 @@ type Lane struct {
 	h          *History
 	name       string
 	duplicates bool
+	compacted  bool
 	sends      []send // of value seq at seq-1
 }
 

@@ -182,6 +182,27 @@ func TestPlantedFaults(t *testing.T) {
 			c.Found(p0, 7)
 			m.readAll()
 		}, nil},
+		{"none: records are gone that were to be deleted", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 5)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, nil},
+		{"A3, A11: a record above the log start is gone with those below", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 4)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, map[checker.Class]int64{checker.Hole: 1}},
+		{"none: a compacted lane keeps its last value", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(0, 2, 4, 6)
+		}, nil},
+		{"A2: a compacted lane lost its last value", func(m *model) {
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(8)
+		}, map[checker.Class]int64{checker.Lost: 1}},
 		{"an acked commit is gone", func(m *model) {
 			c := m.h.Commits("g")
 			c.Tried(p0, 7)
