@@ -318,6 +318,30 @@ func TestCompactAndDelete(t *testing.T) {
 	o.check()
 }
 
+// Retention does not take what came last with what came first because compaction
+// made one segment of both.
+func TestRetentionAfterSegmentsWereJoined(t *testing.T) {
+	b, clock := newCompactBox(t)
+	set := b.open()
+	create(t, set, "state", with(compacted, "cleanup.policy", "compact,delete", "retention.ms", "3600000"))
+	o := newOracle(t, set, "state", clock.Now)
+	o.append(200, 8)
+	set.Compact()
+	clock.turn(50 * time.Minute)
+	for i := range 6 {
+		key := fmt.Sprint("young ", i)
+		o.last[key] = placedValue{put(t, set, o.tp, key, "v"), "v"}
+		o.append(60, 8)
+		set.Compact()
+	}
+	clock.turn(20 * time.Minute)
+	set.Retain()
+	if st := set.Cleaner(); st.SegmentsReplaced <= st.SegmentsWritten {
+		t.Errorf("%+v: nothing was joined", st)
+	}
+	o.check()
+}
+
 // A resend is recognised after compaction and a restart, also when what was known
 // of the producer must be made anew from what compaction left.
 func TestProducersSurviveCompaction(t *testing.T) {
