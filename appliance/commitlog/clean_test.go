@@ -283,11 +283,11 @@ func (k *kept) checkTimes(l *commitlog.Log, there map[int64]record.Record) error
 			first = o
 		}
 	}
-	offset, _, ok, err := l.OffsetForTime(probe)
+	offset, _, ok, err := l.OffsetForTime(0, probe)
 	if err != nil || ok != (first >= 0) || ok && offset != first {
 		return fmt.Errorf("offset for time %d is %d, %v, %w; want %d", probe, offset, ok, err, first)
 	}
-	if _, ts, ok, err := l.MaxTimestamp(); err != nil || !ok || ts != greatest {
+	if _, ts, ok, err := l.MaxTimestamp(0); err != nil || !ok || ts != greatest {
 		return fmt.Errorf("greatest timestamp is %d, %v, %w; want %d", ts, ok, err, greatest)
 	}
 	return nil

@@ -192,15 +192,13 @@ func Open(o Options) (*Set, error) {
 	return s, nil
 }
 
-// load builds the topics that the catalog names, without opening their logs.
+// load builds the topics that the catalog names, without opening their logs. The
+// names of the two folders are made durable by wal.Open, which is next.
 func (s *Set) load() error {
 	for _, dir := range []string{walDir, topicsDir} {
 		if err := s.opts.FS.MkdirAll(dir); err != nil {
 			return fmt.Errorf("topic: make folder %s: %w", dir, err)
 		}
-	}
-	if err := s.opts.FS.SyncDir("."); err != nil {
-		return fmt.Errorf("topic: sync the data folder: %w", err)
 	}
 	entries, err := s.opts.Catalog.Topics()
 	if err != nil {

@@ -65,6 +65,7 @@ func start(o Options, g *ring) *Log {
 		l.free <- newRound()
 		l.gathers <- newRound()
 	}
+	g.durable = g.seq // settle has seen to it
 	l.applied.Store(g.seq)
 	go l.commitLoop()
 	go l.applyLoop()
@@ -157,25 +158,25 @@ func (g *ring) replayFile(f *file, later []*file, fn func(entry []byte) error) e
 }
 
 // settle makes sure that what is about to be replayed is on the disk and not only
-// in the kernel's cache. It may be so for the last round of a file alone: its sync
-// was cut short by a kill, or failed, after which the cache shows what the disk
-// does not have and a sync proves nothing. So that round is written once more.
-// Without this a power cut in the middle of recovery could take the round but
-// leave what it did to some of the segments.
+// in the kernel's cache. It may be so for the rounds that no later one says are
+// durable, which is the last of a file and those that were written without a sync
+// before it: their sync was cut short by a kill, or failed, after which the cache
+// shows what the disk does not have and a sync proves nothing. So they are written
+// once more. Without this a power cut in the middle of recovery could take them but
+// leave what they did to some of the segments.
 func (g *ring) settle(f *file, b []byte) error {
-	var last []byte
-	var at int64
-	for pos := int64(blockBytes); pos < int64(len(b)); {
-		_, _, _, size, ok := parseRound(b[pos:], f.nonce)
-		if !ok {
-			pos += blockBytes
-			continue
+	var durable uint64
+	at, end := int64(0), int64(0)
+	eachRound(b, f.nonce, func(pos, size int64, _ uint64) {
+		durable, end = durableBefore(b[pos:]), min(pos+size, int64(len(b)))
+	})
+	eachRound(b, f.nonce, func(pos, _ int64, seq uint64) {
+		if at == 0 && seq > durable {
+			at = pos
 		}
-		last, at = b[pos:min(pos+int64(size), int64(len(b)))], pos
-		pos += int64(size)
-	}
-	if _, err := f.f.WriteAt(last, at); err != nil {
-		return fmt.Errorf("wal: write the last round of %s again: %w", f.name, err)
+	})
+	if _, err := f.f.WriteAt(b[at:end], at); err != nil {
+		return fmt.Errorf("wal: write the last rounds of %s again: %w", f.name, err)
 	}
 	if err := f.f.Sync(); err != nil {
 		return fmt.Errorf("wal: sync %s: %w", f.name, err)
@@ -183,11 +184,24 @@ func (g *ring) settle(f *file, b []byte) error {
 	return nil
 }
 
-// checkEnd decides whether the rounds of f may end at pos: only if no later
-// round of this file is whole and the next file starts with the next round.
+// eachRound calls fn with the whole rounds of a file.
+func eachRound(b []byte, nonce uint64, fn func(pos, size int64, seq uint64)) {
+	for pos := int64(blockBytes); pos < int64(len(b)); {
+		seq, _, _, size, ok := parseRound(b[pos:], nonce)
+		if !ok {
+			pos += blockBytes
+			continue
+		}
+		fn(pos, int64(size), seq)
+		pos += int64(size)
+	}
+}
+
+// checkEnd decides whether the rounds of f may end at pos: only if no later round of
+// this file says that the next one was durable, and the next file starts with it.
 func (g *ring) checkEnd(b []byte, pos int64, f *file, later []*file) error {
 	for at := pos; at < int64(len(b)); at += blockBytes {
-		if seq, _, _, _, ok := parseRound(b[at:], f.nonce); ok && seq > g.seq {
+		if seq, _, _, _, ok := parseRound(b[at:], f.nonce); ok && seq > g.seq && durableBefore(b[at:]) > g.seq {
 			return &CorruptError{File: f.name, Offset: pos, Seq: g.seq + 1}
 		}
 	}

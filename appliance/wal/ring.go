@@ -54,6 +54,7 @@ type ring struct {
 	// Owned by the committer.
 	pos      int64
 	seq      uint64 // of the last round written
+	durable  uint64 // of the last round synced
 	unsynced bool   // cur was written since its last sync
 
 	cp checkpoint // owned by who calls Checkpoint
@@ -71,7 +72,7 @@ func (g *ring) write(r *round) error {
 			return err
 		}
 	}
-	r.seal(g.cur.nonce, g.seq+1)
+	r.seal(g.cur.nonce, g.seq+1, g.durable)
 	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
 		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
 	}
@@ -93,6 +94,7 @@ func (g *ring) sync() error {
 	if err := g.cur.f.Sync(); err != nil {
 		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
 	}
+	g.durable = g.seq
 	return nil
 }
 

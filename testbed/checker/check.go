@@ -81,7 +81,8 @@ func (h *History) Check() *Result {
 	placed := map[*Lane][]copyAt{}
 	ends := map[Partition]int64{}
 	for p, part := range h.log {
-		for offset, s := range part {
+		for _, offset := range slices.Sorted(maps.Keys(part)) {
+			s := part[offset]
 			if !s.last {
 				continue
 			}
@@ -104,6 +105,7 @@ func (h *History) Check() *Result {
 		}
 	}
 	h.checkJumps(&found)
+	h.checkWaits(&found)
 	r.Anomalies, r.Details = found.count, found.details
 	return r
 }
@@ -136,10 +138,10 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 		}
 		return int(min(1, max(-1, a.offset-b.offset)))
 	})
-	var highest int64
+	lowest, highest := int64(len(l.sends))+1, int64(0)
 	where := map[Partition]bool{}
 	for _, c := range copies {
-		where[c.p] = true
+		where[c.p], lowest = true, min(lowest, c.seq)
 		s := &l.sends[c.seq-1]
 		if s.copies++; s.copies > 1 {
 			if surplus++; !l.duplicates {
@@ -155,7 +157,7 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 	if len(where) > 1 {
 		found.add(Reorder, "%s is on %d partitions, a lane belongs on one", l.name, len(where))
 	}
-	l.checkMissing(highest, ends, found)
+	l.checkMissing(lowest, highest, ends, found)
 	l.checkAckOffsets(copies, found)
 	if !l.duplicates {
 		return 0
@@ -163,12 +165,11 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 	return surplus
 }
 
-func (l *Lane) checkMissing(highest int64, ends map[Partition]int64, found *anomalies) {
-	trimmed := l.trimmedTo()
+func (l *Lane) checkMissing(lowest, highest int64, ends map[Partition]int64, found *anomalies) {
 	for i := range l.sends {
 		s, seq := &l.sends[i], int64(i+1)
 		switch {
-		case s.copies > 0 || s.state == abandoned || seq <= trimmed || l.compacted && seq < highest:
+		case s.copies > 0 || s.state == abandoned || l.gone(seq, lowest, highest):
 		case seq < highest:
 			found.add(Hole, "%s#%d (%s) is missing, #%d is there", l.name, seq, s.state, highest)
 		case s.state == unknown:
