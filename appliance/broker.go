@@ -37,8 +37,9 @@ const (
 	ballastFile  = "ballast" // the reserve, taken from the disk beforehand
 )
 
-// metadataRoom is what a write of metadata may need on the disk, at most.
-const metadataRoom = 4 << 20
+// metadataRoom is what a write of metadata may need on the disk, at most: the store
+// grows, and its copy stands there twice for a moment.
+const metadataRoom = 8 << 20
 
 // clockFile is where the clock writes the time down, beside it.
 const clockFile = "clock"
@@ -67,6 +68,9 @@ type Options struct {
 	OpenFiles int
 	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
 	ReserveBytes int64
+	// TrashRetention is how long a deleted topic's data are kept; 0:
+	// topic.DefaultTrashRetention, less than 0: not at all.
+	TrashRetention time.Duration
 	// BudgetBytes, BudgetPercent and Mirrored are those of topic.Options.
 	BudgetBytes   int64
 	BudgetPercent int
@@ -155,11 +159,12 @@ func (b *Broker) openLog(o Options) (err error) {
 	if b.ballast, err = vfs.NewBallast(vfs.OS(o.Data), ballastFile, reserve); err != nil {
 		return err
 	}
-	room := func() { b.ballast.Ensure(min(metadataRoom, reserve/8)) }
+	room := func() { b.ballast.Ensure(min(metadataRoom, reserve/4)) }
 	room()
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
 		return err
 	}
+	b.reportMetadata()
 	b.store.SetRoom(room)
 	o.Clock.FS, o.Clock.File, o.Clock.Built, o.Clock.Log = vfs.OS(o.Data), clockFile, clock.Built(), o.Log
 	b.clock = clock.Open(o.Clock)
@@ -171,8 +176,9 @@ func (b *Broker) openLog(o Options) (err error) {
 	}
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
-		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
+		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
+		TrashRetention: o.TrashRetention, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
@@ -180,6 +186,9 @@ func (b *Broker) openLog(o Options) (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
+	}
+	if err := b.store.Rebuilt(); err != nil {
+		return err
 	}
 	b.log.Info("log recovered", "data", o.Data, "topics", len(b.topics.Topics()), "leader_epoch", b.epoch,
 		"commit_profile", b.profile, "took", time.Since(start).Round(time.Millisecond))
@@ -319,6 +328,7 @@ func (b *Broker) abandon() error {
 // Status is the broker's part of GET /v1/status.
 type Status struct {
 	ClusterID     string       `json:"cluster_id"`
+	Metadata      Metadata     `json:"metadata"`
 	LeaderEpoch   int32        `json:"leader_epoch"`
 	KafkaAddr     string       `json:"kafka"`
 	CommitProfile Profile      `json:"commit_profile"`
@@ -358,7 +368,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(),
+		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
 	}
 	if b.meter != nil {
 		measured := b.meter.Status()
@@ -400,6 +410,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	}
 	w.Gauge("weir_clock_trusted", "1 while the machine's clock is trusted, 0 after a jump and until the time is known.", trusted)
 	w.Gauge("weir_clock_jump_seconds", "How far the machine's clock is from the trusted time; 0 while it is trusted.", st.Clock.JumpSeconds)
+	st.Metadata.metrics(w)
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
 	for _, name := range st.RelaxedTopics {

@@ -1,8 +1,6 @@
 package appliance
 
 import (
-	"time"
-
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -17,28 +15,20 @@ func (c catalog) Topics() ([]topic.Entry, error) {
 	}
 	entries := make([]topic.Entry, len(stored))
 	for i, t := range stored {
-		entries[i] = topic.Entry{Name: t.Name, ID: t.ID, Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal}
+		entries[i] = topic.Entry{Name: t.Name, ID: t.ID, Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal, Created: t.Created}
 	}
 	return entries, nil
 }
 
-func (c catalog) PutTopic(e topic.Entry) error {
-	created, err := c.created(e)
-	if err != nil {
-		return err
-	}
-	return c.store.PutTopic(metadata.Topic{
-		Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal, Created: created,
-	})
-}
+func (c catalog) PutTopic(e topic.Entry) error { return c.PutTopics([]topic.Entry{e}) }
 
-// created is when the topic was made: now, unless this replaces its entry.
-func (c catalog) created(e topic.Entry) (time.Time, error) {
-	t, ok, err := c.store.Topic(e.Name)
-	if err != nil || ok && t.ID == e.ID {
-		return t.Created, err
+// PutTopics lets one write of the store take many topics.
+func (c catalog) PutTopics(entries []topic.Entry) error {
+	stored := make([]metadata.Topic, len(entries))
+	for i, e := range entries {
+		stored[i] = metadata.Topic{Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal, Created: e.Created}
 	}
-	return time.Now(), nil
+	return c.store.PutTopics(stored)
 }
 
 func (c catalog) DeleteTopic(name string) error { return c.store.DeleteTopic(name) }

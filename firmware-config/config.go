@@ -44,6 +44,7 @@ type Data struct {
 	Policy    string `yaml:"policy" oneof:"reject|drop-oldest|keep-unmirrored" doc:"What topics do that do not say (weir.disk.policy) when the budget is used up: refuse appends, let go of their oldest records, or only of those that every mirror flow has carried away."`
 	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free, taken beforehand as the file ballast, so that reads, deletes, commits, the mirror and a restart work on a disk that others have filled."`
 
+	Trash     Duration `yaml:"trash" min:"0s" max:"8760h" doc:"How long the data of a deleted topic are kept, unless the disk runs full. 0s removes them at once."`
 	Endurance Size     `yaml:"endurance" min:"0" max:"1024Ti" doc:"Bytes that the disk stands being written (TBW, by its data sheet); 0 is unknown. Weir warns when it will not last data.lifetime, and the commit profile auto is flash."`
 	Lifetime  Duration `yaml:"lifetime" min:"24h" max:"438000h" doc:"How long the disk is to last."`
 }
@@ -217,7 +218,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Profile: "auto",
-		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Lifetime: Duration(5 * 365 * 24 * time.Hour)},
+		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Trash: Duration(24 * time.Hour), Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,

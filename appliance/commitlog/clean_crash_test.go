@@ -89,6 +89,7 @@ func (r *cleanRun) recover(disk *crashfs.FS, clean bool) error {
 		if err := redo.Finish(0); err != nil {
 			return err
 		}
+		o.Redo = redo
 	}
 	l, err := commitlog.Open(o)
 	if err != nil {

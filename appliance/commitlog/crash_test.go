@@ -107,14 +107,17 @@ func (p *partition) recover(disk *crashfs.FS) error {
 			return err
 		}
 	}
+	defer redo.Abandon()
 	if err := redo.Finish(p.start); err != nil {
 		return err
 	}
-	l, err := commitlog.Open(p.options(disk))
+	o := p.options(disk)
+	o.Redo = redo
+	l, err := commitlog.Open(o)
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.check(l), l.Close())
+	return errors.Join(p.check(l), l.Sync(), l.Close())
 }
 
 func (p *partition) check(l *commitlog.Log) error {
@@ -174,7 +177,7 @@ func (p *partition) crash(disk *crashfs.FS, deep bool, rnd *rand.Rand) error {
 	if err != nil || !deep {
 		return err
 	}
-	// What a recovery has finished is durable without being written again.
+	// What a recovery has synced is durable without being written again.
 	done := *p
 	done.synced = p.staged
 	return done.recover(disk.Clone(crashfs.CloneConfig{}))

@@ -40,6 +40,9 @@ type Options struct {
 	// Start is the log start offset. Open removes segments that lie wholly below it
 	// without reading them: after a crash they may hold anything.
 	Start int64
+	// Redo, if not nil, has been finished. Open takes over its files; the first Sync
+	// makes them durable.
+	Redo *Redo
 }
 
 const defaultIndexInterval = 4096
@@ -96,17 +99,22 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	redo := o.Redo
+	o.Redo = nil // the segments keep o
 	l := &Log{opts: o}
 	for i, base := range bases {
 		next := int64(0)
 		if i+1 < len(bases) {
 			next = bases[i+1]
 		}
-		s, err := openSegment(o, base, next)
+		s, err := openSegment(o, redo, base, next)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.segments = append(l.segments, s)
+		if s.dirty.Load() {
+			l.dirty, l.newNames = append(l.dirty, s), true
+		}
 	}
 	return l, nil
 }

@@ -91,9 +91,10 @@ func (r *Redo) segment(at Position) (*redone, error) {
 	return s, nil
 }
 
-// Finish cuts what a crash left behind the last batch, cuts the indexes to what
-// was not written again, and makes everything durable. Records before start, the
-// log start offset, may be missing. The Redo is closed.
+// Finish cuts what a crash left behind the last batch, and the indexes to what was
+// not written again. Records before start, the log start offset, may be missing.
+// Nothing of it is durable until the log that is opened with [Options.Redo] has been
+// synced: a box whose partitions were all being written is to be ready before that.
 func (r *Redo) Finish(start int64) error {
 	if r.gone > start {
 		return fmt.Errorf("commitlog: redo %s: a segment with records up to offset %d is missing although its beginning was durable; the log starts at %d", r.opts.Dir, r.gone-1, start)
@@ -112,20 +113,26 @@ func (r *Redo) Finish(start int64) error {
 			return fmt.Errorf("commitlog: redo %s: segment %d lies behind the last batch, in segment %d", r.opts.Dir, base, last)
 		}
 	}
-	if err := r.opts.FS.SyncDir(r.opts.Dir); err != nil {
-		return fmt.Errorf("commitlog: sync folder %s: %w", r.opts.Dir, err)
-	}
-	r.touched = nil
 	return nil
 }
 
-func (r *Redo) finish(s *redone) (err error) {
-	defer func() { err = errors.Join(err, s.f.Close()) }()
+// take gives the file of a segment that was written to, still open, to the log: who
+// closes it first might never hear of a write that fails. It is nil for others.
+func (r *Redo) take(base int64) (f vfs.File) {
+	if r == nil {
+		return nil
+	}
+	for _, s := range r.touched {
+		if s.base == base {
+			f, s.f = s.f, nil
+		}
+	}
+	return f
+}
+
+func (r *Redo) finish(s *redone) error {
 	if err := s.f.Truncate(s.end); err != nil {
 		return fmt.Errorf("commitlog: cut %s to %d: %w", r.path(s.base, logSuffix), s.end, err)
-	}
-	if err := s.f.Sync(); err != nil {
-		return fmt.Errorf("commitlog: sync %s: %w", r.path(s.base, logSuffix), err)
 	}
 	if s.end <= smallSegment {
 		return nil // its index is not looked at
@@ -134,10 +141,12 @@ func (r *Redo) finish(s *redone) (err error) {
 	return errors.Join(x.load(s.start, func(entry) bool { return true }), x.close())
 }
 
-// Abandon closes the Redo without finishing it.
+// Abandon closes the files that no log has taken over.
 func (r *Redo) Abandon() {
 	for _, s := range r.touched {
-		_ = s.f.Close() // nothing was promised
+		if s.f != nil {
+			_ = s.f.Close() // nothing was promised
+		}
 	}
 	r.touched = nil
 }

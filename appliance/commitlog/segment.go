@@ -69,9 +69,11 @@ func (s *segment) path(suffix string) string { return s.opts.Dir + "/" + s.name(
 
 // openSegment opens an existing segment. One that is followed by another, which
 // starts at next, is looked into only when it is needed; next is 0 for the active one.
-func openSegment(o Options, base, next int64) (_ *segment, err error) {
+func openSegment(o Options, redo *Redo, base, next int64) (_ *segment, err error) {
 	s := newSegment(o, base)
-	if s.f, err = o.FS.Open(s.path(logSuffix)); err != nil {
+	if s.f = redo.take(base); s.f != nil {
+		s.dirty.Store(true)
+	} else if s.f, err = o.FS.Open(s.path(logSuffix)); err != nil {
 		return nil, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
 	}
 	size, err := s.f.Size()

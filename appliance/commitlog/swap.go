@@ -128,7 +128,7 @@ func (l *Log) swap(old []*segment) error {
 	if err := finishSwap(l.opts, names, base, end); err != nil {
 		return err
 	}
-	s, err := openSegment(l.opts, base, old[len(old)-1].next)
+	s, err := openSegment(l.opts, nil, base, old[len(old)-1].next)
 	if err != nil {
 		return err
 	}

@@ -30,38 +30,47 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 	for _, t := range req.Topics {
 		named[t.Topic]++
 	}
+	var wanted []topic.New
+	var places []int // of wanted in the response
 	for i := range req.Topics {
 		want := &req.Topics[i]
 		rt := kmsg.NewCreateTopicsResponseTopic()
 		rt.Topic, rt.Configs = want.Topic, []kmsg.CreateTopicsResponseTopicConfig{}
 		spec, err := s.topicSpec(want)
-		if named[want.Topic] > 1 {
+		switch {
+		case named[want.Topic] > 1:
 			err = fmt.Errorf("%w: topic %q is named twice in one request", kerr.InvalidRequest, want.Topic)
-		}
-		if err == nil {
-			err = s.createTopic(&rt, spec, req.ValidateOnly)
+		case err == nil && req.ValidateOnly:
+			err = s.checkTopic(&rt, spec)
+		case err == nil:
+			wanted, places = append(wanted, topic.New{Name: want.Topic, Spec: spec}), append(places, i)
 		}
 		rt.ErrorCode, rt.ErrorMessage = errorCode(err), errorMessage(err)
 		resp.Topics = append(resp.Topics, rt)
 	}
+	topics, errs := s.o.Topics.CreateAll(wanted) // together they share the syncs of the disk
+	for i, t := range topics {
+		rt := &resp.Topics[places[i]]
+		if rt.ErrorCode, rt.ErrorMessage = errorCode(errs[i]), errorMessage(errs[i]); errs[i] == nil {
+			describeCreated(rt, t)
+		}
+	}
 	return resp
 }
 
-func (s *Server) createTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec, validateOnly bool) error {
-	if validateOnly {
-		if s.o.Topics.Topic(rt.Topic) != nil {
-			return fmt.Errorf("%w: %q", topic.ErrExists, rt.Topic)
-		}
-		if err := errors.Join(topic.CheckName(rt.Topic), topic.CheckConfigs(spec.Configs)); err != nil {
-			return err
-		}
-		rt.NumPartitions, rt.ReplicationFactor = spec.Partitions, 1
-		return nil
+// checkTopic answers a request that only asks.
+func (s *Server) checkTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec) error {
+	if s.o.Topics.Topic(rt.Topic) != nil {
+		return fmt.Errorf("%w: %q", topic.ErrExists, rt.Topic)
 	}
-	t, err := s.o.Topics.Create(rt.Topic, spec)
-	if err != nil {
+	if err := errors.Join(topic.CheckName(rt.Topic), topic.CheckConfigs(spec.Configs)); err != nil {
 		return err
 	}
+	rt.NumPartitions, rt.ReplicationFactor = spec.Partitions, 1
+	return nil
+}
+
+func describeCreated(rt *kmsg.CreateTopicsResponseTopic, t *topic.Topic) {
 	rt.TopicID, rt.NumPartitions, rt.ReplicationFactor = t.ID(), int32(len(t.Partitions())), 1
 	for _, key := range topic.Keys {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
@@ -69,7 +78,6 @@ func (s *Server) createTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec
 		c.Source = int8(topicConfigSource(t, key.Name))
 		rt.Configs = append(rt.Configs, c)
 	}
-	return nil
 }
 
 // topicSpec reads what is wanted, which may be a manual assignment of replicas.

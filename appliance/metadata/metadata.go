@@ -2,14 +2,17 @@
 // is, which topics exist, which ids it has given out, and the small tables of
 // other parts. It never holds records.
 //
-// The store is one bbolt file. Every method that changes something returns once
-// the change is durable. All methods may be called concurrently. Keys and values
-// are, by bucket:
+// The store is one bbolt file, with a second copy in a plain file beside it, from
+// which Open rebuilds it when it is missing or damaged. Every method that changes
+// something returns once the change is durable in both. All methods may be called
+// concurrently. Keys and values are, by bucket:
 //
 //	weir     format             "1"
 //	         cluster.id         22 characters, a random UUID in URL-safe base64
 //	         leader.epoch       decimal, the last one given out
 //	         producer.id.end    decimal, the end of the last block given out
+//	         revision           decimal, grows with every change
+//	         recovery           JSON: the last time that Open had to rebuild the store
 //	         digest             16 hexadecimal digits, see below
 //	topics   name of the topic  JSON: id, partitions, configs, internal, created
 //	parts    name of a Bucket   a bucket: keys and values are its owner's
@@ -27,6 +30,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -41,6 +45,13 @@ const (
 	// producerIDBlock is how many producer ids one write makes available. What is
 	// left of a block is lost at a restart; there are 2^63 to lose.
 	producerIDBlock = 1000
+	// epochJump and producerIDJump are left out behind the greatest that was found in
+	// the log when the store knew less: as much as may have been given out in vain.
+	epochJump      = 1000
+	producerIDJump = 1_000_000
+	// maxFoundProducerID is above all ids that a store gives out; a greater one was
+	// made up by a client and says nothing.
+	maxFoundProducerID = 1 << 62
 )
 
 var (
@@ -52,13 +63,15 @@ var (
 	clusterIDKey   = []byte("cluster.id")
 	epochKey       = []byte("leader.epoch")
 	producerEndKey = []byte("producer.id.end")
+	revisionKey    = []byte("revision")
+	recoveryKey    = []byte("recovery")
 	digestKey      = []byte("digest")
 )
 
 var (
 	// ErrInUse is returned by Open while another process has the data directory.
 	ErrInUse = errors.New("data directory is used by another weir process")
-	// ErrCorrupt is returned by Open for a file that is not an intact store.
+	// ErrCorrupt is returned for a value that makes no sense in a store that is intact.
 	ErrCorrupt = errors.New("metadata is corrupt")
 )
 
@@ -66,7 +79,11 @@ var (
 type Store struct {
 	db        *bolt.DB
 	lock      *os.File // the data directory, locked
+	replica   replica
 	clusterID string
+
+	recovered  bool  // Open rebuilt the store
+	copyMended error // why Open wrote the copy anew
 
 	mu          sync.Mutex // guards what follows; held over writes of epoch and producer ids
 	failed      error      // the first write that failed; there is no other after it
@@ -74,6 +91,7 @@ type Store struct {
 	closed      bool
 	producerID  int64 // the next one
 	producerEnd int64 // of the block given out
+	recovery    *Recovery
 }
 
 // ClusterID is the box's identity, made when the store is first opened.
@@ -93,6 +111,51 @@ func (s *Store) NextEpoch() (int32, error) {
 		return w.put(w.root(weirBucket), epochKey, strconv.AppendInt(nil, epoch, 10))
 	})
 	return int32(epoch), err
+}
+
+// RaiseEpoch returns a leader epoch that is greater than found, which is one that
+// the log holds, and than all before. It is for a store that has lost what it knew.
+func (s *Store) RaiseEpoch(found int32) (int32, error) {
+	if found > math.MaxInt32-1-epochJump {
+		return 0, errors.New("metadata: leader epochs are used up")
+	}
+	err := s.update(func(w writer) error {
+		last, err := w.number(epochKey, -1)
+		if err != nil {
+			return err
+		}
+		return w.put(w.root(weirBucket), epochKey, strconv.AppendInt(nil, max(last, int64(found)+epochJump), 10))
+	})
+	if err != nil {
+		return 0, err
+	}
+	return s.NextEpoch()
+}
+
+// RaiseProducerIDs makes sure that NextProducerID returns none up to found, which
+// is one that the log holds. It writes only if the store has lost what it knew.
+func (s *Store) RaiseProducerIDs(found int64) error {
+	if found > maxFoundProducerID {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var end int64
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		end, err = writer{tx}.number(producerEndKey, 0)
+		return err
+	})
+	if err != nil || found < end {
+		return err
+	}
+	end = found + 1 + producerIDJump
+	err = s.updateLocked(func(w writer) error {
+		return w.put(w.root(weirBucket), producerEndKey, strconv.AppendInt(nil, end, 10))
+	})
+	if err == nil {
+		s.producerID, s.producerEnd = end, end
+	}
+	return err
 }
 
 // NextProducerID returns a producer id that was never returned before, also not
@@ -151,9 +214,10 @@ func (s *Store) update(change func(w writer) error) error {
 	return s.updateLocked(change)
 }
 
-// updateLocked runs change in a transaction. An error of change undoes it. An
-// error of the disk ends all writing: after a failed sync nobody knows what is on
-// the disk until a restart has read it.
+// updateLocked runs change in a transaction, and stages the copy in it, so that
+// there is no change without a copy. An error of change, or a disk that is too full
+// for the copy, undoes it. Any other error of the disk ends all writing: after a
+// failed sync nobody knows what is on the disk until a restart has read it.
 func (s *Store) updateLocked(change func(w writer) error) (err error) {
 	switch {
 	case s.closed:
@@ -174,10 +238,33 @@ func (s *Store) updateLocked(change func(w writer) error) (err error) {
 			err = s.failed
 		}
 	}()
-	return s.db.Update(func(tx *bolt.Tx) error {
-		refused = change(writer{tx})
-		return refused
+	err = s.db.Update(func(tx *bolt.Tx) error {
+		w := writer{tx}
+		if refused = change(w); refused != nil {
+			return refused
+		}
+		if err := w.revise(); err != nil {
+			return err
+		}
+		err := s.stageCopy(tx)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			refused = fmt.Errorf("%w: no room for %s: %w", record.ErrDiskFull, s.replica.name, err)
+			return refused
+		}
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	return s.replica.publish()
+}
+
+func (s *Store) stageCopy(tx *bolt.Tx) error {
+	m, err := imageOf(tx)
+	if err != nil {
+		return err
+	}
+	return s.replica.stage(m)
 }
 
 func (s *Store) view(read func(tx *bolt.Tx) error) error {
@@ -225,6 +312,15 @@ func (w writer) delete(p place, key []byte) error {
 		return fmt.Errorf("metadata: delete %q in %s: %w", key, p.path, err)
 	}
 	return w.toggle(change)
+}
+
+// revise counts a change.
+func (w writer) revise() error {
+	n, err := w.number(revisionKey, 0)
+	if err != nil {
+		return err
+	}
+	return w.put(w.root(weirBucket), revisionKey, strconv.AppendInt(nil, n+1, 10))
 }
 
 func (w writer) toggle(change uint64) error {

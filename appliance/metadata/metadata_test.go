@@ -1,11 +1,9 @@
 package metadata_test
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,8 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/record"
@@ -258,97 +254,6 @@ func TestLeftoverOfAnUnfinishedCreate(t *testing.T) {
 	open(t, path)
 	if _, err := os.Stat(path + ".new"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("leftover: %v", err)
-	}
-}
-
-func TestOtherFilesAreRefused(t *testing.T) {
-	for what, write := range map[string]func(path string) error{
-		"empty":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"text":    func(path string) error { return os.WriteFile(path, []byte("topics: []\n"), 0o600) },
-		"zeros":   func(path string) error { return os.WriteFile(path, make([]byte, 65536), 0o600) },
-		"a bbolt": func(path string) error { return otherBolt(path, "x", "") },
-		"newer":   func(path string) error { return otherBolt(path, "weir", "2") },
-	} {
-		path := filepath.Join(t.TempDir(), "metadata.db")
-		must(t, write(path))
-		_, err := metadata.Open(path)
-		if err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v; want an error that names the file", what, err)
-		}
-		if errors.Is(err, metadata.ErrCorrupt) == (what == "newer") {
-			t.Errorf("%s: %v; ErrCorrupt is wrong here", what, err)
-		}
-		t.Log(err)
-	}
-}
-
-// otherBolt makes a valid bbolt file that is not a store of this format.
-func otherBolt(path, bucket, format string) error {
-	db, err := bolt.Open(path, 0o600, nil)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{bucket, "topics", "parts"} {
-			b, err := tx.CreateBucket([]byte(name))
-			if err != nil {
-				return err
-			}
-			if name == "weir" {
-				if err := b.Put([]byte("format"), []byte(format)); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-}
-
-// Damage is an error or is harmless: never a panic, never another content.
-func TestDamageIsNoticed(t *testing.T) {
-	path := storePath(t)
-	s := open(t, path)
-	want := content(t, s)
-	for i := range 40 {
-		must(t, s.PutTopic(metadata.Topic{Name: fmt.Sprint("topic-", i), ID: [16]byte{byte(i)}, Partitions: int32(i + 1)}))
-		must(t, s.Bucket(fmt.Sprint("part-", i%3)).Put(fmt.Sprint(i), bytes.Repeat([]byte{byte(i)}, 300)))
-	}
-	before := content(t, s)
-	if before == want {
-		t.Fatal("content does not see the topics")
-	}
-	// The last transaction is harmless to lose: bbolt falls back to the meta page
-	// before it when the newer one is damaged, as after a torn write.
-	must(t, s.PutTopic(metadata.Topic{Name: "last", Partitions: 1}))
-	last := content(t, s)
-	must(t, s.Close())
-	good, err := os.ReadFile(path)
-	must(t, err)
-	rnd := rand.New(rand.NewPCG(1, 2))
-	refused, dir := 0, t.TempDir()
-	for i := range 400 {
-		bad := bytes.Clone(good)
-		if i%8 == 0 {
-			bad = bad[:rnd.IntN(len(bad))]
-		} else {
-			bad[rnd.IntN(len(bad))] ^= 1 << rnd.IntN(8)
-		}
-		damaged := filepath.Join(dir, fmt.Sprint(i), "metadata.db")
-		must(t, os.Mkdir(filepath.Dir(damaged), 0o700))
-		must(t, os.WriteFile(damaged, bad, 0o600))
-		s, err := metadata.Open(damaged)
-		if err != nil {
-			refused++
-			continue
-		}
-		if got := content(t, s); got != last && got != before {
-			t.Fatalf("case %d: damage changed the content\ngot  %s\nwant %s", i, got, last)
-		}
-		must(t, s.Close())
-	}
-	if refused < 50 {
-		t.Errorf("only %d of 400 damaged files were refused", refused)
 	}
 }
 

@@ -11,11 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 const (
@@ -26,8 +29,15 @@ const (
 
 // Open opens the store at path, after making it if there is none. Until Close no
 // other process can open it, nor any store in the same directory: that is the lock
-// of the data directory. The errors are ErrInUse, ErrCorrupt and those of the disk.
+// of the data directory. A store that is missing or damaged is rebuilt, which
+// [Store.Recovery] tells; what is there of it is kept beside it. The errors are
+// ErrInUse and those of the disk.
 func Open(path string) (*Store, error) {
+	return openBeside(path, vfs.OS(filepath.Dir(path)))
+}
+
+// openBeside opens the store with its copy in files.
+func openBeside(path string, files vfs.FS) (*Store, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
@@ -36,28 +46,77 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openLocked(path, lock)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+	s := &Store{lock: lock, replica: replicaOf(path, files)}
+	if err := s.open(path); err != nil {
+		return nil, errors.Join(openError(path, err), lock.Close())
 	}
 	return s, nil
 }
 
-func openLocked(path string, lock *os.File) (*Store, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := create(path, lock); err != nil {
-			return nil, fmt.Errorf("metadata: create %s: %w", path, err)
+func (s *Store) open(path string) error {
+	j, err := s.judge(path)
+	if err != nil {
+		return err
+	}
+	reason, err := j.lost()
+	if err != nil {
+		return err
+	}
+	if reason == "" {
+		// Verified, but bbolt's list of free pages is not in the digest.
+		if s.db, err = openBolt(path); errors.Is(err, ErrCorrupt) {
+			reason, err = err.Error(), nil
 		}
 	}
-	id, err := verify(path)
-	if err != nil {
-		return nil, openError(path, err)
+	if err == nil && reason != "" {
+		if j.known {
+			err = s.rebuild(path, &j, reason)
+		} else {
+			err = create(path, s.lock, func(tx *bolt.Tx) error { return initialize(tx, "") })
+		}
+		if err == nil {
+			s.db, err = openBolt(path)
+		}
 	}
-	db, err := openBolt(path)
 	if err != nil {
-		return nil, openError(path, err)
+		return err
 	}
-	return &Store{db: db, lock: lock, clusterID: id}, nil
+	if err := s.settle(&j, reason != ""); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+// settle takes in what the open store says of itself, and brings the files beside
+// it to the same state.
+func (s *Store) settle(j *judged, made bool) error {
+	var current *image
+	var staged error
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		if current, err = imageOf(tx); err != nil {
+			return err
+		}
+		s.clusterID = current.find(clusterIDKey)
+		s.loadRecovery(current.find(recoveryKey))
+		switch {
+		case made || errors.Is(j.copyErr, fs.ErrNotExist):
+		case j.copyErr != nil:
+			s.copyMended = j.copyErr
+		case j.copy.revision == current.revision && j.copy.find(clusterIDKey) == s.clusterID:
+			return nil
+		}
+		staged = s.replica.stage(current)
+		return staged
+	})
+	if err != nil {
+		return err
+	}
+	if made || j.copy == nil || j.copy.revision != current.revision || j.copy.find(clusterIDKey) != s.clusterID {
+		if err := s.replica.publish(); err != nil {
+			return err
+		}
+	}
+	return saveProperties(s.replica.files, s.clusterID)
 }
 
 // lockDir locks the folder, not the file: the file does not exist yet when two
@@ -84,22 +143,26 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 func openError(path string, err error) error {
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return fmt.Errorf("%w: %s is locked: stop that process or choose another --data", ErrInUse, path)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if errors.Is(err, ErrCorrupt) {
-		return fmt.Errorf("metadata: %s: %w: put back a copy of the file from a backup; the records beside it are not touched", path, err)
 	}
 	return fmt.Errorf("metadata: %s: %w", path, err)
 }
 
+// judgeOpen tells a file that bbolt can make nothing of, which is damage, from one
+// that the system does not let us open.
+func judgeOpen(err error) error {
+	var system syscall.Errno
+	if errors.Is(err, bolterrors.ErrTimeout) || errors.As(err, &system) && system != syscall.EIO {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
 // create makes a complete store beside path and then renames it, so that a power
 // cut leaves all of it or nothing.
-func create(path string, dir *os.File) error {
-	temp := path + ".new"
+func create(path string, dir *os.File, fill func(tx *bolt.Tx) error) error {
+	temp := path + stagedSuffix
 	if err := os.RemoveAll(temp); err != nil {
 		return err
 	}
@@ -107,8 +170,7 @@ func create(path string, dir *os.File) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(db.Update(initialize), db.Close())
-	if err != nil {
+	if err := errors.Join(db.Update(fill), db.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -117,21 +179,30 @@ func create(path string, dir *os.File) error {
 	return dir.Sync()
 }
 
-func initialize(tx *bolt.Tx) error {
+func makeBuckets(tx *bolt.Tx) error {
 	for _, name := range [][]byte{weirBucket, topicsBucket, partsBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
 	}
-	w := writer{tx}
-	weir := w.root(weirBucket)
-	if err := weir.bucket.Put(digestKey, formatDigest(0)); err != nil {
+	return tx.Bucket(weirBucket).Put(digestKey, formatDigest(0))
+}
+
+// initialize makes a store of a box that knows of itself no more than its id, or
+// not even that.
+func initialize(tx *bolt.Tx, clusterID string) error {
+	if err := makeBuckets(tx); err != nil {
 		return err
 	}
+	if clusterID == "" {
+		clusterID = newClusterID()
+	}
+	w := writer{tx}
+	weir := w.root(weirBucket)
 	if err := w.put(weir, formatKey, []byte(formatVersion)); err != nil {
 		return err
 	}
-	return w.put(weir, clusterIDKey, []byte(newClusterID()))
+	return w.put(weir, clusterIDKey, []byte(clusterID))
 }
 
 // newClusterID makes a random UUID as Kafka writes it. Like Kafka's it does not
@@ -148,44 +219,47 @@ func newClusterID() string {
 	}
 }
 
+// inspection is what a store that is intact says of itself.
+type inspection struct {
+	clusterID string
+	revision  uint64
+}
+
 // verify reads everything once and compares it with the digest. It opens the file
 // read-only, because bbolt trusts the pages of a file that it opens for writing
 // and panics, in part in goroutines of its own, where they make no sense.
-func verify(path string) (clusterID string, err error) {
+func verify(path string) (found inspection, err error) {
 	defer recoverPages(&err)()
 	st, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return found, err
 	}
 	if st.Size() == 0 { // bbolt would make a new store of it
-		return "", fmt.Errorf("%w: the file is empty", ErrCorrupt)
+		return found, fmt.Errorf("%w: the file is empty", ErrCorrupt)
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if err != nil {
-		return "", err
+		return found, judgeOpen(err)
 	}
 	defer db.Close()
 	err = db.View(func(tx *bolt.Tx) error {
 		if tx.Size() > st.Size() {
 			return fmt.Errorf("%w: file has %d bytes of %d", ErrCorrupt, st.Size(), tx.Size())
 		}
-		clusterID, err = verifyEntries(tx)
+		found, err = verifyEntries(tx)
 		return err
 	})
-	return clusterID, err
+	return found, err
 }
 
-func verifyEntries(tx *bolt.Tx) (clusterID string, err error) {
+func verifyEntries(tx *bolt.Tx) (found inspection, err error) {
 	weir, topics, parts := tx.Bucket(weirBucket), tx.Bucket(topicsBucket), tx.Bucket(partsBucket)
 	if weir == nil || topics == nil || parts == nil {
-		return "", fmt.Errorf("%w: it is no metadata of weir", ErrCorrupt)
-	}
-	if v := weir.Get(formatKey); !bytes.Equal(v, []byte(formatVersion)) {
-		return "", fmt.Errorf("format is %q, this weir reads %q: use the weir that wrote it, or a newer one", v, formatVersion)
+		return found, fmt.Errorf("%w: it is no metadata of weir", ErrCorrupt)
 	}
 	want, err := parseDigest(weir.Get(digestKey))
 	if err != nil {
-		return "", err
+		return found, err
 	}
 	got := bucketDigest(string(weirBucket), weir) ^ bucketDigest(string(topicsBucket), topics)
 	for name := range keys(parts) {
@@ -194,9 +268,13 @@ func verifyEntries(tx *bolt.Tx) (clusterID string, err error) {
 		}
 	}
 	if got != want {
-		return "", fmt.Errorf("%w: digest is %016x, the entries have %016x", ErrCorrupt, want, got)
+		return found, fmt.Errorf("%w: digest is %016x, the entries have %016x", ErrCorrupt, want, got)
 	}
-	return string(weir.Get(clusterIDKey)), nil
+	if v := weir.Get(formatKey); !bytes.Equal(v, []byte(formatVersion)) {
+		return found, fmt.Errorf("format is %q, this weir reads %q: use the weir that wrote it, or a newer one", v, formatVersion)
+	}
+	revision, err := writer{tx}.number(revisionKey, 0)
+	return inspection{string(weir.Get(clusterIDKey)), uint64(revision)}, err
 }
 
 // openBolt opens the verified file for writing and has bbolt compare its list of
@@ -205,7 +283,7 @@ func openBolt(path string) (db *bolt.DB, err error) {
 	defer recoverPages(&err)()
 	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
 	if err != nil {
-		return nil, err
+		return nil, judgeOpen(err)
 	}
 	err = db.View(func(tx *bolt.Tx) (first error) {
 		for err := range tx.Check() { // to its end: the channel must be drained

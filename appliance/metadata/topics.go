@@ -57,18 +57,32 @@ func (s *Store) Topic(name string) (t Topic, ok bool, err error) {
 }
 
 // PutTopic adds the topic or replaces the one of that name.
-func (s *Store) PutTopic(t Topic) error {
-	if t.Name == "" || t.Partitions < 1 {
-		return fmt.Errorf("metadata: topic %q with %d partitions: a topic needs a name and a partition", t.Name, t.Partitions)
+func (s *Store) PutTopic(t Topic) error { return s.PutTopics([]Topic{t}) }
+
+// PutTopics is PutTopic for several at once: all or none of them.
+func (s *Store) PutTopics(topics []Topic) error {
+	values := make([][]byte, len(topics))
+	for i, t := range topics {
+		if t.Name == "" || t.Partitions < 1 {
+			return fmt.Errorf("metadata: topic %q with %d partitions: a topic needs a name and a partition", t.Name, t.Partitions)
+		}
+		var err error
+		values[i], err = json.Marshal(topicJSON{
+			ID:         base64.RawURLEncoding.EncodeToString(t.ID[:]),
+			Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal, CreatedMs: t.Created.UnixMilli(),
+		})
+		if err != nil {
+			return fmt.Errorf("metadata: topic %s: %w", t.Name, err)
+		}
 	}
-	value, err := json.Marshal(topicJSON{
-		ID:         base64.RawURLEncoding.EncodeToString(t.ID[:]),
-		Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal, CreatedMs: t.Created.UnixMilli(),
+	return s.update(func(w writer) error {
+		for i, t := range topics {
+			if err := w.put(w.root(topicsBucket), []byte(t.Name), values[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("metadata: topic %s: %w", t.Name, err)
-	}
-	return s.update(func(w writer) error { return w.put(w.root(topicsBucket), []byte(t.Name), value) })
 }
 
 // DeleteTopic removes the topic; no error if there is none.

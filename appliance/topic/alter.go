@@ -27,7 +27,7 @@ func (s *Set) AlterConfigs(name string, change func(overrides map[string]string)
 	}
 	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	s.changes.Add(1)
-	return nil
+	return s.updateIdentity(t)
 }
 
 // CheckAlterConfigs says why AlterConfigs would refuse; nil if it would not.
@@ -84,20 +84,15 @@ func (s *Set) AddPartitions(name string, total int32) error {
 	old := t.Partitions()
 	added := s.buildPartitions(t, int32(len(old)), total)
 	if err := s.found(t, added); err != nil {
-		for _, p := range added {
-			if p.log != nil {
-				err = errors.Join(err, p.log.Close())
-			}
-		}
-		return err
+		return errors.Join(err, closeLogs(added))
 	}
 	all := slices.Concat(old, added)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	t.partitions.Store(&all)
 	s.count += len(added)
 	s.changes.Add(1)
-	return nil
+	s.mu.Unlock()
+	return s.updateIdentity(t)
 }
 
 // found makes the new partitions of a topic and has the Catalog say so.

@@ -216,7 +216,10 @@ func TestPowerCutInAddPartitions(t *testing.T) {
 	before, after := 0, 0
 	var cut func(disk *crashfs.FS, c *catalog, s *topic.Set, depth int)
 	cut = func(disk *crashfs.FS, c *catalog, s *topic.Set, depth int) {
+		var hookMu sync.Mutex // folders are made several at a time
 		disk.OnOp(nil, func(op crashfs.Op) {
+			hookMu.Lock()
+			defer hookMu.Unlock()
 			if depth == 2 || !op.Changes() || t.Failed() {
 				return
 			}

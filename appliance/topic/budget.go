@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -154,13 +153,7 @@ func choose(victims []victim, lack int64) (out []dropped) {
 // emptyTrash removes what is kept of deleted topics, and reports whether that was
 // anything.
 func (s *Set) emptyTrash() bool {
-	t, ok := any(s).(interface {
-		EmptyTrash(olderThan time.Duration) (topics int, err error)
-	})
-	if !ok {
-		return false
-	}
-	topics, err := t.EmptyTrash(0)
+	topics, err := s.EmptyTrash(0)
 	if err != nil {
 		s.opts.Log.Error("the trash is not emptied", "err", err)
 	}

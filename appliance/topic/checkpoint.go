@@ -59,6 +59,9 @@ func (s *Set) checkpoint() error {
 
 func syncEach(dirty []*Partition) error {
 	for _, p := range dirty {
+		if err := p.identify(); err != nil {
+			return err
+		}
 		if err := p.log.Sync(); err != nil {
 			return err
 		}
@@ -77,25 +80,31 @@ const together = 3
 // syncTogether is syncEach in two syncs of the whole file system, or in one if no
 // state has changed.
 func (s *Set) syncTogether(dirty []*Partition) error {
-	var written []*Partition // those with a new state beside the old one
+	type file struct{ dir, name string }
+	var written []file // there is a new one beside the old one
+	write := func(p *Partition, name string, b []byte) error {
+		if b == nil {
+			return nil
+		}
+		written = append(written, file{p.dir, name})
+		return writeNew(s.opts.FS, p.dir, name, b, false)
+	}
 	for _, p := range dirty {
 		if err := p.log.Flush(); err != nil {
 			return err
 		}
-		b := p.takeState()
-		if b == nil {
-			continue
-		}
-		if err := writeNew(s.opts.FS, p.dir, stateFile, b, false); err != nil {
+		if err := write(p, metadataFile, p.takeIdentity()); err != nil {
 			return err
 		}
-		written = append(written, p)
+		if err := write(p, stateFile, p.takeState()); err != nil {
+			return err
+		}
 	}
 	if err := s.files.SyncAll(); err != nil || len(written) == 0 {
 		return err
 	}
-	for _, p := range written {
-		if err := renameNew(s.opts.FS, p.dir, stateFile); err != nil {
+	for _, f := range written {
+		if err := renameNew(s.opts.FS, f.dir, f.name); err != nil {
 			return err
 		}
 	}

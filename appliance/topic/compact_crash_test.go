@@ -171,7 +171,7 @@ func TestPowerCutAfterEveryOperationOfCompaction(t *testing.T) {
 		if k.set, err = k.openOn(k.fs); err != nil {
 			t.Fatal(err)
 		}
-		create(t, k.set, "state", compacted)
+		createWith(t, k.set, "state", compacted)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var hook sync.Mutex
 		cuts, cleaning := 0, false
@@ -236,7 +236,7 @@ func TestASegmentOfARoundUnderWayIsNotCleaned(t *testing.T) {
 	if k.set, err = k.openOn(k.fs); err != nil {
 		t.Fatal(err)
 	}
-	create(t, k.set, "state", compacted)
+	createWith(t, k.set, "state", compacted)
 	k.append(8) // most of a segment
 	if err := k.set.Checkpoint(); err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ func (o *oracle) check() (records, tombstones int) {
 	return records, tombstones
 }
 
-func create(t *testing.T, s *topic.Set, name string, configs map[string]string) {
+func createWith(t *testing.T, s *topic.Set, name string, configs map[string]string) {
 	t.Helper()
 	if _, err := s.Create(name, topic.Spec{Partitions: 1, Configs: configs}); err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func create(t *testing.T, s *topic.Set, name string, configs map[string]string) 
 func TestCompactionLeavesTheLastOfEachKey(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", compacted)
+	createWith(t, set, "state", compacted)
 	o := newOracle(t, set, "state", clock.Now)
 	for range 4 {
 		o.append(300, 40)
@@ -180,7 +180,7 @@ func TestCompactionLeavesTheLastOfEachKey(t *testing.T) {
 func TestCompactionGoesOnWhereItWas(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", with(compacted, "delete.retention.ms", "8640000000"))
+	createWith(t, set, "state", with(compacted, "delete.retention.ms", "8640000000"))
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(500, 30)
 	set.Compact()
@@ -211,7 +211,7 @@ func TestCompactionGoesOnWhereItWas(t *testing.T) {
 func TestTombstonesOfATopicGo(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", compacted)
+	createWith(t, set, "state", compacted)
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(400, 25)
 	set.Compact()
@@ -239,7 +239,7 @@ func TestDirtyRatioAndLags(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, clock := newCompactBox(t)
 			set := b.open()
-			create(t, set, "state", with(compacted, c.configs...))
+			createWith(t, set, "state", with(compacted, c.configs...))
 			o := newOracle(t, set, "state", clock.Now)
 			o.append(300, 10)
 			for i, wait := range []time.Duration{0, time.Hour, 23 * time.Hour} {
@@ -257,7 +257,7 @@ func TestDirtyRatioAndLags(t *testing.T) {
 func TestSecondCompactionWaitsForTheRatio(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", with(compacted, "min.cleanable.dirty.ratio", "0.5", "delete.retention.ms", "8640000000"))
+	createWith(t, set, "state", with(compacted, "min.cleanable.dirty.ratio", "0.5", "delete.retention.ms", "8640000000"))
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(500, 700) // most keys are written once: much stays
 	set.Compact()
@@ -278,7 +278,7 @@ func TestSecondCompactionWaitsForTheRatio(t *testing.T) {
 func TestMaxLagRollsTheActiveSegment(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", with(compacted, "max.compaction.lag.ms", "3600000", "min.cleanable.dirty.ratio", "1"))
+	createWith(t, set, "state", with(compacted, "max.compaction.lag.ms", "3600000", "min.cleanable.dirty.ratio", "1"))
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(10, 2)
 	clock.turn(2 * time.Hour)
@@ -294,7 +294,7 @@ func TestMaxLagRollsTheActiveSegment(t *testing.T) {
 func TestCompactAndDelete(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", with(compacted, "cleanup.policy", "compact,delete", "retention.ms", "3600000"))
+	createWith(t, set, "state", with(compacted, "cleanup.policy", "compact,delete", "retention.ms", "3600000"))
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(300, 10)
 	set.Compact()
@@ -323,7 +323,7 @@ func TestCompactAndDelete(t *testing.T) {
 func TestRetentionAfterSegmentsWereJoined(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", with(compacted, "cleanup.policy", "compact,delete", "retention.ms", "3600000"))
+	createWith(t, set, "state", with(compacted, "cleanup.policy", "compact,delete", "retention.ms", "3600000"))
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(200, 8)
 	set.Compact()
@@ -347,7 +347,7 @@ func TestRetentionAfterSegmentsWereJoined(t *testing.T) {
 func TestProducersSurviveCompaction(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", compacted)
+	createWith(t, set, "state", compacted)
 	tp := record.TopicPartition{Topic: "state"}
 	var sent []record.Batch
 	var bases []int64
@@ -419,8 +419,8 @@ func put(t *testing.T, set *topic.Set, tp record.TopicPartition, key, value stri
 func TestUncleanableLogIsNamedAndTheOthersGoOn(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "bad", compacted)
-	create(t, set, "good", compacted)
+	createWith(t, set, "bad", compacted)
+	createWith(t, set, "good", compacted)
 	bad, good := newOracle(t, set, "bad", clock.Now), newOracle(t, set, "good", clock.Now)
 	bad.append(300, 10)
 	good.append(300, 10)
@@ -463,7 +463,7 @@ func TestTopicsThatCompactThemselves(t *testing.T) {
 	b, clock := newCompactBox(t)
 	b.opts.OwnCompaction = []string{"own"}
 	set := b.open()
-	create(t, set, "own", compacted)
+	createWith(t, set, "own", compacted)
 	o := newOracle(t, set, "own", clock.Now)
 	o.append(300, 5)
 	before, _ := o.check()
@@ -479,7 +479,7 @@ func TestDeleteAndCloseEndACleaning(t *testing.T) {
 		b, clock := newCompactBox(t)
 		b.opts.Cleaner.IOBytesPerSecond = 1000 // it would take minutes
 		set := b.open()
-		create(t, set, "state", compacted)
+		createWith(t, set, "state", compacted)
 		newOracle(t, set, "state", clock.Now).append(500, 10)
 		var cleaning sync.WaitGroup
 		cleaning.Go(set.Compact)
@@ -504,7 +504,7 @@ func TestDeleteAndCloseEndACleaning(t *testing.T) {
 func TestCompactionBesideEverythingElse(t *testing.T) {
 	b, clock := newCompactBox(t)
 	set := b.open()
-	create(t, set, "state", compacted)
+	createWith(t, set, "state", compacted)
 	o := newOracle(t, set, "state", clock.Now)
 	ctx, cancel := context.WithCancel(context.Background())
 	var others sync.WaitGroup
@@ -563,7 +563,7 @@ func TestNoRoomToCompact(t *testing.T) {
 	disk := &narrow{crashfs.New(), 1 << 39}
 	b.fs = disk
 	set := b.open()
-	create(t, set, "state", compacted)
+	createWith(t, set, "state", compacted)
 	o := newOracle(t, set, "state", clock.Now)
 	o.append(200, 10)
 	for _, room := range []bool{false, true} {

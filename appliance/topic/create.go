@@ -3,7 +3,6 @@ package topic
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,14 +20,25 @@ const folderBytes = 16 << 10
 // metadataFile holds a partition folder's identity, in Kafka's form.
 const metadataFile = "partition.metadata"
 
+// New is a topic to be made.
+type New struct {
+	Name string
+	Spec Spec
+}
+
 // Create makes a topic; it is durable when Create returns.
 func (s *Set) Create(name string, spec Spec) (*Topic, error) {
+	topics, errs := s.CreateAll([]New{{name, spec}})
+	return topics[0], errs[0]
+}
+
+// CreateAll is Create for several topics at once: they share the syncs of the
+// disk. For each of them it returns the topic or what is wrong with it. A name must
+// not be there twice.
+func (s *Set) CreateAll(wanted []New) ([]*Topic, []error) {
 	s.creating.Lock()
 	defer s.creating.Unlock()
-	if s.Topic(name) != nil {
-		return nil, fmt.Errorf("%w: %s", ErrExists, name)
-	}
-	return s.create(name, spec)
+	return s.createAll(wanted)
 }
 
 // Ensure returns the topic, after creating it by spec if there is none. An
@@ -42,53 +52,103 @@ func (s *Set) Ensure(name string, spec Spec) (*Topic, error) {
 	if t := s.Topic(name); t != nil {
 		return t, nil
 	}
-	return s.create(name, spec)
+	topics, errs := s.createAll([]New{{name, spec}})
+	return topics[0], errs[0]
 }
 
-// create makes the folders first and the catalog's entry last: what a crash in
-// between leaves is folders that nobody names.
-func (s *Set) create(name string, spec Spec) (*Topic, error) {
-	if spec.Partitions == 0 {
-		spec.Partitions = s.opts.Partitions
+// createAll makes first the folders, then the identities and last the Catalog's
+// entries. A crash before the identity is in its place leaves folders that nobody
+// names and that hold nothing; after it the topic is there, complete.
+func (s *Set) createAll(wanted []New) ([]*Topic, []error) {
+	topics, errs := make([]*Topic, len(wanted)), make([]error, len(wanted))
+	var made []int // indexes of those that can be made
+	var entries []Entry
+	var partitions []*Partition
+	for i, n := range wanted {
+		if n.Spec.Partitions == 0 {
+			n.Spec.Partitions = s.opts.Partitions
+		}
+		if errs[i] = s.checkNew(n, len(partitions)); errs[i] != nil {
+			continue
+		}
+		e := Entry{Name: n.Name, ID: newID(), Partitions: n.Spec.Partitions, Configs: n.Spec.Configs, Internal: n.Spec.Internal, Created: s.opts.Now()}
+		topics[i] = s.build(e)
+		made, entries, partitions = append(made, i), append(entries, e), append(partitions, topics[i].Partitions()...)
 	}
-	if err := s.checkNew(name, spec); err != nil {
-		return nil, err
+	if len(made) == 0 {
+		return topics, errs
 	}
-	e := Entry{Name: name, Partitions: spec.Partitions, Configs: spec.Configs, Internal: spec.Internal}
-	if _, err := rand.Read(e.ID[:]); err != nil {
-		return nil, fmt.Errorf("topic: %w", err)
-	}
-	e.ID[6], e.ID[8] = e.ID[6]&0x0f|0x40, e.ID[8]&0x3f|0x80 // a version 4 UUID
-	t := s.build(e)
-	if err := s.makeLogs(t.Partitions()); err != nil {
-		return nil, err
-	}
-	if err := s.opts.Catalog.PutTopic(e); err != nil {
-		return nil, err
+	if err := s.foundAll(entries, partitions); err != nil {
+		for _, i := range made {
+			topics[i], errs[i] = nil, err
+		}
+		return topics, errs
 	}
 	s.mu.Lock()
-	s.add(t)
-	s.mu.Unlock()
-	return t, nil
+	defer s.mu.Unlock()
+	for _, i := range made {
+		s.add(topics[i])
+	}
+	return topics, errs
+}
+
+func newID() (id ID) {
+	_, _ = rand.Read(id[:])                         // it never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a version 4 UUID
+	return id
+}
+
+// foundAll makes new topics durable.
+func (s *Set) foundAll(entries []Entry, partitions []*Partition) error {
+	err := s.makeLogs(partitions)
+	if err == nil {
+		err = s.saveIdentities(entries)
+	}
+	if err == nil {
+		err = s.syncTopics()
+	}
+	if err == nil {
+		err = putTopics(s.opts.Catalog, entries)
+	}
+	if err == nil {
+		return nil
+	}
+	// What was refused should not come to life at the next start.
+	for _, e := range entries {
+		_ = s.opts.FS.Remove(topicsDir + "/" + identityFile(e.Name))
+	}
+	return errors.Join(err, closeLogs(partitions))
+}
+
+func closeLogs(ps []*Partition) (err error) {
+	for _, p := range ps {
+		if p.log != nil {
+			err = errors.Join(err, p.log.Close())
+		}
+	}
+	return err
 }
 
 // makeLogs makes the folders of new partitions, durably, and opens their logs.
 func (s *Set) makeLogs(ps []*Partition) error {
-	for _, p := range ps {
-		if err := p.makeFolder(); err != nil {
+	err := inParallel(len(ps), func(i int) error {
+		if err := ps[i].makeFolder(); err != nil {
 			return err
 		}
-		if err := p.open(); err != nil {
-			return err
-		}
+		return ps[i].open()
+	})
+	if err != nil {
+		return err
 	}
-	if err := s.opts.FS.SyncDir(topicsDir); err != nil {
-		return fmt.Errorf("topic: sync folder %s: %w", topicsDir, err)
-	}
-	return nil
+	return s.syncTopics()
 }
 
-func (s *Set) checkNew(name string, spec Spec) error {
+// checkNew says why a topic cannot be made when so many partitions are about to be.
+func (s *Set) checkNew(n New, more int) error {
+	name, spec := n.Name, n.Spec
+	if s.Topic(name) != nil {
+		return fmt.Errorf("%w: %s", ErrExists, name)
+	}
 	if err := CheckName(name); err != nil {
 		return err
 	}
@@ -96,7 +156,7 @@ func (s *Set) checkNew(name string, spec Spec) error {
 		return err
 	}
 	s.mu.RLock()
-	count := s.count
+	count := s.count + more
 	s.mu.RUnlock()
 	if spec.Partitions < 1 || int(spec.Partitions) > s.opts.MaxPartitions-count {
 		return fmt.Errorf("%w: topic %s with %d; the box holds %d of at most %d", ErrInvalidPartitions, name, spec.Partitions, count, s.opts.MaxPartitions)
@@ -107,7 +167,7 @@ func (s *Set) checkNew(name string, spec Spec) error {
 	return s.Err()
 }
 
-// makeFolder makes the partition's folder with its identity in it. A folder of
+// makeFolder makes the partition's folder. A folder of
 // that name which no topic claims is set aside, not deleted: its absence from the
 // catalog is no proof that nobody wants it.
 func (p *Partition) makeFolder() error {
@@ -124,8 +184,7 @@ func (p *Partition) makeFolder() error {
 	if err := fsys.MkdirAll(p.dir); err != nil {
 		return fmt.Errorf("topic: make folder %s: %w", p.dir, err)
 	}
-	id := base64.RawURLEncoding.EncodeToString(p.topic.id[:])
-	return replaceFile(fsys, p.dir, metadataFile, fmt.Appendf(nil, "version: 0\ntopic_id: %s\n", id))
+	return nil
 }
 
 // open opens the partition's log and takes its offsets from it.
@@ -141,10 +200,13 @@ func (p *Partition) open() (err error) {
 		}
 	}
 	o := p.options()
-	o.Start = p.state.logStart
+	o.Start, o.Redo = p.state.logStart, p.redo
 	if p.log, err = commitlog.Open(o); err != nil {
 		p.log = &commitlog.Log{} // nothing to read; Err says why
 		return err
+	}
+	if _, end := p.log.End(); len(p.state.epochs) == 0 && end.Byte > 0 {
+		p.state.rebuild = true // every batch leaves an epoch: the file was lost
 	}
 	if p.state.rebuild {
 		p.state = &state{logStart: p.state.logStart, producers: producers{}, dirty: true}
@@ -160,41 +222,6 @@ func (p *Partition) open() (err error) {
 	p.hw.Store(p.next)
 	p.from = max(p.log.Start(), p.state.logStart)
 	p.start.Store(p.from)
-	return nil
-}
-
-// Delete removes a topic and its data. It is gone for good once Delete returns;
-// after a crash in between it is gone too, and its folders lie about unnamed.
-func (s *Set) Delete(name string) error {
-	s.creating.Lock()
-	defer s.creating.Unlock()
-	t := s.Topic(name)
-	if t == nil {
-		return fmt.Errorf("%w: %s", record.ErrUnknownTopicOrPartition, name)
-	}
-	if err := s.opts.Catalog.DeleteTopic(name); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	delete(s.topics, t.name)
-	delete(s.ids, t.id)
-	s.count -= len(t.Partitions())
-	s.changes.Add(1)
-	s.mu.Unlock()
-	for _, p := range t.Partitions() {
-		p.retire()
-	}
-	s.cleaning.Lock()
-	defer s.cleaning.Unlock()
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	var errs []error
-	for _, p := range t.Partitions() {
-		errs = append(errs, p.log.Close(), s.opts.FS.RemoveAll(p.dir))
-	}
-	if err := errors.Join(append(errs, s.opts.FS.SyncDir(topicsDir))...); err != nil {
-		return fmt.Errorf("topic: remove the data of %s: %w", name, err)
-	}
 	return nil
 }
 

@@ -20,6 +20,9 @@ type Partition struct {
 	dir   string
 	log   *commitlog.Log
 
+	identified bool            // its folder has a partition.metadata; who checkpoints looks at it
+	redo       *commitlog.Redo // of recovery, until the log is open
+
 	// What is staged: ahead of the log by the rounds in flight.
 	staging sync.Mutex
 	next    int64              // offset of the next record

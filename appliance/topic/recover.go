@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/wal"
@@ -16,8 +18,10 @@ type recovery struct {
 	stray int // entries of topics that are gone
 }
 
-// recover opens the write-ahead log, brings what it holds to its place, opens all
-// partitions and checkpoints. Interrupted at any point, it starts over.
+// recover opens the write-ahead log, brings what it holds to its place and opens all
+// partitions. It syncs none of them: what was replayed stays in the write-ahead log
+// until a checkpoint like any other has brought it to the disk. Interrupted at any
+// point, or after it, recovery starts over.
 func (s *Set) recover() (err error) {
 	r := &recovery{set: s, redos: map[*Partition]*commitlog.Redo{}}
 	defer func() {
@@ -30,9 +34,9 @@ func (s *Set) recover() (err error) {
 	}
 	if err = r.finish(); err == nil {
 		s.openPartitions()
-		err = s.saveStates(r.redos)
+		err = s.raise()
 	}
-	if err == nil {
+	if err == nil && len(r.redos) == 0 {
 		err = s.wal.Checkpoint(s.wal.Applied())
 	}
 	if err != nil {
@@ -92,12 +96,16 @@ func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 }
 
 func (r *recovery) finish() error {
-	for p, redo := range r.redos {
-		if err := redo.Finish(p.state.logStart); err != nil {
+	ps := slices.Collect(maps.Keys(r.redos))
+	return inParallel(len(ps), func(i int) error {
+		p := ps[i]
+		if err := r.redos[p].Finish(p.state.logStart); err != nil {
 			return fmt.Errorf("recover %s: %w", p.tp, err)
 		}
-	}
-	return nil
+		p.redo = r.redos[p]
+		p.touch()
+		return nil
+	})
 }
 
 func (r *recovery) abandon() {
@@ -108,21 +116,40 @@ func (r *recovery) abandon() {
 
 // openPartitions opens all logs. One that is damaged is offline, the others serve.
 func (s *Set) openPartitions() {
+	var all []*Partition
 	for _, t := range s.Topics() {
+		all = append(all, t.Partitions()...)
+	}
+	_ = inParallel(len(all), func(i int) error {
+		p := all[i]
+		if err := p.open(); err != nil {
+			p.fail(err)
+			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+		}
+		if p.redo != nil {
+			p.redo.Abandon() // what the log has not taken over
+			p.redo = nil
+		}
+		return nil
+	})
+}
+
+// raise has the epoch and the producer ids go on above those in the log.
+func (s *Set) raise() (err error) {
+	if s.opts.Raise == nil {
+		return nil
+	}
+	epoch, producer := int32(-1), int64(-1)
+	for _, t := range s.topics {
 		for _, p := range t.Partitions() {
-			if err := p.open(); err != nil {
-				p.fail(err)
-				s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+			if n := len(p.state.epochs); n > 0 {
+				epoch = max(epoch, p.state.epochs[n-1].epoch)
+			}
+			for id := range p.state.producers {
+				producer = max(producer, id)
 			}
 		}
 	}
-}
-
-func (s *Set) saveStates(touched map[*Partition]*commitlog.Redo) error {
-	for p := range touched {
-		if err := p.saveState(); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.opts.LeaderEpoch, err = s.opts.Raise(epoch, producer)
+	return err
 }

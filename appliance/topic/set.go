@@ -33,6 +33,10 @@ type Options struct {
 	Catalog Catalog
 	// LeaderEpoch of all partitions; it must be greater than at any open before.
 	LeaderEpoch int32
+	// Raise, if not nil, is told the greatest leader epoch and producer id that the
+	// log holds, -1 where it holds none, once they are known and before anything is
+	// appended. It returns the leader epoch to go on with.
+	Raise func(epoch int32, producerID int64) (int32, error)
 	// WAL is how appends are committed; FS, Dir and Log are filled in.
 	WAL wal.Options
 	// Partitions is how many a new topic gets unless it says; 0 means 1 (num.partitions).
@@ -41,6 +45,9 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
 	ReserveBytes int64
+	// TrashRetention is how long a deleted topic's data are kept, unless the disk runs
+	// full; 0 means DefaultTrashRetention, less removes them at once.
+	TrashRetention time.Duration
 	// Ballast, if there is one, holds the reserve; FS draws on it. The Set keeps it whole.
 	Ballast *vfs.Ballast
 	// BudgetBytes and BudgetPercent, of the disk, bound what all segments hold; the
@@ -71,7 +78,8 @@ type Options struct {
 }
 
 // Catalog keeps which topics there are. A put adds an entry or replaces the one of
-// that name. Puts and deletes are durable on return, and whole or not at all.
+// that name. Puts and deletes are durable on return, and whole or not at all. One
+// that also has PutTopics([]Entry) error is given many at once.
 type Catalog interface {
 	Topics() ([]Entry, error)
 	PutTopic(Entry) error
@@ -85,6 +93,7 @@ type Entry struct {
 	Partitions int32
 	Configs    map[string]string
 	Internal   bool
+	Created    time.Time // to the millisecond
 }
 
 // Set is all topics of the box.
@@ -96,6 +105,8 @@ type Set struct {
 	indexes *vfs.Pool
 
 	creating sync.Mutex // one change of the topics at a time
+	trash    sync.Mutex // one at a time empties it
+	adopted  int        // topics that Open found on the disk alone
 
 	mu      sync.RWMutex // guards topics, ids and count
 	topics  map[string]*Topic
@@ -152,6 +163,9 @@ func Open(o Options) (*Set, error) {
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = DefaultRetentionInterval
 	}
+	if o.TrashRetention == 0 {
+		o.TrashRetention = DefaultTrashRetention
+	}
 	if o.OpenFiles == 0 {
 		o.OpenFiles = min(vfs.OpenFileLimit()/4*3, MaxDefaultOpenFiles)
 	}
@@ -183,7 +197,8 @@ func Open(o Options) (*Set, error) {
 	}
 	s.space.measure()
 	s.cleaner = newCleaner(s)
-	s.background.Add(5)
+	s.background.Add(6)
+	go s.trashLoop()
 	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
@@ -195,13 +210,16 @@ func Open(o Options) (*Set, error) {
 // load builds the topics that the catalog names, without opening their logs. The
 // names of the two folders are made durable by wal.Open, which is next.
 func (s *Set) load() error {
-	for _, dir := range []string{walDir, topicsDir} {
+	for _, dir := range []string{walDir, topicsDir, trashDir} {
 		if err := s.opts.FS.MkdirAll(dir); err != nil {
 			return fmt.Errorf("topic: make folder %s: %w", dir, err)
 		}
 	}
 	entries, err := s.opts.Catalog.Topics()
 	if err != nil {
+		return err
+	}
+	if entries, err = s.reconcile(entries); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -212,7 +230,7 @@ func (s *Set) load() error {
 
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
-	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal}
+	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal, created: e.Created}
 	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	ps := s.buildPartitions(t, 0, e.Partitions)
 	t.partitions.Store(&ps)
@@ -259,6 +277,9 @@ func (s *Set) Topics() []*Topic {
 	slices.SortFunc(out, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
 	return out
 }
+
+// Adopted is how many topics Open found on the disk that the Catalog did not name.
+func (s *Set) Adopted() int { return s.adopted }
 
 // Changes grows whenever a topic is created, altered or deleted.
 func (s *Set) Changes() uint64 { return s.changes.Load() }

@@ -7,7 +7,8 @@
 // committer writes the batch to its segment, moves the high watermark and completes
 // the append. So a segment never holds what is not durable, and no reader sees it.
 //
-// Lock order: Set.creating, Set.cleaning, Set.checkpointing, Partition.staging, the write-ahead
+// Lock order: Set.trash, Set.creating, Set.cleaning, Set.checkpointing,
+// Partition.staging, the write-ahead
 // log's, Partition.stateMu. Set.mu is held for lookups only.
 package topic
 
@@ -15,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -44,6 +46,7 @@ type Topic struct {
 	name       string
 	id         ID
 	internal   bool
+	created    time.Time
 	settings   atomic.Pointer[settings]
 	partitions atomic.Pointer[[]*Partition]
 
@@ -77,7 +80,7 @@ func (t *Topic) Relaxed() bool { return t.config().relaxed() }
 
 // entry is the topic as the Catalog has it.
 func (t *Topic) entry() Entry {
-	return Entry{Name: t.name, ID: t.id, Partitions: int32(len(t.Partitions())), Configs: t.Overrides(), Internal: t.internal}
+	return Entry{Name: t.name, ID: t.id, Partitions: int32(len(t.Partitions())), Configs: t.Overrides(), Internal: t.internal, Created: t.created}
 }
 
 // maxNameLen is Kafka's: a name, a partition and a suffix must fit a file name.

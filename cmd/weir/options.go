@@ -52,9 +52,14 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 	if k.RetentionHours >= 0 {
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
+	trash := time.Duration(cfg.Data.Trash)
+	if trash == 0 {
+		trash = -1 // a part's 0 is its default
+	}
 	return appliance.Options{
 		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
-		BudgetBytes: int64(budget), BudgetPercent: percent,
+		TrashRetention: trash,
+		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),

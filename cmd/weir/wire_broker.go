@@ -60,6 +60,9 @@ func (v *logView) fill(s *console.Snapshot) {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed,
 			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
 	}
+	if text := v.broker.MetadataWarning(); text != "" {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: text})
+	}
 	disk := v.broker.Topics().DiskStatus()
 	fillDisk(s, &disk)
 	shares := map[string]topic.TopicDisk{}

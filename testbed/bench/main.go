@@ -44,6 +44,8 @@ var rows = []struct {
 	{"fetch", catchUp},
 	{"wear", wear},
 	{"restart", restart},
+	{"create", create},
+	{"filled", filled},
 	{"allocations", allocations},
 }
 

@@ -83,11 +83,11 @@ func (c catalog) Topics() ([]topic.Entry, error) {
 	}
 	out := make([]topic.Entry, len(all))
 	for i, t := range all {
-		out[i] = topic.Entry{Name: t.Name, ID: t.ID, Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal}
+		out[i] = topic.Entry{Name: t.Name, ID: t.ID, Partitions: t.Partitions, Configs: t.Configs, Internal: t.Internal, Created: t.Created}
 	}
 	return out, nil
 }
 
 func (c catalog) PutTopic(e topic.Entry) error {
-	return c.Store.PutTopic(metadata.Topic{Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal})
+	return c.Store.PutTopic(metadata.Topic{Name: e.Name, ID: e.ID, Partitions: e.Partitions, Configs: e.Configs, Internal: e.Internal, Created: e.Created})
 }

@@ -1,0 +1,268 @@
+package topic
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// What is deleted goes to the trash first: trash/MILLISECONDS-ID holds the topic's
+// identity and its partitions' folders by their names. The rename of the identity
+// is the deletion: it is durable before anything else is touched, and as long as it
+// lies there no Catalog, however old, brings the topic back. A topic is restored by
+// moving what lies there back to "topics" while Weir does not run.
+const (
+	trashDir = "trash"
+	// DefaultTrashRetention is how long a deleted topic's data are kept.
+	DefaultTrashRetention = 24 * time.Hour
+	trashInterval         = time.Minute
+)
+
+// discarded is a folder in the trash.
+type discarded struct {
+	dir  string
+	at   time.Time
+	id   ID
+	name string // of the topic; "" if its identity has been taken back
+}
+
+func (s *Set) trashed() ([]discarded, error) {
+	names, err := s.opts.FS.List(trashDir)
+	if err != nil {
+		return nil, fmt.Errorf("topic: list %s: %w", trashDir, err)
+	}
+	var out []discarded
+	for _, name := range names {
+		ms, text, _ := strings.Cut(name, "-")
+		at, err := strconv.ParseInt(ms, 10, 64)
+		id, ok := parseID(text)
+		if err != nil || !ok {
+			continue // not ours
+		}
+		d := discarded{dir: trashDir + "/" + name, at: time.UnixMilli(at), id: id}
+		inside, err := s.opts.FS.List(d.dir)
+		if err != nil {
+			return nil, fmt.Errorf("topic: list %s: %w", d.dir, err)
+		}
+		for _, file := range inside {
+			if topic, ok := strings.CutSuffix(file, identitySuffix); ok {
+				d.name = topic
+			}
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// discard moves the topic's identity to the trash: after this it is deleted. If
+// changed is set with an error, nobody knows whether it is.
+func (s *Set) discard(t *Topic) (d discarded, changed bool, err error) {
+	fsys, now := s.opts.FS, s.opts.Now()
+	d = discarded{dir: fmt.Sprintf("%s/%013d-%s", trashDir, now.UnixMilli(), t.id), at: now, id: t.id, name: t.name}
+	if err := fsys.MkdirAll(d.dir); err != nil {
+		return d, false, fmt.Errorf("topic: make %s: %w", d.dir, err)
+	}
+	if err := fsys.SyncDir(trashDir); err != nil {
+		return d, false, fmt.Errorf("topic: sync folder %s: %w", trashDir, err)
+	}
+	file := identityFile(t.name)
+	if err := fsys.Rename(topicsDir+"/"+file, d.dir+"/"+file); err != nil {
+		return d, false, fmt.Errorf("topic: move %s to %s: %w", file, d.dir, err)
+	}
+	// The new name first: a topic that is in both places is deleted, one that is in
+	// neither would be lost.
+	if err := fsys.SyncDir(d.dir); err != nil {
+		return d, true, fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
+	}
+	return d, true, s.syncTopics()
+}
+
+// collect moves the folders of a deleted topic to where its identity is.
+func (s *Set) collect(d discarded, folders []string) error {
+	if len(folders) == 0 {
+		return nil
+	}
+	for _, folder := range folders {
+		from, to := topicsDir+"/"+folder, d.dir+"/"+folder
+		err := s.opts.FS.Rename(from, to)
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
+			// Moved before, and a crash has left the old name too.
+			err = s.opts.FS.Rename(from, fmt.Sprintf("%s.%.8s", to[:min(len(to), len(d.dir)+maxStrayLen)], rand.Text()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("topic: move %s to %s: %w", folder, d.dir, err)
+		}
+	}
+	if err := s.opts.FS.SyncDir(d.dir); err != nil {
+		return fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
+	}
+	return s.syncTopics()
+}
+
+// EmptyTrash removes for good what was deleted at least that long ago, the oldest
+// first. 0 removes everything. It returns how many topics' data are gone.
+func (s *Set) EmptyTrash(olderThan time.Duration) (topics int, err error) {
+	s.trash.Lock()
+	defer s.trash.Unlock()
+	due, err := s.due(olderThan)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range due {
+		if err := s.shred(d); err != nil {
+			return topics, err
+		}
+		topics++
+		s.opts.Log.Info("a deleted topic's data are removed for good", "topic", d.name, "deleted", d.at.UTC())
+	}
+	return topics, nil
+}
+
+// due lists what may go, complete: a folder that a Delete in trouble has left
+// behind would look like a topic of its own once its identity is gone.
+func (s *Set) due(olderThan time.Duration) ([]discarded, error) {
+	s.creating.Lock()
+	defer s.creating.Unlock()
+	all, err := s.trashed()
+	if err != nil {
+		return nil, err
+	}
+	now := s.opts.Now()
+	all = slices.DeleteFunc(all, func(d discarded) bool { return now.Sub(d.at) < olderThan })
+	slices.SortFunc(all, func(a, b discarded) int { return a.at.Compare(b.at) })
+	left := map[string][]string{}
+	if len(all) > 0 {
+		names, err := s.opts.FS.List(topicsDir)
+		if err != nil {
+			return nil, fmt.Errorf("topic: list %s: %w", topicsDir, err)
+		}
+		for _, file := range names {
+			if name, _, ok := parsePartitionDir(file); ok && s.Topic(name) == nil {
+				left[name] = append(left[name], file)
+			}
+		}
+	}
+	for _, d := range all {
+		if err := s.collect(d, left[d.name]); err != nil {
+			return nil, err
+		}
+		delete(left, d.name)
+	}
+	return all, nil
+}
+
+// shred removes one folder from the trash, the identity last.
+func (s *Set) shred(d discarded) error {
+	inside, err := s.opts.FS.List(d.dir)
+	if err != nil {
+		return fmt.Errorf("topic: list %s: %w", d.dir, err)
+	}
+	for _, name := range inside {
+		if strings.HasSuffix(name, identitySuffix) {
+			continue
+		}
+		if err := s.opts.FS.RemoveAll(d.dir + "/" + name); err != nil {
+			return fmt.Errorf("topic: remove %s/%s: %w", d.dir, name, err)
+		}
+	}
+	if err := s.opts.FS.SyncDir(d.dir); err != nil {
+		return fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
+	}
+	if err := s.opts.FS.RemoveAll(d.dir); err != nil {
+		return fmt.Errorf("topic: remove %s: %w", d.dir, err)
+	}
+	if err := s.opts.FS.SyncDir(trashDir); err != nil {
+		return fmt.Errorf("topic: sync folder %s: %w", trashDir, err)
+	}
+	return nil
+}
+
+// trashLoop empties the trash by age. When the disk runs full Reclaim empties it.
+func (s *Set) trashLoop() {
+	defer s.background.Done()
+	tick := time.NewTicker(trashInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.closing:
+			return
+		}
+		if _, err := s.EmptyTrash(s.opts.TrashRetention); err != nil {
+			s.opts.Log.Error("the trash is not emptied", "err", err)
+		}
+	}
+}
+
+// Delete removes a topic. It is gone for good once Delete returns, and its data
+// are in the trash for Options.TrashRetention. After a crash in between it is
+// there, whole, or gone, and what is left to do is done by the next Open.
+func (s *Set) Delete(name string) error {
+	s.creating.Lock()
+	defer s.creating.Unlock()
+	t := s.Topic(name)
+	if t == nil {
+		return fmt.Errorf("%w: %s", record.ErrUnknownTopicOrPartition, name)
+	}
+	if err := s.Err(); err != nil {
+		return storageError(err)
+	}
+	d, changed, err := s.discard(t)
+	if err != nil {
+		if changed {
+			s.wal.Fail(err) // nothing may be acknowledged for a topic that may be gone
+		}
+		return err
+	}
+	s.forget(t)
+	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
+	return errors.Join(err, s.bury(t, d))
+}
+
+// forget takes the topic out of the set. What is staged still commits.
+func (s *Set) forget(t *Topic) {
+	s.mu.Lock()
+	delete(s.topics, t.name)
+	delete(s.ids, t.id)
+	s.count -= len(t.Partitions())
+	s.changes.Add(1)
+	s.mu.Unlock()
+	for _, p := range t.Partitions() {
+		p.retire()
+	}
+}
+
+// bury closes the deleted topic's logs and moves them to the trash, complete, or
+// away if nothing is kept.
+func (s *Set) bury(t *Topic, d discarded) error {
+	s.cleaning.Lock()
+	defer s.cleaning.Unlock()
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	var errs []error
+	var folders []string
+	for _, p := range t.Partitions() {
+		if s.opts.TrashRetention > 0 && p.dirty.Load() {
+			// The write-ahead log forgets it; restored it is to be whole.
+			errs = append(errs, p.identify(), p.log.Sync(), p.saveState())
+		}
+		errs = append(errs, p.log.Close())
+		folders = append(folders, p.tp.String())
+	}
+	errs = append(errs, s.collect(d, folders))
+	if s.opts.TrashRetention <= 0 {
+		errs = append(errs, s.shred(d))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("topic: %s is deleted, but not all of its data went to the trash: %w", t.name, err)
+	}
+	return nil
+}
