@@ -92,6 +92,8 @@ type Options struct {
 	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
 	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
+	// Cleaner is how compacted topics are compacted.
+	Cleaner topic.CleanerOptions
 	// Log takes what an operator should know; nil discards it.
 	Log *slog.Logger
 }
@@ -178,6 +180,9 @@ func (b *Broker) openLog(o Options) (err error) {
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
+		// In __consumer_offsets the last record of a key need not be the one that holds: a
+		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
+		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
@@ -337,11 +342,12 @@ type Status struct {
 	Bytes         int64        `json:"bytes"`
 	Clock         clock.Status `json:"clock"`
 	// Device is what reaches the disk; nil where that cannot be measured.
-	Device *device.Status   `json:"device,omitempty"`
-	WAL    WALStatus        `json:"wal"`
-	Disk   topic.DiskStatus `json:"disk"`
-	Kafka  kafka.Status     `json:"kafka_server"`
-	Groups group.Status     `json:"consumer_groups"`
+	Device  *device.Status      `json:"device,omitempty"`
+	WAL     WALStatus           `json:"wal"`
+	Cleaner topic.CleanerStatus `json:"cleaner"`
+	Disk    topic.DiskStatus    `json:"disk"`
+	Kafka   kafka.Status        `json:"kafka_server"`
+	Groups  group.Status        `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -362,7 +368,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
+		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
 	}
 	if b.meter != nil {
 		measured := b.meter.Status()
@@ -422,7 +428,17 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))
 	w.Counter("weir_wal_written_bytes_total", "Bytes written for them.", float64(st.WAL.WrittenBytes))
+	cleanerMetrics(w, &st.Cleaner)
 	st.Disk.Metrics(w)
 	b.server.Metrics(w)
 	b.groups.Metrics(w)
+}
+
+func cleanerMetrics(w *metric.Writer, st *topic.CleanerStatus) {
+	w.Counter("weir_cleaner_runs_total", "Logs compacted.", float64(st.Runs))
+	w.Counter("weir_cleaner_read_bytes_total", "Bytes read to compact logs.", float64(st.ReadBytes))
+	w.Counter("weir_cleaner_written_bytes_total", "Bytes written to compact logs.", float64(st.WrittenBytes))
+	w.Counter("weir_cleaner_removed_records_total", "Records that compaction removed.", float64(st.RemovedRecords))
+	w.Gauge("weir_cleaner_max_dirty_ratio", "The greatest part of a compacted log that is not compacted, 0 to 1.", st.MaxDirtyRatio)
+	w.Gauge("weir_cleaner_uncleanable_partitions", "Partitions that cannot be compacted.", float64(len(st.Uncleanable)))
 }

@@ -2,7 +2,8 @@ package mirror
 
 import "time"
 
-// Kind is what was noticed. Every kind but TooLarge obeys FlowOptions.OnGap.
+// Kind is what was noticed. Every kind but TooLarge and SourceCompacted obeys
+// FlowOptions.OnGap.
 type Kind string
 
 const (
@@ -14,6 +15,10 @@ const (
 	SourceTruncated Kind = "source-truncated"
 	// SourceCorrupt: a batch failed its CRC or does not decode.
 	SourceCorrupt Kind = "source-corrupt"
+	// SourceCompacted: compaction removed records behind the last known position, so
+	// that counting does not tell how far the target has come. They are sent again
+	// from there: some twice, none lost, and the last of each key comes last.
+	SourceCompacted Kind = "source-compacted"
 	// TargetRecreated: the target topic was deleted and made anew.
 	TargetRecreated Kind = "target-recreated"
 	// TargetTruncated: the target lost records it had acknowledged.

@@ -3,14 +3,19 @@ package mirror_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/mirror"
@@ -440,4 +445,90 @@ func TestAddedPartitionsAreMirrored(t *testing.T) {
 	got := consume(t, target.ListenAddrs(), "edge.t", 12)
 	sameRecords(t, got, 0, 5)
 	sameRecords(t, got, 2, 7)
+}
+
+// compact removes the records for which gone is true, batch by batch, as the cleaner
+// does; the last batch stays, empty.
+func (m *memlog) compact(t *testing.T, tp record.TopicPartition, gone func(offset int64) bool) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, p, _ := m.part(tp)
+	var f record.Filter
+	var kept []record.Batch
+	for i, b := range p.batches {
+		out, err := f.Apply(b, record.NoHorizon, func(r *record.Record) bool { return !gone(r.Offset) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.Kept > 0 || i == len(p.batches)-1 {
+			kept = append(kept, slices.Clone(out.Batch))
+		}
+	}
+	p.batches = kept
+}
+
+// A mirror that crashed counts what the target has. When the source was compacted
+// meanwhile that count is wrong: nothing may be left out, and it must be said.
+func TestSourceCompactedSinceTheLastPosition(t *testing.T) {
+	target := startFake(t)
+	log := newMemlog()
+	log.create("mqtt", 1)
+	log.create(record.GapTopic, 1)
+	m := start(t, options(target.ListenAddrs()), log)
+	await(t, m, "claim", caughtUp)
+	var crashed atomic.Bool
+	crashed.Store(true)
+	target.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		target.KeepControl()
+		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
+			if crashed.Load() && strings.HasPrefix(topic.Topic, "weir-mirror-positions") {
+				return nil, errors.New("no positions are written any more"), true
+			}
+		}
+		return nil, nil, false
+	})
+	fill(t, log, mqtt, 0, 100, 10, 10)
+	consume(t, target.ListenAddrs(), "edge.mqtt", 100)
+	m.Close()
+	crashed.Store(false)
+
+	log.compact(t, mqtt, func(offset int64) bool { return offset%2 == 0 && offset < 80 })
+	fill(t, log, mqtt, 100, 50, 10, 10)
+	m = start(t, options(target.ListenAddrs()), log)
+	s := await(t, m, "second run", func(s mirror.FlowStatus) bool { return caughtUp(s) && len(s.Events) > 0 })
+	if e := s.Events[0]; len(s.Events) != 1 || e.Kind != mirror.SourceCompacted || e.Halted {
+		t.Errorf("events %+v", s.Events)
+	}
+	got := values(consume(t, target.ListenAddrs(), "edge.mqtt", 100+60+50))
+	for i, key := range got[160:] {
+		if want := fmt.Sprintf("k%d", 100+i); key != want {
+			t.Fatalf("record %d is %s, want %s", 160+i, key, want)
+		}
+	}
+}
+
+// What was compacted before it was mirrored is no reason to send it twice while the
+// position is known.
+func TestCompactedSourceIsMirroredOnce(t *testing.T) {
+	target := startFake(t)
+	log := newMemlog()
+	log.create("mqtt", 1)
+	log.create(record.GapTopic, 1)
+	fill(t, log, mqtt, 0, 100, 10, 10)
+	log.compact(t, mqtt, func(offset int64) bool { return offset%3 != 0 })
+	for range 2 {
+		m := start(t, options(target.ListenAddrs()), log)
+		s := await(t, m, "run", caughtUp)
+		if len(s.Events) != 0 {
+			t.Errorf("events %+v", s.Events)
+		}
+		m.Close()
+	}
+	got := values(consume(t, target.ListenAddrs(), "edge.mqtt", 34))
+	for i, key := range got {
+		if want := fmt.Sprintf("k%d", 3*i); key != want {
+			t.Fatalf("record %d is %s, want %s", i, key, want)
+		}
+	}
 }

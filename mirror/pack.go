@@ -75,8 +75,11 @@ func (p *packer) add(wires []wire, b record.Batch, from int64) ([]wire, error) {
 
 // passes reports whether the target takes the batch as it is. Kafka refuses
 // holes in offsets and timestamps said to be the broker's own; a transaction
-// of the source means nothing at the target.
+// of the source means nothing at the target, and neither does a delete horizon.
 func passes(b record.Batch, from int64) bool {
+	if _, horizon := b.DeleteHorizon(); horizon {
+		return false
+	}
 	return len(b) >= smallBatchBytes && b.BaseOffset() >= from && b.Count() == b.LastOffsetDelta()+1 &&
 		!b.LogAppendTime() && !b.Transactional()
 }

@@ -158,7 +158,7 @@ func (m *Mirror) countMetrics(w *metric.Writer) {
 		w.Counter("weir_mirror_gaps_total", "Gap records written.", float64(f.counts.gaps), "flow", f.opt.Name)
 		f.mu.Unlock()
 	}
-	kinds := []Kind{SourcePurged, SourceRecreated, SourceTruncated, SourceCorrupt, TargetRecreated, TargetTruncated, TargetDiverged, PositionLost, Rejected, TooLarge}
+	kinds := []Kind{SourcePurged, SourceRecreated, SourceTruncated, SourceCorrupt, SourceCompacted, TargetRecreated, TargetTruncated, TargetDiverged, PositionLost, Rejected, TooLarge}
 	for _, f := range m.flows {
 		f.mu.Lock()
 		for _, k := range kinds {

@@ -405,14 +405,17 @@ func (f *flow) startLane(ctx context.Context, l *lane, dst targetView, leader in
 		if err != nil {
 			return nil, err
 		}
-		from, left, err := f.walk(ctx, l.tp, p.from, p.skip, src.end)
-		if err != nil {
+		w := walk{offset: p.from, left: p.skip}
+		if err := f.walk(ctx, l.tp, &w, src.end); err != nil {
 			return nil, err
 		}
-		if !ours || left > 0 {
-			return f.breach(l, dst, leader, plan{claim: true, event: TargetDiverged, from: from, detail: divergedDetail(dst.end, a.TargetOffset)})
+		if ours && w.holes {
+			return f.sendAgain(l, leader, p.from, dst), nil
 		}
-		p.from = from
+		if !ours || w.left > 0 {
+			return f.breach(l, dst, leader, plan{claim: true, event: TargetDiverged, from: w.offset, detail: divergedDetail(dst.end, a.TargetOffset)})
+		}
+		p.from = w.offset
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -446,61 +449,80 @@ func (f *flow) breachLocked(l *lane, dst targetView, leader int32, p plan) (*cla
 	return &claim{lane: l, leader: leader, from: p.from, dst: dst, renew: true}, nil
 }
 
-// walk counts n records of the source from offset on and returns the offset
-// behind them. left is how many the source lacks up to end.
-func (f *flow) walk(ctx context.Context, tp record.TopicPartition, offset, n, end int64) (next, left int64, err error) {
-	for n > 0 && offset < end {
-		raw, err := f.deps.Log.Fetch(ctx, tp, offset, fetchBytes)
+// sendAgain claims the position that is known for certain, since the source no longer
+// has all that was sent since.
+func (f *flow) sendAgain(l *lane, leader int32, from int64, dst targetView) *claim {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.note(l, SourceCompacted, fmt.Sprintf("compaction removed records after offset %d, the last known position; what follows is sent again", from), false)
+	return &claim{lane: l, leader: leader, from: from, dst: dst, renew: true}
+}
+
+// walk counts records of the source.
+type walk struct {
+	offset int64 // of the next record
+	left   int64 // records still to be counted
+	holes  bool  // offsets are missing: there may have been records, which were counted once
+}
+
+// walk goes on until all are counted, or the source has no more before end.
+func (f *flow) walk(ctx context.Context, tp record.TopicPartition, w *walk, end int64) error {
+	for w.left > 0 && w.offset < end {
+		raw, err := f.deps.Log.Fetch(ctx, tp, w.offset, fetchBytes)
 		if err != nil {
-			return offset, n, fmt.Errorf("count mirrored records of %v from %d: %w", tp, offset, err)
+			return fmt.Errorf("count mirrored records of %v from %d: %w", tp, w.offset, err)
 		}
-		before := offset
+		before := w.offset
 		for b := range raw.All() {
-			if offset, n, err = walkBatch(b, offset, n); err != nil || n == 0 {
+			if err = w.batch(b); err != nil || w.left == 0 {
 				break
 			}
 		}
 		if err != nil {
-			return offset, n, err
+			return err
 		}
-		if offset == before {
-			return offset, n, fmt.Errorf("count mirrored records of %v: nothing to read at %d", tp, offset)
+		if w.offset == before {
+			return fmt.Errorf("count mirrored records of %v: nothing to read at %d", tp, w.offset)
 		}
 	}
-	return offset, n, nil
+	return nil
 }
 
-func walkBatch(b record.Batch, offset, n int64) (next, left int64, err error) {
-	if b.NextOffset() <= offset {
-		return offset, n, nil
+func (w *walk) batch(b record.Batch) error {
+	if b.NextOffset() <= w.offset {
+		return nil
 	}
+	w.holes = w.holes || b.BaseOffset() > w.offset || b.Count() != b.LastOffsetDelta()+1
 	if b.Control() {
-		return b.NextOffset(), n, nil
+		w.offset = b.NextOffset()
+		return nil
 	}
-	if b.BaseOffset() >= offset && int64(b.Count()) <= n {
-		return b.NextOffset(), n - int64(b.Count()), nil
+	if b.BaseOffset() >= w.offset && int64(b.Count()) <= w.left {
+		w.offset, w.left = b.NextOffset(), w.left-int64(b.Count())
+		return nil
 	}
 	if err := b.Validate(); err != nil {
-		return offset, n, err
+		return err
 	}
 	d := record.Decoder{RawHeaders: true}
 	if err := d.Reset(b); err != nil {
-		return offset, n, err
+		return err
 	}
 	var r record.Record
-	for n > 0 {
+	for w.left > 0 {
 		ok, err := d.Next(&r)
 		if err != nil {
-			return offset, n, err
+			return err
 		}
 		if !ok {
-			return b.NextOffset(), n, nil
+			w.offset = b.NextOffset()
+			return nil
 		}
-		if r.Offset >= offset {
-			offset, n = r.Offset+1, n-1
+		if r.Offset >= w.offset {
+			w.offset, w.left = r.Offset+1, w.left-1
 		}
 	}
-	return offset, 0, nil
+	return nil
 }
 
 // tailIsOurs reads the last batch of the target partition: it must carry our

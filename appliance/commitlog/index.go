@@ -38,6 +38,7 @@ type index struct {
 	times   vfs.File
 	written int     // entries in the files
 	tail    []entry // entries after those
+	held    bool    // all entries are in tail, the files are another's
 }
 
 // entry says: the batch whose last offset is offset starts at pos, and no record
@@ -206,7 +207,7 @@ func (x *index) lastWhere(before func(e entry) bool) (e entry, ok bool, err erro
 
 // flush writes the entries in memory out.
 func (x *index) flush() error {
-	if len(x.tail) == 0 {
+	if len(x.tail) == 0 || x.held {
 		return nil
 	}
 	if err := x.open(); err != nil {
@@ -228,6 +229,20 @@ func (x *index) flush() error {
 	x.written += len(x.tail)
 	x.tail = x.tail[:0]
 	return nil
+}
+
+// hold reads all entries into memory and lets go of the files.
+func (x *index) hold() error {
+	all := make([]entry, 0, x.len())
+	for i := range x.len() {
+		e, err := x.at(i)
+		if err != nil {
+			return err
+		}
+		all = append(all, e)
+	}
+	x.written, x.tail, x.held = 0, all, true
+	return x.close()
 }
 
 func (x *index) close() error {

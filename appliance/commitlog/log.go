@@ -64,6 +64,9 @@ type Log struct {
 	mu       sync.RWMutex // guards segments, not their content
 	segments []*segment   // by base offset; the last is the active one
 
+	structure sync.Mutex // held while segments are taken away: retention and cleaning
+	swapping  bool       // a swap has failed half way; guarded by structure
+
 	dirtyMu  sync.Mutex
 	dirty    []*segment // written since the last Sync
 	newNames bool       // a segment was created since the last Sync
@@ -119,6 +122,9 @@ func Open(o Options) (*Log, error) {
 // segmentsFrom lists the segments from the one that holds the log start offset on,
 // by base offset, and removes those before it.
 func segmentsFrom(o Options) ([]int64, error) {
+	if err := finishSwaps(o); err != nil {
+		return nil, err
+	}
 	names, err := o.FS.List(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sort"
 	"syscall"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -186,10 +187,17 @@ func (l *Log) each(fn func(s *segment) (bool, error)) error {
 	l.mu.RLock()
 	segments := slices.Clone(l.segments)
 	l.mu.RUnlock()
+	done := int64(-1)
 	for _, s := range segments {
-		if !s.acquire() {
-			continue // removed by retention meanwhile
+		if s.base < done {
+			continue // it is part of one that was made of several meanwhile
 		}
+		if !s.acquire() {
+			if s = l.successor(s.base); s == nil {
+				continue // removed by retention meanwhile
+			}
+		}
+		done = max(done, s.base+1, s.end.Load())
 		more, err := s.pinned(fn)
 		s.release()
 		if err != nil || !more {
@@ -197,6 +205,18 @@ func (l *Log) each(fn func(s *segment) (bool, error)) error {
 		}
 	}
 	return nil
+}
+
+// successor is the segment that cleaning has put in the place of the one at base,
+// acquired; nil when there is none.
+func (l *Log) successor(base int64) *segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > base }) - 1
+	if i < 0 || l.segments[i].end.Load() <= base || !l.segments[i].acquire() {
+		return nil
+	}
+	return l.segments[i]
 }
 
 func (s *segment) pinned(fn func(s *segment) (bool, error)) (bool, error) {

@@ -31,6 +31,8 @@ func (l *Log) Segments() ([]SegmentInfo, error) {
 // active one, and makes that durable. Readers that are at it finish unharmed.
 // The caller has made the new log start offset durable before.
 func (l *Log) RemoveBefore(offset int64) error {
+	l.structure.Lock()
+	defer l.structure.Unlock()
 	l.mu.Lock()
 	n := 0
 	for n < len(l.segments)-1 && l.segments[n].end.Load() <= offset {

@@ -29,6 +29,8 @@ type segment struct {
 	idx   *index
 	since int // bytes written since the last index entry; writer's
 
+	detached bool // from its names: the file is pinned, the index in memory; guarded by idxMu
+
 	dirty  atomic.Bool // is in Log.dirty
 	sealed atomic.Bool // another follows
 
@@ -298,6 +300,9 @@ func (s *segment) release() {
 		_ = s.idx.flush()
 	}
 	_ = s.idx.close()
+	if s.detached {
+		s.unpin()
+	}
 	_ = s.f.Close()
 }
 

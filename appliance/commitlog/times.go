@@ -71,6 +71,22 @@ func (l *Log) MaxTimestamp(from int64) (offset, timestamp int64, ok bool, err er
 	if err != nil || greatest < 0 {
 		return 0, 0, false, err
 	}
+	if offset, timestamp, ok, err = l.OffsetForTime(from, greatest); ok || err != nil {
+		return offset, timestamp, ok, err
+	}
+	// The record is gone, and its batch stays empty: look at what has records.
+	greatest = -1
+	err = l.each(func(s *segment) (bool, error) {
+		if s.end.Load() <= from {
+			return true, nil
+		}
+		maxTS, err := s.maxTimestamp(from)
+		greatest = max(greatest, maxTS)
+		return err == nil, err
+	})
+	if err != nil || greatest < 0 {
+		return 0, 0, false, err
+	}
 	return l.OffsetForTime(from, greatest)
 }
 
@@ -80,7 +96,7 @@ func (s *segment) maxTimestamp(from int64) (int64, error) {
 	greatest := int64(-1)
 	err := s.headers(0, s.size.Load(), func(at int64, h record.Batch) error {
 		switch {
-		case h.LastOffset() < from || h.MaxTimestamp() <= greatest:
+		case h.LastOffset() < from || h.MaxTimestamp() <= greatest || h.Count() == 0:
 			return nil
 		case h.BaseOffset() >= from:
 			greatest = h.MaxTimestamp()

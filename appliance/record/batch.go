@@ -15,7 +15,8 @@ import (
 //	12     4   partition leader epoch   set by the log, outside the CRC
 //	16     1   magic, 2
 //	17     4   CRC-32C of all that follows
-//	21     2   attributes: 0-2 codec, 3 timestamp type, 4 transactional, 5 control
+//	21     2   attributes: 0-2 codec, 3 timestamp type, 4 transactional, 5 control,
+//	           6 the base timestamp is a delete horizon
 //	23     4   last offset delta
 //	27     8   base timestamp, ms
 //	35     8   max timestamp, ms
@@ -41,6 +42,7 @@ const (
 	attrLogAppendTime = 0x08
 	attrTransactional = 0x10
 	attrControl       = 0x20
+	attrDeleteHorizon = 0x40
 )
 
 // NoProducerID marks a batch of a producer that is not idempotent.
@@ -81,6 +83,12 @@ func (b Batch) Transactional() bool { return b.Attributes()&attrTransactional !=
 
 // LogAppendTime reports whether timestamps are the broker's, not the producer's.
 func (b Batch) LogAppendTime() bool { return b.Attributes()&attrLogAppendTime != 0 }
+
+// DeleteHorizon is when tombstones of the batch may go, in ms: compaction sets it
+// when it first meets them (KIP-534), in the place of the base timestamp.
+func (b Batch) DeleteHorizon() (ms int64, ok bool) {
+	return b.BaseTimestamp(), b.Attributes()&attrDeleteHorizon != 0
+}
 
 // Payload is the records section, compressed as the codec says.
 func (b Batch) Payload() []byte { return b[HeaderLen:] }

@@ -100,6 +100,24 @@ func (a *appendTimes) adopt(file []appendTime, segments []commitlog.SegmentInfo,
 	a.loaded = true
 }
 
+// join has the segment that several are made into be as old as the youngest of them.
+// The others stay known, in case they are not replaced after all.
+func (a *appendTimes) join(base, end int64) {
+	at := sort.Search(len(a.segments), func(i int) bool { return a.segments[i].base >= base })
+	var last time.Duration
+	n := at
+	for ; n < len(a.segments) && a.segments[n].base < end; n++ {
+		last = max(last, a.segments[n].last)
+	}
+	if n == at {
+		return // all are older than this process
+	}
+	if a.segments[at].base != base {
+		a.segments = slices.Insert(a.segments, at, appendTime{base: base, first: a.segments[at].first})
+	}
+	a.segments[at].end, a.segments[at].last, a.unsaved = end, last, true
+}
+
 // prune forgets segments that retention has removed.
 func (a *appendTimes) prune(segments []commitlog.SegmentInfo) {
 	if len(segments) == 0 {

@@ -13,7 +13,7 @@ import (
 // reference page share.
 type Key struct {
 	Name, Default, Doc string
-	Type               string   // Kafka's: long, int, string, list, boolean
+	Type               string   // Kafka's: long, int, double, string, list, boolean
 	Allowed            []string // of a string or list; nil allows any
 	Min, Max           int64    // of a number
 	apply              func(c *config, v string)
@@ -32,6 +32,14 @@ type config struct {
 	segmentAge      time.Duration
 	diskPolicy      string
 	diskPriority    int64
+	compaction
+}
+
+// compaction is what the cleaner looks at.
+type compaction struct {
+	minDirtyRatio   float64
+	minLag, maxLag  time.Duration
+	deleteRetention time.Duration
 }
 
 // What a topic does when the disk budget is used up (weir.disk.policy).
@@ -44,24 +52,36 @@ const (
 // Keys lists the topic configs that Weir knows, sorted by name.
 var Keys = []Key{
 	{Name: "cleanup.policy", Default: "delete", Type: "list", Allowed: []string{"delete", "compact"},
-		Doc: "What happens to old records: delete removes whole segments by age and size.",
+		Doc: "What happens to old records: delete removes whole segments by age and size; compact keeps the last record of each key; compact,delete does both.",
 		apply: func(c *config, v string) {
 			c.delete, c.compact = strings.Contains(v, "delete"), strings.Contains(v, "compact")
 		}},
 	{Name: "compression.type", Default: "producer", Type: "string", Allowed: []string{"producer"},
 		Doc: "Batches are kept as the producer compressed them."},
+	{Name: "delete.retention.ms", Default: "86400000", Type: "long", Min: 0, Max: math.MaxInt64,
+		Doc:   "How long a record without a value (a tombstone) stays in a compacted topic after it was first cleaned, in ms, so that readers see that the key is gone.",
+		apply: func(c *config, v string) { c.deleteRetention = millis(number(v)) }},
 	{Name: "flush.messages", Default: "1", Type: "long", Min: 1, Max: math.MaxInt64,
 		Doc:   "1: records are acknowledged once they are on disk. More: once they are written, with a sync after so many or after flush.ms; a power cut can lose acknowledged records.",
 		apply: func(c *config, v string) { c.flushMessages = number(v) }},
 	{Name: "flush.ms", Default: "1000", Type: "long", Min: 0, Max: math.MaxInt64,
 		Doc:   "Where flush.messages is more than 1: the longest time until acknowledged records are synced, in ms. More than 60000 counts as 60000.",
 		apply: func(c *config, v string) { c.flushAfter = min(millis(number(v)), maxFlushDelay) }},
+	{Name: "max.compaction.lag.ms", Default: "9223372036854775807", Type: "long", Min: 1, Max: math.MaxInt64,
+		Doc:   "How long a superseded record may stay in a compacted topic, in ms, whatever min.cleanable.dirty.ratio says.",
+		apply: func(c *config, v string) { c.maxLag = millis(number(v)) }},
 	{Name: "max.message.bytes", Default: "1048588", Type: "int", Min: 1024, Max: 64 << 20,
 		Doc:   "The largest record batch accepted, in bytes, as compressed by the producer.",
 		apply: func(c *config, v string) { c.maxMessageBytes = int(number(v)) }},
 	{Name: "message.timestamp.type", Default: "CreateTime", Type: "string", Allowed: []string{"CreateTime", "LogAppendTime"},
 		Doc:   "Whose clock a record's timestamp is from: the producer's or the broker's.",
 		apply: func(c *config, v string) { c.logAppendTime = v == "LogAppendTime" }},
+	{Name: "min.cleanable.dirty.ratio", Default: "0.5", Type: "double", Min: 0, Max: 1,
+		Doc:   "Which part of a compacted log, in bytes, must be new since it was last compacted for it to be compacted again.",
+		apply: func(c *config, v string) { c.minDirtyRatio = fraction(v) }},
+	{Name: "min.compaction.lag.ms", Default: "0", Type: "long", Min: 0, Max: math.MaxInt64,
+		Doc:   "How long a record stays in a compacted topic at least, in ms, though it is superseded.",
+		apply: func(c *config, v string) { c.minLag = millis(number(v)) }},
 	{Name: "min.insync.replicas", Default: "1", Type: "int", Min: 1, Max: 1,
 		Doc: "One box holds one copy."},
 	{Name: "retention.bytes", Default: "-1", Type: "long", Min: -1, Max: math.MaxInt64,
@@ -101,6 +121,14 @@ func number(v string) int64 {
 	return n
 }
 
+func fraction(v string) float64 {
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil {
+		panic("topic: internal error: config not validated: " + err.Error())
+	}
+	return f
+}
+
 // millis turns Kafka's milliseconds into a duration; -1 stays negative, and what
 // does not fit is for ever.
 func millis(ms int64) time.Duration {
@@ -129,6 +157,11 @@ func (k *Key) Check(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < k.Min || n > k.Max {
 			return fmt.Errorf("%w: %s is %q, want a whole number from %d to %d", ErrInvalidConfig, k.Name, v, k.Min, k.Max)
+		}
+	case "double":
+		f, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(f >= float64(k.Min) && f <= float64(k.Max)) {
+			return fmt.Errorf("%w: %s is %q, want a number from %d to %d", ErrInvalidConfig, k.Name, v, k.Min, k.Max)
 		}
 	case "list":
 		for one := range strings.SplitSeq(v, ",") {
@@ -194,6 +227,10 @@ func resolve(overrides, defaults map[string]string, internal bool) *settings {
 		if k.apply != nil {
 			k.apply(&s.config, v)
 		}
+	}
+	if s.config.compact {
+		// A segment can be compacted only once it is not the active one any more.
+		s.config.segmentAge = min(s.config.segmentAge, s.config.maxLag)
 	}
 	if s.config.flushAfter == 0 {
 		s.config.flushMessages = 1 // a sync at once is what everybody else gets

@@ -67,6 +67,10 @@ type Options struct {
 	// CheckpointInterval is how long the write-ahead log may hold what segments
 	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
 	CheckpointInterval, RetentionInterval time.Duration
+	// Cleaner is how compacted topics are compacted, OwnCompaction the names of topics
+	// that are not, although cleanup.policy says so: who writes them does it.
+	Cleaner       CleanerOptions
+	OwnCompaction []string
 	// Clock is what retention goes by; nil: Now, taken at its word.
 	Clock Clock
 	Now   func() time.Time // nil: Clock's, or time.Now
@@ -119,6 +123,8 @@ type Set struct {
 	dirtyMu sync.Mutex
 	dirty   []*Partition
 
+	cleaning      sync.Mutex // one log at a time, and no topic removed meanwhile
+	cleaner       *cleaner
 	checkpointing sync.Mutex // one at a time, and no topic removed meanwhile
 	closing       chan struct{}
 	closeOnce     sync.Once
@@ -190,12 +196,14 @@ func Open(o Options) (*Set, error) {
 		return nil, err
 	}
 	s.space.measure()
-	s.background.Add(5)
+	s.cleaner = newCleaner(s)
+	s.background.Add(6)
 	go s.trashLoop()
 	go s.spaceLoop()
 	go s.checkpointLoop()
 	go s.retentionLoop()
 	go s.gapLoop()
+	go s.cleaner.loop()
 	return s, nil
 }
 

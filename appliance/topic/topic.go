@@ -7,7 +7,8 @@
 // committer writes the batch to its segment, moves the high watermark and completes
 // the append. So a segment never holds what is not durable, and no reader sees it.
 //
-// Lock order: Set.trash, Set.creating, Set.checkpointing, Partition.staging, the write-ahead
+// Lock order: Set.trash, Set.creating, Set.cleaning, Set.checkpointing,
+// Partition.staging, the write-ahead
 // log's, Partition.stateMu. Set.mu is held for lookups only.
 package topic
 

@@ -243,6 +243,8 @@ func (s *Set) forget(t *Topic) {
 // bury closes the deleted topic's logs and moves them to the trash, complete, or
 // away if nothing is kept.
 func (s *Set) bury(t *Topic, d discarded) error {
+	s.cleaning.Lock()
+	defer s.cleaning.Unlock()
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	var errs []error

@@ -84,7 +84,11 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		Endurance: int64(cfg.Data.Endurance), Lifetime: time.Duration(cfg.Data.Lifetime),
 		CheckpointInterval: time.Duration(s.CheckpointInterval),
 		RetentionInterval:  time.Duration(k.RetentionCheck),
-		Log:                log,
+		Cleaner: topic.CleanerOptions{
+			Disabled: !k.CleanerEnable, Interval: time.Duration(k.CleanerBackoff),
+			MapBytes: int(k.CleanerMapBytes), IOBytesPerSecond: int64(k.CleanerIOBytes),
+		},
+		Log: log,
 	}
 }
 
