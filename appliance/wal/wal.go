@@ -28,13 +28,15 @@
 // Open replays the rounds after the last checkpoint, in order. The first round
 // that is not whole ends the log if nothing valid follows it: it was being written
 // and nobody was told of it. If something valid does follow, acknowledged data is
-// damaged, and Open says so instead of cutting it away.
+// damaged: its bytes are kept in the quarantine, the owner is told, and replay goes
+// on behind them.
 package wal
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +71,14 @@ type Options struct {
 	Linger        time.Duration
 	LingerBytes   int
 	LingerWaiters int
+	// Quarantine is the folder that keeps damaged bytes; "" means "quarantine" beside Dir.
+	Quarantine string
+	// Damaged is told by Open of what can no longer be read; nil: only the Log is.
+	Damaged func(Damage)
+	// Salvage is offered by Open, in the place of a round whose checksum is wrong, the
+	// entries that its frame still delimits. Each may be damaged: the owner must be
+	// able to tell, and skip it without an error. nil: such a round is lost whole.
+	Salvage func(entry []byte) error
 	// Log receives what an operator should know; nil discards it.
 	Log *slog.Logger
 }
@@ -88,6 +98,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LingerWaiters == 0 {
 		o.LingerWaiters = 512
+	}
+	if o.Quarantine == "" {
+		o.Quarantine = path.Join(path.Dir(o.Dir), "quarantine")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
