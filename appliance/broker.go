@@ -51,6 +51,8 @@ type Options struct {
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
 	MaxPartitions int
+	// OpenFiles is that of topic.Options.
+	OpenFiles int
 	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
 	ReserveBytes int64
 	// TopicConfigs are topic configs that hold where a topic does not say, by
@@ -121,7 +123,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
 		return err
 	}
-	if b.profile, err = o.Profile.apply(&o.WAL, o.Data); err != nil {
+	if b.profile, err = o.Profile.apply(&o); err != nil {
 		return err
 	}
 	if b.epoch, err = b.store.NextEpoch(); err != nil {
@@ -130,7 +132,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
-		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
+		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
 	})
 	if err != nil {
@@ -242,6 +244,8 @@ type Status struct {
 	CommitProfile Profile      `json:"commit_profile"`
 	Error         string       `json:"error,omitempty"` // why no data is accepted
 	Topics        int          `json:"topics"`
+	Relaxed       int          `json:"topics_relaxed"` // whose acknowledged records a power cut can take
+	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
 	Partitions    int          `json:"partitions"`
 	Offline       int          `json:"partitions_offline"`
 	Records       int64        `json:"records"` // offsets from log start to high watermark
@@ -259,6 +263,9 @@ type WALStatus struct {
 	WrittenBytes uint64 `json:"written_bytes"`
 }
 
+// MaxRelaxedNamed bounds the list of relaxed topics in a Status.
+const MaxRelaxedNamed = 100
+
 // Status is what the broker does now.
 func (b *Broker) Status() Status {
 	stats := b.topics.WAL()
@@ -266,13 +273,18 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(), Groups: b.groups.Status(),
+		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
 	}
 	for _, t := range b.topics.Topics() {
 		st.Topics++
+		if t.Relaxed() {
+			if st.Relaxed++; st.Relaxed <= MaxRelaxedNamed {
+				st.RelaxedTopics = append(st.RelaxedTopics, t.Name())
+			}
+		}
 		for _, p := range t.Partitions() {
 			st.Partitions++
 			if p.Err() != nil {
@@ -294,6 +306,10 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	}
 	w.Gauge("weir_storage_up", "1 while appends are accepted, 0 after the storage has failed.", up)
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
+	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
+	for _, name := range st.RelaxedTopics {
+		w.Gauge("weir_topic_relaxed", "1: acknowledged records of this topic can be lost on a power cut.", 1, "topic", name)
+	}
 	w.Gauge("weir_partitions", "Partitions of all topics.", float64(st.Partitions))
 	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))
 	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))

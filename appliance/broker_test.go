@@ -125,7 +125,7 @@ func TestOpenThatFailsLetsGo(t *testing.T) {
 		{"no directory", appliance.Options{}, "no data directory"},
 		{"a file in its place", appliance.Options{Data: file}, file},
 		{"address in use", appliance.Options{Data: dir, Kafka: taken.Addr().String()}, "--kafka"},
-		{"profile", appliance.Options{Data: dir, Profile: "fast"}, "use sync, flash or wear"},
+		{"profile", appliance.Options{Data: dir, Profile: "fast"}, "use sync, flash, wear or relaxed"},
 		{"topic config", appliance.Options{Data: dir, TopicConfigs: map[string]string{"retention.ms": "soon"}}, "retention.ms"},
 		{"advertised listener", appliance.Options{Data: dir, Wire: kafka.Options{AdvertisedListener: "nowhere"}}, "advertised.listeners"},
 	} {

@@ -2,17 +2,18 @@ package appliance
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/weirmq/weir/appliance/wal"
 )
 
-// Profile says how appends gather into commit rounds. None of them acknowledges
-// what is not on stable storage: they differ in delay and in wear of flash.
+// Profile says how appends gather into commit rounds: they differ in delay and in
+// wear of flash. All but ProfileRelaxed acknowledge only what is on stable storage.
 type Profile string
 
 const (
@@ -25,6 +26,10 @@ const (
 	ProfileFlash Profile = "flash"
 	// ProfileWear waits up to 1 s.
 	ProfileWear Profile = "wear"
+	// ProfileRelaxed is ProfileFlash with another default for topics that are not
+	// internal: they are acknowledged once written, and synced within a second. A power
+	// cut can lose what was acknowledged last; no crash of the process can.
+	ProfileRelaxed Profile = "relaxed"
 )
 
 const (
@@ -32,18 +37,28 @@ const (
 	wearLinger  = time.Second
 )
 
-// apply fills in the linger that o does not set, and names the profile in force.
-func (p Profile) apply(o *wal.Options, dir string) (Profile, error) {
-	linger := map[Profile]time.Duration{ProfileSync: 0, ProfileFlash: flashLinger, ProfileWear: wearLinger}
+// relaxedConfigs are ProfileRelaxed's defaults of topic configs: no number of
+// messages forces a sync, a second does.
+var relaxedConfigs = map[string]string{"flush.messages": strconv.FormatInt(math.MaxInt64, 10), "flush.ms": "1000"}
+
+// apply fills in what o does not set, the linger and topic configs, and names the
+// profile in force.
+func (p Profile) apply(o *Options) (Profile, error) {
+	linger := map[Profile]time.Duration{ProfileSync: 0, ProfileFlash: flashLinger, ProfileWear: wearLinger, ProfileRelaxed: flashLinger}
 	if p == ProfileAuto {
-		p = detectProfile(dir)
+		p = detectProfile(o.Data)
 	}
 	d, ok := linger[p]
 	if !ok {
-		return p, fmt.Errorf("commit profile %q is unknown: use sync, flash or wear", p)
+		return p, fmt.Errorf("commit profile %q is unknown: use sync, flash, wear or relaxed", p)
 	}
-	if o.Linger == 0 {
-		o.Linger = d
+	if o.WAL.Linger == 0 {
+		o.WAL.Linger = d
+	}
+	if p == ProfileRelaxed {
+		configs := maps.Clone(relaxedConfigs)
+		maps.Copy(configs, o.TopicConfigs)
+		o.TopicConfigs = configs
 	}
 	return p, nil
 }

@@ -37,8 +37,9 @@ type Config struct {
 
 // Data is where records live.
 type Data struct {
-	Dir     string `yaml:"dir" doc:"Data folder, made if missing."`
-	Reserve Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+	Dir       string `yaml:"dir" doc:"Data folder, made if missing."`
+	OpenFiles int    `yaml:"open-files" min:"0" max:"1048576" doc:"How many files of segments are kept open; those used least are closed for others. 0: three quarters of what the process may open, at most 16384."`
+	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
 }
 
 // Kafka is the Kafka listener and the broker keys.
@@ -174,7 +175,7 @@ type Fleet struct {
 
 // Storage says how acknowledged data reaches the disk.
 type Storage struct {
-	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and sync elsewhere. All acknowledge only what is on disk."`
+	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
 	CommitLinger       Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a round gathers, instead of the profile's time; 0s takes the profile's."`
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`

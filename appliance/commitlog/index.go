@@ -26,9 +26,15 @@ const (
 // index is the sparse index of one segment: which batch lies where, and when.
 // The two files grow together, entry by entry. Entries that are not written out
 // yet lie in tail; they are few, since every Sync writes them out.
+//
+// The files are opened when they are first needed: most partitions of a box have
+// segments too small to have an entry, or are not read.
 type index struct {
+	fs      vfs.FS
+	dir     string
 	base    int64
-	offsets vfs.File
+	fresh   bool     // what the files hold is of an earlier life
+	offsets vfs.File // nil until opened
 	times   vfs.File
 	written int     // entries in the files
 	tail    []entry // entries after those
@@ -40,16 +46,25 @@ type entry struct {
 	offset, pos, timestamp int64
 }
 
-func openIndex(fsys vfs.FS, dir string, base int64) (*index, error) {
-	o, err := openOrCreate(fsys, dir+"/"+fileName(base, indexSuffix))
-	if err != nil {
-		return nil, err
+func newIndex(o Options, base int64) *index {
+	return &index{fs: o.IndexFS, dir: o.Dir, base: base}
+}
+
+// open opens the files, or makes them.
+func (x *index) open() (err error) {
+	if x.times != nil {
+		return nil
 	}
-	t, err := openOrCreate(fsys, dir+"/"+fileName(base, timeSuffix))
-	if err != nil {
-		return nil, errors.Join(err, o.Close())
+	if x.offsets == nil {
+		if x.offsets, err = openOrCreate(x.fs, x.dir+"/"+fileName(x.base, indexSuffix)); err != nil {
+			return err
+		}
 	}
-	return &index{base: base, offsets: o, times: t}, nil
+	if x.times, err = openOrCreate(x.fs, x.dir+"/"+fileName(x.base, timeSuffix)); err != nil || !x.fresh {
+		return err
+	}
+	x.fresh = false
+	return errors.Join(cut(x.offsets, 0), cut(x.times, 0))
 }
 
 func openOrCreate(fsys vfs.FS, name string) (vfs.File, error) {
@@ -67,19 +82,12 @@ func openOrCreate(fsys vfs.FS, name string) (vfs.File, error) {
 // within size bytes of log, and a last one at which valid says a batch starts.
 // The rest is cut off.
 func (x *index) load(size int64, valid func(e entry) bool) error {
-	prev, n := entry{offset: x.base - 1, pos: -1, timestamp: -1 << 63}, 0
-	for {
-		e, err := x.read(n)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if e.offset <= prev.offset || e.pos <= prev.pos || e.pos >= size || e.timestamp < prev.timestamp {
-			break
-		}
-		prev, n = e, n+1
+	if err := x.open(); err != nil {
+		return err
+	}
+	prev, n, err := x.prefix(size)
+	if err != nil {
+		return err
 	}
 	if n > 0 && !valid(prev) {
 		n = 0
@@ -87,10 +95,53 @@ func (x *index) load(size int64, valid func(e entry) bool) error {
 	return x.reset(n)
 }
 
+// loadEntries is how many entries are read at once.
+const loadEntries = 1024
+
+// prefix counts the entries that grow and lie within size bytes of log, and
+// returns the last of them.
+func (x *index) prefix(size int64) (prev entry, n int, err error) {
+	prev = entry{offset: x.base - 1, pos: -1, timestamp: -1 << 63}
+	buf := make([]byte, loadEntries*(offsetEntryLen+timeEntryLen))
+	o, t := buf[:loadEntries*offsetEntryLen], buf[loadEntries*offsetEntryLen:]
+	for {
+		no, err := x.offsets.ReadAt(o, int64(n)*offsetEntryLen)
+		if err != nil && err != io.EOF {
+			return prev, n, err
+		}
+		nt, err := x.times.ReadAt(t, int64(n)*timeEntryLen)
+		if err != nil && err != io.EOF {
+			return prev, n, err
+		}
+		count := min(no/offsetEntryLen, nt/timeEntryLen)
+		for i := range count {
+			e, ok := x.decode(o[i*offsetEntryLen:], t[i*timeEntryLen:])
+			if !ok || e.offset <= prev.offset || e.pos <= prev.pos || e.pos >= size || e.timestamp < prev.timestamp {
+				return prev, n, nil
+			}
+			prev, n = e, n+1
+		}
+		if count < loadEntries {
+			return prev, n, nil
+		}
+	}
+}
+
 // reset cuts the index to its first n entries.
 func (x *index) reset(n int) error {
+	if err := x.open(); err != nil {
+		return err
+	}
 	x.written, x.tail = n, nil
-	return errors.Join(x.offsets.Truncate(int64(n)*offsetEntryLen), x.times.Truncate(int64(n)*timeEntryLen))
+	return errors.Join(cut(x.offsets, int64(n)*offsetEntryLen), cut(x.times, int64(n)*timeEntryLen))
+}
+
+// cut truncates a file that is longer.
+func cut(f vfs.File, size int64) error {
+	if n, err := f.Size(); err != nil || n == size {
+		return err
+	}
+	return f.Truncate(size)
 }
 
 func (x *index) add(e entry) { x.tail = append(x.tail, e) }
@@ -107,22 +158,32 @@ func (x *index) at(i int) (entry, error) {
 
 // read reads entry i from the files; io.EOF when either does not reach that far.
 func (x *index) read(i int) (entry, error) {
-	var b [timeEntryLen]byte
-	if n, err := x.offsets.ReadAt(b[:offsetEntryLen], int64(i)*offsetEntryLen); n < offsetEntryLen {
+	if err := x.open(); err != nil {
 		return entry{}, err
 	}
-	e := entry{
-		offset: x.base + int64(binary.BigEndian.Uint32(b[0:])),
-		pos:    int64(binary.BigEndian.Uint32(b[4:])),
-	}
-	if n, err := x.times.ReadAt(b[:], int64(i)*timeEntryLen); n < timeEntryLen {
+	var o [offsetEntryLen]byte
+	if n, err := x.offsets.ReadAt(o[:], int64(i)*offsetEntryLen); n < offsetEntryLen {
 		return entry{}, err
 	}
-	e.timestamp = int64(binary.BigEndian.Uint64(b[0:]))
-	if x.base+int64(binary.BigEndian.Uint32(b[8:])) != e.offset {
-		return entry{}, io.EOF // the files do not belong together from here on
+	var t [timeEntryLen]byte
+	if n, err := x.times.ReadAt(t[:], int64(i)*timeEntryLen); n < timeEntryLen {
+		return entry{}, err
+	}
+	e, ok := x.decode(o[:], t[:])
+	if !ok {
+		return entry{}, io.EOF
 	}
 	return e, nil
+}
+
+// decode is false where the two files do not belong together.
+func (x *index) decode(o, t []byte) (e entry, ok bool) {
+	e = entry{
+		offset:    x.base + int64(binary.BigEndian.Uint32(o)),
+		pos:       int64(binary.BigEndian.Uint32(o[4:])),
+		timestamp: int64(binary.BigEndian.Uint64(t)),
+	}
+	return e, x.base+int64(binary.BigEndian.Uint32(t[8:])) == e.offset
 }
 
 // lastWhere returns the last entry for which before is true; before must be true
@@ -148,6 +209,9 @@ func (x *index) flush() error {
 	if len(x.tail) == 0 {
 		return nil
 	}
+	if err := x.open(); err != nil {
+		return err
+	}
 	var o, t []byte
 	for _, e := range x.tail {
 		o = binary.BigEndian.AppendUint32(o, uint32(e.offset-x.base))
@@ -166,4 +230,13 @@ func (x *index) flush() error {
 	return nil
 }
 
-func (x *index) close() error { return errors.Join(x.offsets.Close(), x.times.Close()) }
+func (x *index) close() error {
+	var errs []error
+	for _, f := range []vfs.File{x.offsets, x.times} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	x.offsets, x.times = nil, nil
+	return errors.Join(errs...)
+}

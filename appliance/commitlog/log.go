@@ -32,6 +32,8 @@ import (
 type Options struct {
 	FS  vfs.FS
 	Dir string
+	// IndexFS is FS for the indexes, which are not synced; nil means FS.
+	IndexFS vfs.FS
 	// IndexIntervalBytes is how much log lies between two index entries; 0 means
 	// 4096, as Kafka's index.interval.bytes.
 	IndexIntervalBytes int
@@ -41,6 +43,16 @@ type Options struct {
 }
 
 const defaultIndexInterval = 4096
+
+func (o Options) withDefaults() Options {
+	if o.IndexIntervalBytes == 0 {
+		o.IndexIntervalBytes = defaultIndexInterval
+	}
+	if o.IndexFS == nil {
+		o.IndexFS = o.FS
+	}
+	return o
+}
 
 // Log is one open partition.
 type Log struct {
@@ -72,27 +84,26 @@ func (e *CorruptError) Error() string {
 }
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// Open opens the log in its folder, which must exist. Indexes that miss their
-// end are completed. A *CorruptError means that the active segment has a batch
-// that cannot be read, so that it is not known where the log ends.
+// Open opens the log in its folder, which must exist. Only the active segment is
+// looked into, the others when they are read. A *CorruptError means that the active
+// segment has a batch that cannot be read, so that it is not known where the log ends.
 func Open(o Options) (*Log, error) {
-	if o.IndexIntervalBytes == 0 {
-		o.IndexIntervalBytes = defaultIndexInterval
-	}
+	o = o.withDefaults()
 	bases, err := segmentsFrom(o)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{opts: o}
-	for _, base := range bases {
-		s, err := openSegment(o, base)
+	for i, base := range bases {
+		next := int64(0)
+		if i+1 < len(bases) {
+			next = bases[i+1]
+		}
+		s, err := openSegment(o, base, next)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.segments = append(l.segments, s)
-	}
-	for i := 1; i < len(l.segments); i++ {
-		l.segments[i-1].next = l.segments[i].base
 	}
 	return l, nil
 }
@@ -248,13 +259,32 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// find returns the segment that holds offset, acquired; nil when there is none.
-func (l *Log) find(offset int64) *segment {
+// find returns the segment that holds offset, or the first record after it, loaded
+// and acquired; nil when there is none.
+func (l *Log) find(offset int64) (*segment, error) {
+	for {
+		s := l.candidate(offset)
+		if s == nil {
+			return nil, nil
+		}
+		if err := s.load(); err != nil {
+			s.release()
+			return nil, err
+		}
+		if s.end.Load() > offset {
+			return s, nil
+		}
+		s.release() // it ends before the next begins, as is known now
+	}
+}
+
+// candidate returns the segment that holds offset as far as is known, acquired.
+func (l *Log) candidate(offset int64) *segment {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base > offset }) - 1
 	// A segment may end before the next one starts where records were removed.
-	for ; i >= 0 && i < len(l.segments); i++ {
+	for i = max(i, 0); i < len(l.segments); i++ {
 		if s := l.segments[i]; s.end.Load() > offset && s.acquire() {
 			return s
 		}

@@ -1,9 +1,11 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"syscall"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -15,6 +17,7 @@ import (
 // Section is empty.
 type Section struct {
 	s   *segment
+	f   vfs.File // of s, pinned
 	pos int64
 	n   int
 }
@@ -25,6 +28,7 @@ func (c Section) Len() int { return c.n }
 // Close lets go of the file. A Section must be closed once.
 func (c Section) Close() error {
 	if c.s != nil {
+		c.s.unpin()
 		c.s.release()
 	}
 	return nil
@@ -37,7 +41,7 @@ func (c Section) AppendTo(dst []byte) ([]byte, error) {
 	}
 	at := len(dst)
 	dst = append(dst, make([]byte, c.n)...)
-	if n, err := c.s.f.ReadAt(dst[at:], c.pos); n < c.n {
+	if n, err := c.f.ReadAt(dst[at:], c.pos); n < c.n {
 		return dst[:at], fmt.Errorf("commitlog: read %s at %d: %w", c.s.path(logSuffix), c.pos, err)
 	}
 	return dst, nil
@@ -49,12 +53,12 @@ func (c Section) WriteTo(w io.Writer) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
 	}
-	if d, ok := c.s.f.(vfs.Descriptor); ok {
+	if d, ok := c.f.(vfs.Descriptor); ok {
 		if tcp, ok := w.(*net.TCPConn); ok {
 			return sendfile(tcp, int(d.Fd()), c.pos, c.n)
 		}
 	}
-	n, err := io.Copy(w, io.NewSectionReader(c.s.f, c.pos, int64(c.n)))
+	n, err := io.Copy(w, io.NewSectionReader(c.f, c.pos, int64(c.n)))
 	if err == nil && n < int64(c.n) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -98,24 +102,32 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // (or the first after it, where records were removed) on, and at least one batch.
 // The section is empty when the log has nothing at or after offset.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
-	s := l.find(offset)
+	s, err := l.find(offset)
 	if s == nil {
-		return Section{}, nil
-	}
-	size := s.size.Load()
-	pos, length, err := s.position(offset, size)
-	if err != nil {
-		s.release()
 		return Section{}, err
 	}
-	end := size
-	if end-pos > int64(maxBytes) {
-		if end, err = s.boundary(pos, length, maxBytes); err != nil {
-			s.release()
-			return Section{}, err
-		}
+	f, err := s.pin()
+	if err != nil {
+		s.release()
+		return Section{}, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
 	}
-	return Section{s, pos, int(end - pos)}, nil
+	pos, n, err := s.section(offset, maxBytes)
+	c := Section{s, f, pos, n}
+	if err != nil {
+		return Section{}, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// section is where a read of offset begins, and its length.
+func (s *segment) section(offset int64, maxBytes int) (pos int64, n int, err error) {
+	size := s.size.Load()
+	pos, length, err := s.position(offset, size)
+	if err != nil || size-pos <= int64(maxBytes) {
+		return pos, int(size - pos), err
+	}
+	end, err := s.boundary(pos, length, maxBytes)
+	return pos, int(end - pos), err
 }
 
 // position finds the batch that holds offset, or the first after it.
@@ -165,8 +177,8 @@ func (s *segment) boundary(pos, length int64, maxBytes int) (int64, error) {
 // ok is false when there is none.
 func (l *Log) OffsetForTime(ts int64) (offset, timestamp int64, ok bool, err error) {
 	err = l.each(func(s *segment) (bool, error) {
-		if s.maxTS.Load() < ts {
-			return true, nil
+		if err := s.load(); err != nil || s.maxTS.Load() < ts {
+			return err == nil, err
 		}
 		offset, timestamp, ok, err = s.offsetForTime(ts)
 		return !ok, err
@@ -225,8 +237,9 @@ func (s *segment) offsetForTime(ts int64) (offset, timestamp int64, ok bool, err
 func (l *Log) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
 	greatest := int64(-1)
 	err = l.each(func(s *segment) (bool, error) {
+		err := s.load()
 		greatest = max(greatest, s.maxTS.Load())
-		return true, nil
+		return err == nil, err
 	})
 	if err != nil || greatest < 0 {
 		return 0, 0, false, err
@@ -242,27 +255,33 @@ func (l *Log) Headers(fn func(h record.Batch) error) error {
 	})
 }
 
-// each calls fn with the segments in order, open, until it returns false.
+// each calls fn with the segments in order, pinned, until it returns false.
 func (l *Log) each(fn func(s *segment) (bool, error)) error {
 	l.mu.RLock()
-	segments := make([]*segment, 0, len(l.segments))
-	for _, s := range l.segments {
-		if s.acquire() {
-			segments = append(segments, s)
-		}
-	}
+	segments := slices.Clone(l.segments)
 	l.mu.RUnlock()
-	defer func() {
-		for _, s := range segments {
-			s.release()
-		}
-	}()
 	for _, s := range segments {
-		if more, err := fn(s); err != nil || !more {
+		if !s.acquire() {
+			continue // removed by retention meanwhile
+		}
+		more, err := s.pinned(fn)
+		s.release()
+		if err != nil || !more {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *segment) pinned(fn func(s *segment) (bool, error)) (bool, error) {
+	if _, err := s.pin(); err != nil {
+		if s.removed.Load() {
+			return true, nil
+		}
+		return false, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
+	}
+	defer s.unpin()
+	return fn(s)
 }
 
 type foundError struct{}

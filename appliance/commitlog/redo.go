@@ -29,6 +29,7 @@ type redone struct {
 
 // NewRedo prepares the folder, which must exist.
 func NewRedo(o Options) (*Redo, error) {
+	o = o.withDefaults()
 	list, err := o.FS.List(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("commitlog: list %s: %w", o.Dir, err)
@@ -126,12 +127,11 @@ func (r *Redo) finish(s *redone) (err error) {
 	if err := s.f.Sync(); err != nil {
 		return fmt.Errorf("commitlog: sync %s: %w", r.path(s.base, logSuffix), err)
 	}
-	x, err := openIndex(r.opts.FS, r.opts.Dir, s.base)
-	if err != nil {
-		return err
+	if s.end <= smallSegment {
+		return nil // its index is not looked at
 	}
-	err = x.load(s.start, func(entry) bool { return true })
-	return errors.Join(err, x.close())
+	x := newIndex(r.opts, s.base)
+	return errors.Join(x.load(s.start, func(entry) bool { return true }), x.close())
 }
 
 // Abandon closes the Redo without finishing it.

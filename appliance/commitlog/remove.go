@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // SegmentInfo is what retention needs to know of a segment.
@@ -12,15 +13,18 @@ type SegmentInfo struct {
 	MaxTimestamp int64 // ms; -1 while empty
 }
 
-// Segments lists the segments, the active one last.
-func (l *Log) Segments() []SegmentInfo {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	out := make([]SegmentInfo, len(l.segments))
-	for i, s := range l.segments {
-		out[i] = SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()}
-	}
-	return out
+// Segments lists the segments, the active one last. Those that were not looked into
+// yet are: the error is that of the first which makes no sense.
+func (l *Log) Segments() ([]SegmentInfo, error) {
+	var out []SegmentInfo
+	err := l.each(func(s *segment) (bool, error) {
+		if err := s.load(); err != nil {
+			return false, err
+		}
+		out = append(out, SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()})
+		return true, nil
+	})
+	return out, err
 }
 
 // RemoveBefore removes the segments that end at or before offset, except the
@@ -42,7 +46,7 @@ func (l *Log) RemoveBefore(offset int64) error {
 	for _, s := range gone {
 		s.removed.Store(true)
 		for _, suffix := range []string{indexSuffix, timeSuffix, logSuffix} {
-			if err := l.opts.FS.Remove(s.path(suffix)); err != nil {
+			if err := l.opts.FS.Remove(s.path(suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, fmt.Errorf("commitlog: remove %s: %w", s.path(suffix), err))
 			}
 		}

@@ -21,8 +21,9 @@ type segment struct {
 	f    vfs.File
 
 	size  atomic.Int64 // bytes of whole batches
-	end   atomic.Int64 // offset after the last record
+	end   atomic.Int64 // offset after the last record; until load, that of the next segment
 	maxTS atomic.Int64 // of the records, ms; -1 while empty
+	ready atomic.Bool  // load was called: maxTS and idx are known
 
 	idxMu sync.Mutex // guards idx
 	idx   *index
@@ -47,17 +48,13 @@ func createSegment(o Options, base int64) (*segment, error) {
 		return nil, fmt.Errorf("commitlog: create %s: %w", s.path(logSuffix), err)
 	}
 	s.f = f
-	if s.idx, err = openIndex(o.FS, o.Dir, base); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if err := s.idx.reset(0); err != nil {
-		return nil, errors.Join(err, f.Close(), s.idx.close())
-	}
+	s.idx.fresh = true
+	s.ready.Store(true)
 	return s, nil
 }
 
 func newSegment(o Options, base int64) *segment {
-	s := &segment{opts: o, base: base}
+	s := &segment{opts: o, base: base, idx: newIndex(o, base)}
 	s.end.Store(base)
 	s.maxTS.Store(-1)
 	s.refs.Store(1)
@@ -67,35 +64,54 @@ func newSegment(o Options, base int64) *segment {
 func (s *segment) name(suffix string) string { return fileName(s.base, suffix) }
 func (s *segment) path(suffix string) string { return s.opts.Dir + "/" + s.name(suffix) }
 
-// openSegment opens an existing segment and completes its indexes by reading
-// what lies behind their last entry.
-func openSegment(o Options, base int64) (_ *segment, err error) {
+// openSegment opens an existing segment. One that is followed by another, which
+// starts at next, is looked into only when it is needed; next is 0 for the active one.
+func openSegment(o Options, base, next int64) (_ *segment, err error) {
 	s := newSegment(o, base)
 	if s.f, err = o.FS.Open(s.path(logSuffix)); err != nil {
 		return nil, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
 	}
 	size, err := s.f.Size()
-	if err == nil {
-		err = s.loadIndex(size)
-	}
-	if err == nil {
-		err = s.scan(size)
-	}
 	if err != nil {
+		s.release()
+		return nil, fmt.Errorf("commitlog: size of %s: %w", s.path(logSuffix), err)
+	}
+	s.size.Store(size)
+	if s.next = next; next > 0 {
+		s.end.Store(next)
+		return s, nil
+	}
+	if err := s.load(); err != nil {
 		s.release()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *segment) loadIndex(size int64) error {
-	var err error
-	if s.idx, err = openIndex(s.opts.FS, s.opts.Dir, s.base); err != nil {
-		return err
+// smallSegment is read faster from its start than by way of its index.
+const smallSegment = 16 << 10
+
+// load finds out where the segment ends and completes its indexes by reading what
+// lies behind their last entry. It does so once.
+func (s *segment) load() error {
+	if s.ready.Load() {
+		return nil
 	}
-	if err = s.idx.load(size, s.startsBatch); err != nil {
+	s.idxMu.Lock()
+	defer s.idxMu.Unlock()
+	if s.ready.Load() {
+		return nil
+	}
+	size := s.size.Load()
+	if size <= smallSegment {
+		s.idx.fresh = true
+	} else if err := s.idx.load(size, s.startsBatch); err != nil {
 		return fmt.Errorf("commitlog: load the index of %s: %w", s.path(logSuffix), err)
 	}
+	if err := s.scan(size); err != nil {
+		return err
+	}
+	s.ready.Store(true)
 	return nil
 }
 
@@ -109,29 +125,38 @@ func (s *segment) startsBatch(e entry) bool {
 	return b.Magic() == 2 && b.BaseOffset() >= s.base && b.LastOffset() == e.offset
 }
 
-// scan reads batch headers from the last index entry to the end of the file.
+// scan reads batch headers from the last index entry to the end of the file. The
+// caller holds idxMu.
 func (s *segment) scan(size int64) error {
-	var pos int64
+	pos, end, maxTS := int64(0), s.base, int64(-1)
 	indexed := s.idx.len() > 0
 	if indexed {
 		e, err := s.idx.at(s.idx.len() - 1)
 		if err != nil {
 			return fmt.Errorf("commitlog: load the index of %s: %w", s.path(logSuffix), err)
 		}
-		pos = e.pos
-		s.maxTS.Store(e.timestamp)
+		pos, maxTS = e.pos, e.timestamp
 	}
-	return s.headers(pos, size, func(pos int64, h record.Batch) error {
-		if !indexed {
-			if h.BaseOffset() < s.end.Load() {
-				return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d follows offset %d", record.ErrCorrupt, h.BaseOffset(), s.end.Load()-1)}
-			}
-			s.note(pos, h)
+	err := s.headers(pos, size, func(pos int64, h record.Batch) error {
+		if h.BaseOffset() < end {
+			return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d follows offset %d", record.ErrCorrupt, h.BaseOffset(), end-1)}
+		}
+		maxTS = max(maxTS, h.MaxTimestamp())
+		if !indexed && s.due() {
+			s.idx.add(entry{h.LastOffset(), pos, maxTS})
 		}
 		indexed = false // only the first batch is in the index already
-		s.grow(pos, h)
+		s.since += int(h.Len())
+		end = h.NextOffset()
 		return nil
 	})
+	if err != nil {
+		s.idx.tail = nil
+		return err
+	}
+	s.end.Store(end)
+	s.maxTS.Store(maxTS)
+	return nil
 }
 
 // headers calls fn with the header of every batch from pos to size. The header
@@ -194,12 +219,20 @@ func (s *segment) append(batches []byte) error {
 	return nil
 }
 
-// note enters the batch at pos in the index if enough log lies since the last entry.
-func (s *segment) note(pos int64, h record.Batch) {
+// due reports whether enough log lies since the last index entry for another.
+func (s *segment) due() bool {
 	if s.since < s.opts.IndexIntervalBytes {
-		return
+		return false
 	}
 	s.since = 0
+	return true
+}
+
+// note enters the batch at pos in the index if that is due.
+func (s *segment) note(pos int64, h record.Batch) {
+	if !s.due() {
+		return
+	}
 	s.idxMu.Lock()
 	s.idx.add(entry{h.LastOffset(), pos, max(s.maxTS.Load(), h.MaxTimestamp())})
 	s.idxMu.Unlock()
@@ -228,7 +261,7 @@ func (s *segment) sync() error {
 	return nil
 }
 
-// acquire keeps the files open until release; false when they are closed already.
+// acquire keeps the segment from being closed until release; false when it is closed already.
 func (s *segment) acquire() bool {
 	for {
 		n := s.refs.Load()
@@ -246,11 +279,25 @@ func (s *segment) release() {
 		return
 	}
 	// Nothing is lost by a failing close: what had to be durable was synced.
-	if s.idx != nil {
-		if !s.removed.Load() {
-			_ = s.idx.flush()
-		}
-		_ = s.idx.close()
+	if !s.removed.Load() {
+		_ = s.idx.flush()
 	}
+	_ = s.idx.close()
 	_ = s.f.Close()
+}
+
+// pin keeps the file of an acquired segment open, also when retention removes its
+// name, until unpin and release.
+func (s *segment) pin() (vfs.File, error) {
+	p, ok := s.f.(vfs.Pinner)
+	if !ok {
+		return s.f, nil
+	}
+	return p.Pin()
+}
+
+func (s *segment) unpin() {
+	if p, ok := s.f.(vfs.Pinner); ok {
+		p.Unpin()
+	}
 }

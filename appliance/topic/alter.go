@@ -25,7 +25,7 @@ func (s *Set) AlterConfigs(name string, change func(overrides map[string]string)
 	if err := s.opts.Catalog.PutTopic(e); err != nil {
 		return err
 	}
-	t.settings.Store(resolve(e.Configs, s.opts.Configs))
+	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	s.changes.Add(1)
 	return nil
 }

@@ -22,6 +22,8 @@ type Key struct {
 // config is the values in force that the log itself looks at, parsed.
 type config struct {
 	compact, delete bool
+	flushMessages   int64         // 1: an acknowledgement waits for the disk; more: it does not
+	flushAfter      time.Duration // when flushMessages is more than 1: the longest until the sync
 	logAppendTime   bool
 	maxMessageBytes int
 	retentionBytes  int64 // -1: no limit
@@ -39,6 +41,12 @@ var Keys = []Key{
 		}},
 	{Name: "compression.type", Default: "producer", Type: "string", Allowed: []string{"producer"},
 		Doc: "Batches are kept as the producer compressed them."},
+	{Name: "flush.messages", Default: "1", Type: "long", Min: 1, Max: math.MaxInt64,
+		Doc:   "1: records are acknowledged once they are on disk. More: once they are written, with a sync after so many or after flush.ms; a power cut can lose acknowledged records.",
+		apply: func(c *config, v string) { c.flushMessages = number(v) }},
+	{Name: "flush.ms", Default: "1000", Type: "long", Min: 0, Max: math.MaxInt64,
+		Doc:   "Where flush.messages is more than 1: the longest time until acknowledged records are synced, in ms. More than 60000 counts as 60000.",
+		apply: func(c *config, v string) { c.flushAfter = min(millis(number(v)), maxFlushDelay) }},
 	{Name: "max.message.bytes", Default: "1048588", Type: "int", Min: 1024, Max: 64 << 20,
 		Doc:   "The largest record batch accepted, in bytes, as compressed by the producer.",
 		apply: func(c *config, v string) { c.maxMessageBytes = int(number(v)) }},
@@ -60,6 +68,13 @@ var Keys = []Key{
 		Doc:   "The age at which a new segment begins, in ms.",
 		apply: func(c *config, v string) { c.segmentAge = millis(number(v)) }},
 }
+
+// maxFlushDelay bounds flush.ms: Kafka leaves it to the kernel, which writes back
+// within half a minute or so, unless it is told; here nobody else would sync.
+const maxFlushDelay = time.Minute
+
+// relaxed reports whether appends are acknowledged before they are durable.
+func (c *config) relaxed() bool { return c.flushMessages > 1 }
 
 func number(v string) int64 {
 	n, err := strconv.ParseInt(v, 10, 64)
@@ -143,7 +158,8 @@ type settings struct {
 }
 
 // resolve computes the values in force; overrides and defaults are checked already.
-func resolve(overrides, defaults map[string]string) *settings {
+// Internal topics hold what other acknowledgements rest on: they are never relaxed.
+func resolve(overrides, defaults map[string]string, internal bool) *settings {
 	s := &settings{overrides: overrides, values: make(map[string]string, len(Keys))}
 	for i := range Keys {
 		k := &Keys[i]
@@ -153,10 +169,16 @@ func resolve(overrides, defaults map[string]string) *settings {
 				v = k.Default
 			}
 		}
+		if internal && k.Name == "flush.messages" {
+			v = k.Default
+		}
 		s.values[k.Name] = v
 		if k.apply != nil {
 			k.apply(&s.config, v)
 		}
+	}
+	if s.config.flushAfter == 0 {
+		s.config.flushMessages = 1 // a sync at once is what everybody else gets
 	}
 	return s
 }

@@ -122,7 +122,7 @@ func (w *world) cut(keep int, rnd *rand.Rand) (*crashfs.FS, snapshot) {
 }
 
 func openOn(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time) (*topic.Set, error) {
-	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, Now: now,
+	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, OpenFiles: 3, Now: now,
 		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
 }

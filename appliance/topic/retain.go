@@ -39,7 +39,10 @@ func (s *Set) Retain() {
 }
 
 func (p *Partition) retain(now time.Time) error {
-	segments := p.log.Segments()
+	segments, err := p.log.Segments()
+	if err != nil || len(segments) == 0 {
+		return err
+	}
 	start := max(p.expired(segments, now), p.surplus(segments))
 	if start <= p.start.Load() {
 		return nil

@@ -21,6 +21,9 @@ const (
 	DefaultMaxPartitions      = 10_000
 	DefaultCheckpointInterval = 30 * time.Second
 	DefaultRetentionInterval  = 5 * time.Minute
+	// MaxDefaultOpenFiles bounds the default of Options.OpenFiles: each open file
+	// costs the kernel about a KiB.
+	MaxDefaultOpenFiles = 16384
 )
 
 // Options says where a Set lives and how it behaves.
@@ -37,6 +40,10 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
 	ReserveBytes int64
+	// OpenFiles is about how many files of segments and indexes are kept open; those
+	// used least are closed for others. 0 means three quarters of what the process may
+	// have open, at most MaxDefaultOpenFiles.
+	OpenFiles int
 	// Configs are defaults of topic configs other than those in Keys.
 	Configs map[string]string
 	// CheckpointInterval is how long the write-ahead log may hold what segments
@@ -65,9 +72,11 @@ type Entry struct {
 
 // Set is all topics of the box.
 type Set struct {
-	opts  Options
-	wal   *wal.Log
-	space *space
+	opts    Options
+	wal     *wal.Log
+	space   *space
+	files   *vfs.Pool // of the segments
+	indexes *vfs.Pool
 
 	creating sync.Mutex // one change of the topics at a time
 
@@ -121,6 +130,9 @@ func Open(o Options) (*Set, error) {
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = DefaultRetentionInterval
 	}
+	if o.OpenFiles == 0 {
+		o.OpenFiles = min(vfs.OpenFileLimit()/4*3, MaxDefaultOpenFiles)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -131,7 +143,8 @@ func Open(o Options) (*Set, error) {
 		return nil, fmt.Errorf("default topic configs: %w", err)
 	}
 	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
-	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), closing: make(chan struct{}), stop: make(chan struct{})}
+	files := vfs.NewPool(o.FS, o.OpenFiles)
+	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), files: files, indexes: files.Derived(), closing: make(chan struct{}), stop: make(chan struct{})}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -170,7 +183,7 @@ func (s *Set) load() error {
 // build makes the value of a topic; its partitions have no log yet.
 func (s *Set) build(e Entry) *Topic {
 	t := &Topic{name: e.Name, id: e.ID, internal: e.Internal}
-	t.settings.Store(resolve(e.Configs, s.opts.Configs))
+	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	ps := s.buildPartitions(t, 0, e.Partitions)
 	t.partitions.Store(&ps)
 	return t
@@ -274,5 +287,5 @@ func (s *Set) markDirty(p *Partition) {
 }
 
 func (p *Partition) options() commitlog.Options {
-	return commitlog.Options{FS: p.set.opts.FS, Dir: p.dir}
+	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir}
 }

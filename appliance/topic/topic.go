@@ -64,6 +64,10 @@ func (t *Topic) Overrides() map[string]string { return t.settings.Load().overrid
 // keeps the pointer, so that they are of one moment.
 func (t *Topic) config() *config { return &t.settings.Load().config }
 
+// Relaxed reports whether acknowledged records of the topic can be lost on a power
+// cut, because its flush.messages is more than 1.
+func (t *Topic) Relaxed() bool { return t.config().relaxed() }
+
 // entry is the topic as the Catalog has it.
 func (t *Topic) entry() Entry {
 	return Entry{Name: t.name, ID: t.id, Partitions: int32(len(t.Partitions())), Configs: t.Overrides(), Internal: t.internal}

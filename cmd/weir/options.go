@@ -51,7 +51,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),

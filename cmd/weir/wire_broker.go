@@ -57,6 +57,10 @@ func (v *logView) fill(s *console.Snapshot) {
 			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
 	}
 	for _, t := range v.broker.Topics().Topics() {
+		if t.Relaxed() {
+			s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: "topic " + t.Name() +
+				": acked data can be lost on power cut (flush.messages=" + t.Config("flush.messages") + ", flush.ms=" + t.Config("flush.ms") + ")"})
+		}
 		shown := console.Topic{Name: t.Name(), Internal: t.Internal() || internalTopic(t.Name())}
 		for _, p := range t.Partitions() {
 			row := console.Partition{
