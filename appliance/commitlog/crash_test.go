@@ -93,7 +93,7 @@ func (p *partition) recover(disk *crashfs.FS) error {
 			return err
 		}
 	}
-	if err := redo.Finish(p.start); err != nil {
+	if err := redo.Finish(p.start, nil); err != nil {
 		return err
 	}
 	l, err := commitlog.Open(p.options(disk))

@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -102,28 +101,45 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // (or the first after it, where records were removed) on, and at least one batch.
 // The section is empty when the log has nothing at or after offset.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
-	s, err := l.find(offset)
-	if s == nil {
-		return Section{}, err
+	for {
+		s, err := l.find(offset)
+		if s == nil {
+			return Section{}, err
+		}
+		c, err := s.read(offset, maxBytes)
+		if err == nil {
+			return c, nil
+		}
+		err = l.heal(s, err)
+		s.release()
+		if err != nil {
+			return Section{}, err
+		}
 	}
+}
+
+// read makes a section of an acquired segment; on success it is the section's.
+func (s *segment) read(offset int64, maxBytes int) (Section, error) {
 	f, err := s.pin()
 	if err != nil {
-		s.release()
-		return Section{}, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
+		return Section{}, s.readError(0, err)
 	}
 	pos, n, err := s.section(offset, maxBytes)
-	c := Section{s, f, pos, n}
-	if err != nil {
-		return Section{}, errors.Join(err, c.Close())
+	if err == nil {
+		err = s.verify(pos, int64(n))
 	}
-	return c, nil
+	if err != nil {
+		s.unpin()
+		return Section{}, err
+	}
+	return Section{s, f, pos, n}, nil
 }
 
 // section is where a read of offset begins, and its length.
 func (s *segment) section(offset int64, maxBytes int) (pos int64, n int, err error) {
 	size := s.size.Load()
 	pos, length, err := s.position(offset, size)
-	if err != nil || size-pos <= int64(maxBytes) {
+	if size = s.goodUntil(pos, size); err != nil || size-pos <= int64(maxBytes) {
 		return pos, int(size - pos), err
 	}
 	end, err := s.boundary(pos, length, maxBytes)
@@ -170,17 +186,21 @@ func (s *segment) boundary(pos, length int64, maxBytes int) (int64, error) {
 	if !ok || e.pos < pos+length {
 		return pos + length, nil
 	}
-	return e.pos, nil
+	return s.goodUntil(pos, e.pos), nil
 }
 
 // OffsetForTime finds the first record with a timestamp of ts or later, in ms.
 // ok is false when there is none.
 func (l *Log) OffsetForTime(ts int64) (offset, timestamp int64, ok bool, err error) {
 	err = l.each(func(s *segment) (bool, error) {
-		if err := s.load(); err != nil || s.maxTS.Load() < ts {
+		if err := l.load(s); err != nil || s.maxTS.Load() < ts {
 			return err == nil, err
 		}
-		offset, timestamp, ok, err = s.offsetForTime(ts)
+		if offset, timestamp, ok, err = s.offsetForTime(ts); err != nil {
+			if err = l.heal(s, err); err == nil {
+				offset, timestamp, ok, err = s.offsetForTime(ts)
+			}
+		}
 		return !ok, err
 	})
 	return offset, timestamp, ok, err
@@ -206,7 +226,7 @@ func (s *segment) offsetForTime(ts int64) (offset, timestamp int64, ok bool, err
 		}
 		b := make(record.Batch, h.Len())
 		if _, err := s.f.ReadAt(b, at); err != nil {
-			return err
+			return s.readError(at, err)
 		}
 		if err := b.Validate(); err != nil {
 			return &CorruptError{s.path(logSuffix), at, err}
@@ -237,7 +257,7 @@ func (s *segment) offsetForTime(ts int64) (offset, timestamp int64, ok bool, err
 func (l *Log) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
 	greatest := int64(-1)
 	err = l.each(func(s *segment) (bool, error) {
-		err := s.load()
+		err := l.load(s)
 		greatest = max(greatest, s.maxTS.Load())
 		return err == nil, err
 	})
@@ -251,7 +271,16 @@ func (l *Log) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
 // rebuild what is derived from them. The header is valid until fn returns.
 func (l *Log) Headers(fn func(h record.Batch) error) error {
 	return l.each(func(s *segment) (bool, error) {
-		return true, s.headers(0, s.size.Load(), func(_ int64, h record.Batch) error { return fn(h) })
+		if err := l.load(s); err != nil {
+			return false, err
+		}
+		size := s.size.Load()
+		if err := s.verify(0, size); err != nil {
+			if err = l.heal(s, err); err != nil {
+				return false, err
+			}
+		}
+		return true, s.headers(0, size, func(_ int64, h record.Batch) error { return fn(h) })
 	})
 }
 
@@ -281,7 +310,11 @@ func (s *segment) pinned(fn func(s *segment) (bool, error)) (bool, error) {
 		return false, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
 	}
 	defer s.unpin()
-	return fn(s)
+	more, err := fn(s)
+	if err == errRemoved {
+		return true, nil
+	}
+	return more, err
 }
 
 type foundError struct{}

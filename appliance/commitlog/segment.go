@@ -33,6 +33,12 @@ type segment struct {
 
 	refs    atomic.Int32 // readers, plus one for the log itself
 	removed atomic.Bool
+
+	foreign   atomic.Int64  // bytes below were there when it was opened; see verify.go
+	checked   atomic.Uint64 // chunks of those whose CRCs were checked
+	verifying sync.Mutex
+	audited   atomic.Bool
+	bad       atomic.Pointer[[]stretch] // what is stepped over, in order
 }
 
 func createSegment(o Options, base int64) (*segment, error) {
@@ -77,13 +83,9 @@ func openSegment(o Options, base, next int64) (_ *segment, err error) {
 		return nil, fmt.Errorf("commitlog: size of %s: %w", s.path(logSuffix), err)
 	}
 	s.size.Store(size)
+	s.foreign.Store(size)
 	if s.next = next; next > 0 {
 		s.end.Store(next)
-		return s, nil
-	}
-	if err := s.load(); err != nil {
-		s.release()
-		return nil, err
 	}
 	return s, nil
 }
@@ -101,6 +103,9 @@ func (s *segment) load() error {
 	defer s.idxMu.Unlock()
 	if s.ready.Load() {
 		return nil
+	}
+	if err := s.identify(); err != nil {
+		return err
 	}
 	size := s.size.Load()
 	if size <= smallSegment {
@@ -150,6 +155,9 @@ func (s *segment) scan(size int64) error {
 		end = h.NextOffset()
 		return nil
 	})
+	if err == nil && s.next > 0 && (end > s.next || end < s.next && (!s.sparse() || s.covers() < s.next)) {
+		err = &CorruptError{s.path(logSuffix), size, fmt.Errorf("%w: it ends with offset %d, the next segment starts at %d", record.ErrCorrupt, end-1, s.next)}
+	}
 	if err != nil {
 		s.idx.tail = nil
 		return err
@@ -166,10 +174,14 @@ func (s *segment) headers(pos, size int64, fn func(pos int64, h record.Batch) er
 	defer headerBufs.Put(buf)
 	var start, end int64 // of what buf holds
 	for pos < size {
+		if st, bad := s.badAt(pos); bad {
+			pos = st.to
+			continue
+		}
 		if pos < start || pos+record.HeaderLen > end {
 			n, err := s.f.ReadAt(buf[:], pos)
 			if err != nil && err != io.EOF {
-				return fmt.Errorf("commitlog: read %s at %d: %w", s.path(logSuffix), pos, err)
+				return s.readError(pos, err)
 			}
 			start, end = pos, pos+int64(n)
 		}
