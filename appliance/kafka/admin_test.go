@@ -257,6 +257,9 @@ func TestDescribeLogDirs(t *testing.T) {
 	w := pipe(t, s)
 	b := batchOf(t, 0, "a", "b")
 	ask[*kmsg.ProduceResponse](w, 9, produceOf(-1, b))
+	if err := topics.Checkpoint(); err != nil { // sizes are of what stands in segments
+		t.Fatal(err)
+	}
 	named := kmsg.NewPtrDescribeLogDirsRequest()
 	named.Topics = []kmsg.DescribeLogDirsRequestTopic{{Topic: "t", Partitions: []int32{1, 9}}, {Topic: "none", Partitions: []int32{0}}}
 	none := kmsg.NewPtrDescribeLogDirsRequest()

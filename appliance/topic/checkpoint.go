@@ -27,7 +27,10 @@ func (s *Set) checkpointLoop() {
 }
 
 // Checkpoint brings everything committed so far to its final place, durably.
-func (s *Set) Checkpoint() error { return s.checkpoint() }
+func (s *Set) Checkpoint() error {
+	s.wal.Settle()
+	return s.checkpoint()
+}
 
 func (s *Set) checkpoint() error {
 	s.checkpointing.Lock()

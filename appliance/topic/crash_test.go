@@ -630,11 +630,11 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			var failedOp *crashfs.Op
 			acksThen, epochThen := 0, int32(0)
 			w.fs.OnOp(func(op crashfs.Op) error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				if op.Index < at || failedOp != nil || op.Kind == crashfs.Size {
 					return nil
 				}
-				w.mu.Lock()
-				defer w.mu.Unlock()
 				failedOp, acksThen, epochThen, w.tolerant = &op, w.acks(), w.epoch, true
 				if op.Kind == crashfs.Write && rnd.IntN(2) == 0 {
 					return crashfs.ShortWrite{Len: rnd.IntN(op.Len + 1), Err: syscall.ENOSPC}

@@ -197,5 +197,6 @@ func (p *Partition) retire() {
 	p.fail(fmt.Errorf("%w: %s was deleted", record.ErrUnknownTopicOrPartition, p.tp))
 	p.staging.Unlock()
 	_, _ = o.wait(context.Background()) // it tells only that those before are done
+	p.set.wal.Settle()
 	p.notify()
 }

@@ -15,7 +15,6 @@ const gatherBytes = 64 << 10
 type gathered struct {
 	at    commitlog.Position // of the first
 	bytes []byte
-	next  int64 // offset after the last
 }
 
 // applyBatch writes a durable batch to its place, now or, when more comes, with
@@ -30,11 +29,11 @@ func (p *Partition) applyBatch(at commitlog.Position, b record.Batch, more bool)
 	}
 	if len(g.bytes) == 0 {
 		if !more || len(b) > gatherBytes {
-			return p.write(at, b, b.NextOffset())
+			return p.write(at, b)
 		}
 		g.at = at
 	}
-	g.bytes, g.next = append(g.bytes, b...), b.NextOffset()
+	g.bytes = append(g.bytes, b...)
 	return nil
 }
 
@@ -45,15 +44,11 @@ func (p *Partition) writeGathered() error {
 	}
 	batches := g.bytes
 	g.bytes = g.bytes[:0]
-	return p.write(g.at, batches, g.next)
+	return p.write(g.at, batches)
 }
 
-// write puts batches into the segment, where readers see them at once. The high
-// watermark goes first: a reader that was given a batch goes on behind it, and must
-// not be told that this is out of range. That the watermark is ahead of the segment
-// for a moment does no harm, the batches are durable; a reader waits for them.
-func (p *Partition) write(at commitlog.Position, batches []byte, next int64) error {
-	p.hw.Store(next)
+// write puts batches into the segment, where readers see them at once.
+func (p *Partition) write(at commitlog.Position, batches []byte) error {
 	if err := p.log.Write(at, batches); err != nil {
 		return err
 	}

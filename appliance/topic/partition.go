@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/wal"
 )
 
 // Partition is one partition. All methods are safe for concurrent use.
@@ -57,7 +58,8 @@ func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
 // LeaderEpoch grows at every boot and is never reset.
 func (p *Partition) LeaderEpoch() int32 { return p.set.opts.LeaderEpoch }
 
-// Size is the bytes of the partition's segments.
+// Size is the bytes of the partition's segments. What was just committed may not be
+// counted yet.
 func (p *Partition) Size() int64 { return p.log.Size() }
 
 // Err is why the partition is offline; nil while it serves.
@@ -152,7 +154,11 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 		return storageError(err)
 	}
 	p.put(b, done)
-	p.set.wal.End()
+	if c := p.topic.config(); c.flushMessages > 1 && !p.topic.internal {
+		p.set.wal.EndRelaxed(wal.Relax{Records: int64(b.Count()), Every: c.flushMessages, Within: c.flushAfter})
+	} else {
+		p.set.wal.End()
+	}
 	return nil
 }
 
@@ -203,6 +209,23 @@ func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
 	return nil
 }
 
+// Commit lets readers have what a durable entry holds. It is the write-ahead log's
+// to call. The watermark moves before the batch is in its segment, so that who is
+// told of an offset, or is given a batch, is not refused what lies behind it; a
+// reader who is that fast waits for the segment.
+func (p *Partition) Commit(b []byte) {
+	e, err := parseEntry(b)
+	if err != nil {
+		return // Apply says so
+	}
+	switch e.kind {
+	case entryAppend:
+		p.hw.Store(e.batch.NextOffset())
+	case entryLogStart:
+		p.start.Store(max(p.start.Load(), e.offset))
+	}
+}
+
 // Apply brings a durable entry to its place. It is the write-ahead log's to call.
 // Batches that more follow are gathered, and written before it is told of no more.
 func (p *Partition) Apply(b []byte, more bool) error {
@@ -214,14 +237,16 @@ func (p *Partition) Apply(b []byte, more bool) error {
 	case entryAppend:
 		err = p.applyBatch(e.at, e.batch, more)
 	case entryLogStart:
-		p.start.Store(max(p.start.Load(), e.offset))
 		p.stateMu.Lock()
-		p.state.logStart, p.state.dirty = p.start.Load(), true
+		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
 		p.stateMu.Unlock()
 		p.touch()
 	}
 	if err == nil && !more {
 		err = p.writeGathered()
+		if p.watching.Load() > 0 {
+			p.notify()
+		}
 	}
 	return err
 }
@@ -234,9 +259,6 @@ func (p *Partition) touch() {
 
 // Done tells who waits for an entry. It is the write-ahead log's to call.
 func (p *Partition) Done(b []byte, tag any, err error) {
-	if err == nil && b[0] == entryAppend && p.watching.Load() > 0 {
-		p.notify()
-	}
 	done, ok := tag.(record.Completion)
 	if !ok {
 		return

@@ -27,18 +27,32 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if offset == hw {
 		return Section{}, nil
 	}
-	return p.log.Read(offset, maxBytes)
+	c, err := p.log.Read(offset, maxBytes)
+	if err == nil && c.Len() == 0 {
+		p.set.wal.CatchUp() // it is committed, and about to be written to its segment
+		c, err = p.log.Read(offset, maxBytes)
+	}
+	return c, err
+}
+
+// catchUp waits for what is committed to be in its segment.
+func (p *Partition) catchUp() {
+	if end, _ := p.log.End(); end < p.hw.Load() {
+		p.set.wal.CatchUp()
+	}
 }
 
 // OffsetForTime is the first record with a timestamp of ts (ms) or later: its
 // offset and timestamp, or -1, -1 when there is none.
 func (p *Partition) OffsetForTime(ts int64) (offset, timestamp int64, err error) {
+	p.catchUp()
 	return p.found(p.log.OffsetForTime(ts))
 }
 
 // MaxTimestamp is the record with the greatest timestamp: its offset and
 // timestamp, or -1, -1 when the partition is empty.
 func (p *Partition) MaxTimestamp() (offset, timestamp int64, err error) {
+	p.catchUp()
 	return p.found(p.log.MaxTimestamp())
 }
 

@@ -86,7 +86,7 @@ type Set struct {
 	count   int
 	changes atomic.Uint64
 
-	gathered gathered // the committer's
+	gathered gathered // the applier's
 	gaps     chan record.Gap
 
 	dirtyMu sync.Mutex

@@ -9,17 +9,20 @@ import (
 // go without linger: a lone message on a quiet box is not delayed.
 const idleAfter = 100 * time.Millisecond
 
-// commitLoop is the committer: the only goroutine that writes rounds.
+// commitLoop is the committer: the only goroutine that writes rounds. What is
+// durable it hands to the applier, and writes the next round meanwhile.
 func (l *Log) commitLoop() {
-	defer close(l.done)
-	for l.take() {
-		err := l.commit(l.taken)
-		if err != nil {
-			l.fail(err)
+	for {
+		r := l.take()
+		if r == nil {
+			break
 		}
-		l.taken.finish(err)
-		l.taken.reset()
+		if err := l.commit(r); err != nil {
+			l.fail(err)
+			r.finish(err)
+		}
 	}
+	close(l.durable)
 	// What was staged after a failure, or in the race with it, is not committed.
 	l.mu.Lock()
 	rest, err := l.open, l.err
@@ -28,23 +31,29 @@ func (l *Log) commitLoop() {
 	rest.finish(err)
 }
 
-// take waits for a round worth committing and swaps it out. It returns false
-// when there is nothing more to do: closed and drained, or failed.
-func (l *Log) take() bool {
+// take waits for a round worth committing, or for the time to sync what was
+// written without, and swaps the open round out. It returns nil when there is
+// nothing more to do: closed and drained, or failed.
+func (l *Log) take() *round {
+	next := <-l.free
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.open.entries) == 0 && !l.closed {
+	for len(l.open.entries) == 0 && !l.closed && !l.syncDue && !isFailed(l.failed) {
 		l.wake.Wait()
 	}
-	if len(l.open.entries) == 0 || (l.err != nil && !l.closed) || isFailed(l.failed) {
-		return false
+	if isFailed(l.failed) || l.closed && len(l.open.entries) == 0 && l.unsynced == nil {
+		return nil
 	}
-	if l.opts.Linger > 0 && !l.closed && time.Since(l.lastCommit) < idleAfter {
+	if l.opts.Linger > 0 && !l.closed && !l.syncDue && l.open.relaxed == 0 && time.Since(l.lastCommit) < idleAfter {
 		l.linger()
 	}
-	l.open, l.taken = l.taken, l.open
+	r := l.open
+	l.open = next
+	if len(r.entries) > 0 {
+		l.taken++
+	}
 	l.room.Broadcast()
-	return true
+	return r
 }
 
 // linger lets the open round fill for a while. It holds l.mu at entry and exit.
@@ -66,25 +75,124 @@ func (l *Log) linger() {
 	l.mu.Lock()
 }
 
-// commit writes, syncs and applies one round.
+// commit writes a round and syncs it, with those written without a sync before it;
+// or leaves it to them, if nobody in it waits for the disk.
 func (l *Log) commit(r *round) error {
+	if len(r.entries) > 0 {
+		if err := l.write(r); err != nil {
+			return err
+		}
+		if r.relaxed > 0 {
+			r.finishRelaxed()
+		}
+		if r.relaxed == len(r.entries) && l.postpone(r) {
+			return nil
+		}
+	}
+	if err := l.ring.sync(); err != nil {
+		return err
+	}
+	l.stats.Syncs.Add(1)
+	l.lastCommit = time.Now()
+	if u := l.synced(); u != nil {
+		l.settle(u)
+	}
+	l.settle(r)
+	return nil
+}
+
+func (l *Log) write(r *round) error {
 	if err := l.ring.write(r); err != nil {
 		return err
 	}
-	l.lastCommit = time.Now()
+	r.last, r.rounds = l.ring.seq, 1
 	l.stats.Rounds.Add(1)
 	l.stats.Entries.Add(uint64(len(r.entries)))
 	l.stats.PayloadBytes.Add(uint64(r.payload))
 	l.stats.WrittenBytes.Add(uint64(len(r.buf)))
+	return nil
+}
+
+// settle lets readers have what a durable round holds, tells those who wait, and
+// hands the round to the applier. The committer waits here if that is a round behind.
+func (l *Log) settle(r *round) {
+	l.mu.Lock()
+	l.committed += uint64(r.rounds)
+	l.mu.Unlock()
+	for i := range r.entries {
+		e := &r.entries[i]
+		e.sink.Commit(r.buf[e.start:e.end])
+	}
+	r.finish(nil)
+	l.durable <- r
+}
+
+// applyLoop is the applier: it brings durable rounds to their final place, in order.
+func (l *Log) applyLoop() {
+	defer close(l.done)
+	for r := range l.durable {
+		if !isFailed(l.failed) {
+			if err := r.apply(); err != nil {
+				l.fail(err)
+			} else if r.rounds > 0 {
+				l.applied.Store(r.last)
+			}
+		}
+		l.mu.Lock()
+		l.settled += uint64(r.rounds)
+		l.idle.Broadcast()
+		l.mu.Unlock()
+		pool := l.free
+		if r.gathered {
+			pool = l.gathers
+		}
+		r.reset()
+		pool <- r
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.idle.Broadcast()
+	l.mu.Unlock()
+}
+
+func (r *round) apply() error {
 	for i := range r.entries {
 		e := &r.entries[i]
 		more := i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
 		if err := e.sink.Apply(r.buf[e.start:e.end], more); err != nil {
-			return fmt.Errorf("wal: apply an entry of round %d: %w", l.ring.seq, err)
+			return fmt.Errorf("wal: apply an entry of round %d: %w", r.last, err)
 		}
 	}
-	l.applied.Store(l.ring.seq)
 	return nil
+}
+
+// Settle waits until everything that was staged before the call is in its final
+// place, or the log has failed.
+func (l *Log) Settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until := l.taken
+	if len(l.open.entries) > 0 {
+		until++
+	}
+	for l.settled < until && !l.ended && !isFailed(l.failed) {
+		if len(l.open.entries) > 0 || l.unsynced != nil {
+			l.syncDue = true
+			l.wake.Signal()
+			l.endLinger()
+		}
+		l.idle.Wait()
+	}
+}
+
+// CatchUp waits until everything that was committed before the call is in its final
+// place, or the log has failed. That is never long.
+func (l *Log) CatchUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for until := l.committed; l.settled < until && !l.ended && !isFailed(l.failed); {
+		l.idle.Wait()
+	}
 }
 
 // fail stops the log for good. A sync that failed says nothing of what is on the
@@ -97,7 +205,9 @@ func (l *Log) fail(err error) {
 	if !isFailed(l.failed) {
 		close(l.failed)
 	}
+	l.wake.Signal()
 	l.room.Broadcast()
+	l.idle.Broadcast()
 }
 
 func isFailed(ch chan struct{}) bool {

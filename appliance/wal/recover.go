@@ -50,11 +50,16 @@ func Open(o Options, replay func(entry []byte) error) (*Log, error) {
 }
 
 func start(o Options, g *ring) *Log {
-	l := &Log{opts: o, ring: g, open: newRound(), taken: newRound(),
+	l := &Log{opts: o, ring: g, open: newRound(), free: make(chan *round, 3), gathers: make(chan *round, 2), durable: make(chan *round),
 		full: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{})}
-	l.wake.L, l.room.L = &l.mu, &l.mu
+	l.wake.L, l.room.L, l.idle.L = &l.mu, &l.mu, &l.mu
+	for range 2 {
+		l.free <- newRound()
+		l.gathers <- newRound()
+	}
 	l.applied.Store(g.seq)
 	go l.commitLoop()
+	go l.applyLoop()
 	return l
 }
 

@@ -56,8 +56,9 @@ type ring struct {
 	need chan struct{} // a checkpoint is wanted
 
 	// Owned by the committer.
-	pos int64
-	seq uint64 // of the last round written
+	pos      int64
+	seq      uint64 // of the last round written
+	unsynced bool   // cur was written since its last sync
 
 	cp  checkpoint // owned by who calls Checkpoint
 	buf []byte     // Open's: what its windows read into
@@ -67,7 +68,7 @@ func fileName(number uint64) string { return fmt.Sprintf("%020d%s", number, file
 
 func (g *ring) path(name string) string { return g.opts.Dir + "/" + name }
 
-// write makes the round durable: one write, one sync.
+// write writes the round, with one write. sync makes it durable.
 func (g *ring) write(r *round) error {
 	size := int64(len(r.buf)+blockBytes-1) / blockBytes * blockBytes
 	if g.cur == nil || g.pos+size > g.opts.FileBytes {
@@ -79,9 +80,7 @@ func (g *ring) write(r *round) error {
 	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
 		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
 	}
-	if err := g.cur.f.Sync(); err != nil {
-		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
-	}
+	g.unsynced = true
 	g.pos += int64(len(r.buf))
 	g.seq++
 	g.mu.Lock()
@@ -90,9 +89,25 @@ func (g *ring) write(r *round) error {
 	return nil
 }
 
+// sync makes what was written durable.
+func (g *ring) sync() error {
+	if !g.unsynced {
+		return nil
+	}
+	g.unsynced = false // also if it fails: nothing is tried twice
+	if err := g.cur.f.Sync(); err != nil {
+		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
+	}
+	return nil
+}
+
 // roll takes the next file into use. Header and name are durable before the first
 // round is written, so a round without a header can only be damage.
 func (g *ring) roll() error {
+	// What was written without a sync is in the file that is left now.
+	if err := g.sync(); err != nil {
+		return err
+	}
 	f, err := g.spare()
 	if err != nil {
 		return err

@@ -29,6 +29,12 @@ type round struct {
 	buf     []byte
 	entries []staged
 	payload int // bytes of entries without their framing
+
+	relaxed  int   // entries that are told before the sync
+	bounds   Relax // of those
+	last     uint64
+	rounds   int  // written ones whose content this is
+	gathered bool // by absorb
 }
 
 // staged is an entry of a round: where its bytes are and who waits.
@@ -36,6 +42,8 @@ type staged struct {
 	start, end int
 	sink       Sink
 	tag        any
+	relaxed    bool // told before the sync
+	told       bool
 }
 
 func newRound() *round {
@@ -58,7 +66,7 @@ func (r *round) add(n int, s Sink, tag any) []byte {
 		r.buf = grown
 	}
 	r.buf = r.buf[:at+entryPrefix+n]
-	r.entries = append(r.entries, staged{at + entryPrefix, at + entryPrefix + n, s, tag})
+	r.entries = append(r.entries, staged{start: at + entryPrefix, end: at + entryPrefix + n, sink: s, tag: tag})
 	r.payload += n
 	return r.buf[at+entryPrefix:]
 }
@@ -83,14 +91,15 @@ var zeros [blockBytes]byte
 
 func (r *round) finish(err error) {
 	for i := range r.entries {
-		e := &r.entries[i]
-		e.sink.Done(r.buf[e.start:e.end], e.tag, err)
+		if e := &r.entries[i]; !e.told {
+			e.sink.Done(r.buf[e.start:e.end], e.tag, err)
+		}
 	}
 }
 
 func (r *round) reset() {
 	clear(r.entries) // let go of sinks and tags
-	r.buf, r.entries, r.payload = r.buf[:roundHeader], r.entries[:0], 0
+	*r = round{buf: r.buf[:roundHeader], entries: r.entries[:0]}
 }
 
 // parseRound checks the round at the start of b. ok is false for anything but a

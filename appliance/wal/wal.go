@@ -63,8 +63,8 @@ type Options struct {
 	// MaxFiles bounds the ring. When all files hold rounds that are not
 	// checkpointed, appends wait for the checkpoint. 0 means DefaultMaxFiles.
 	MaxFiles int
-	// RoundBytes bounds the open round, so twice that is the log's memory. An
-	// appender that finds it full waits. 0 means DefaultRoundBytes.
+	// RoundBytes bounds a round, and three of them are the log's memory: one that
+	// fills, one that is written and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
 	RoundBytes int
 	// Linger is how long a round may wait for company, unless it has reached
 	// LingerBytes or LingerWaiters, or the box has been idle. 0 commits at once.
@@ -125,17 +125,21 @@ var (
 	ErrTooLarge = errors.New("wal: entries do not fit a file of the write-ahead log")
 )
 
-// Sink receives the entries it staged once their round is on stable storage.
-// Both methods run on the committer's goroutine; they must not block on anything
-// that waits for the log. A Sink is told from another by ==: let it be a pointer.
+// Sink receives the entries it staged, in this order: Commit, Done, Apply. They
+// must not block on anything that waits for the log. A Sink is told from another
+// by ==: let it be a pointer. The bytes are the log's: they are overwritten later.
 type Sink interface {
-	// Apply brings the entry to its final place. An error stops the log for good.
-	// The bytes are the log's: they are overwritten after Apply returns. more says
+	// Commit is told that the entry is on stable storage, and so is all that was
+	// staged before it. It comes for all entries of a round before anyone's Done.
+	Commit(entry []byte)
+	// Done is told that the entry is on stable storage (or written, see EndRelaxed:
+	// then it comes before Commit), or why not.
+	Done(entry []byte, tag any, err error)
+	// Apply brings the committed entry to its final place, on another goroutine than
+	// the other two and soon after them. An error stops the log for good. more says
 	// that the round's next entry is this sink's too: it may hold back a copy, and
 	// bring all there in one go by the time that an Apply without more returns.
 	Apply(entry []byte, more bool) error
-	// Done is told that the entry's round is durable and wholly applied, or why not.
-	Done(entry []byte, tag any, err error)
 }
 
 // Log is an open write-ahead log. All methods are safe for concurrent use.
@@ -143,28 +147,40 @@ type Log struct {
 	opts Options
 
 	mu     sync.Mutex
-	wake   sync.Cond // the committer: the open round is no longer empty, or closing
+	wake   sync.Cond // the committer: the open round is no longer empty, closing, or a sync is due
 	room   sync.Cond // appenders: the open round was taken
+	idle   sync.Cond // Settle, CatchUp: a round was applied
 	open   *round
+	group  int   // first entry of the group that is being added
 	err    error // why nothing is accepted any more
 	closed bool
+	ended  bool // the applier has
+
+	taken, committed, settled uint64 // rounds taken from open, made durable, and applied
+	unsynced       *round // what was written and acknowledged without a sync; nil: nothing
+	syncDue        bool
+	syncAt         time.Time // of the timer
+	syncTimer      *time.Timer
 
 	full   chan struct{} // the open round is worth ending its linger for
 	failed chan struct{} // closed when err is a storage failure
-	done   chan struct{} // closed when the committer has ended
+	done   chan struct{} // closed when committer and applier have ended
 
 	applied atomic.Uint64 // sequence of the last round applied
 	stats   Stats
 
+	free    chan *round // to be filled next
+	gathers chan *round // to be filled by absorb next
+	durable chan *round // to be applied
+
 	// Owned by the committer.
-	taken      *round
 	lastCommit time.Time
 	ring       *ring
 }
 
 // Stats counts since Open. Fields are atomics because metrics read them at will.
 type Stats struct {
-	Rounds, Entries, PayloadBytes, WrittenBytes atomic.Uint64
+	Rounds, Syncs, Entries, PayloadBytes, WrittenBytes atomic.Uint64
 }
 
 // Stats returns the log's counters, live.
@@ -182,10 +198,11 @@ func (l *Log) Begin(entries, n int) error {
 	for l.err == nil && !l.open.fits(n, l.opts.RoundBytes) {
 		l.room.Wait()
 	}
-	if l.err != nil {
+	if err := l.err; err != nil {
 		l.mu.Unlock()
-		return l.err
+		return err
 	}
+	l.group = len(l.open.entries)
 	return nil
 }
 
@@ -197,13 +214,18 @@ func (l *Log) Add(n int, s Sink, tag any) []byte { return l.open.add(n, s, tag) 
 func (l *Log) End() {
 	o := l.open
 	if len(o.entries) >= l.opts.LingerWaiters || len(o.buf) >= l.opts.LingerBytes {
-		select {
-		case l.full <- struct{}{}:
-		default:
-		}
+		l.endLinger()
 	}
 	l.wake.Signal()
 	l.mu.Unlock()
+}
+
+// endLinger has the committer not wait for more company.
+func (l *Log) endLinger() {
+	select {
+	case l.full <- struct{}{}:
+	default:
+	}
 }
 
 // Applied is the sequence of the last round whose entries were all applied.

@@ -24,6 +24,8 @@ type sink struct {
 
 func newSink() *sink { return &sink{ch: make(chan error, 10_000)} }
 
+func (s *sink) Commit([]byte) {}
+
 func (s *sink) Apply(e []byte, _ bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,6 +72,9 @@ func write(t testing.TB, l *wal.Log, from, to int) (all []string) {
 			t.Fatal(err)
 		}
 	}
+	l.Settle()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !slices.Equal(s.applied, all) {
 		t.Fatal("applied something else than was staged")
 	}
@@ -94,7 +99,7 @@ func TestReplayIsWhatWasCommittedSinceTheCheckpoint(t *testing.T) {
 		l.Close()
 	}
 	l, _ = open(t, fs, wal.Options{})
-	if err := l.Checkpoint(l.Applied()); err != nil {
+	if err := checkpoint(l); err != nil {
 		t.Fatal(err)
 	}
 	tail := write(t, l, 50, 80)
@@ -110,7 +115,7 @@ func TestRingIsRecycled(t *testing.T) {
 	var last []string
 	for i := range 30 {
 		last = write(t, l, i*20, i*20+20)
-		if err := l.Checkpoint(l.Applied()); err != nil {
+		if err := checkpoint(l); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -278,6 +283,7 @@ func (f *follow) Apply(e []byte, more bool) error {
 	return nil
 }
 
+func (f *follow) Commit([]byte)                   {}
 func (f *follow) Done(_ []byte, _ any, err error) { f.ch <- err }
 
 func TestApplyIsToldWhetherMoreComes(t *testing.T) {
@@ -296,10 +302,17 @@ func TestApplyIsToldWhetherMoreComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	l.Settle()
 	if want := []string{"0 true", "1 false", "3 false"}; !slices.Equal(a.seen, want) {
 		t.Errorf("first sink: %q, want %q", a.seen, want)
 	}
 	if want := []string{"2 false", "4 true", "5 false"}; !slices.Equal(b.seen, want) {
 		t.Errorf("second sink: %q, want %q", b.seen, want)
 	}
+}
+
+// checkpoint claims that all that was staged stands in its place.
+func checkpoint(l *wal.Log) error {
+	l.Settle()
+	return l.Checkpoint(l.Applied())
 }
