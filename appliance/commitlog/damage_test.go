@@ -26,8 +26,6 @@ type store struct {
 	disk    *crashfs.FS
 	batches []record.Batch
 	known   []commitlog.SegmentID
-
-	forgetful bool // of leader epochs
 }
 
 func (s *store) options(disk vfs.FS, damage *[]commitlog.Damage) commitlog.Options {
@@ -40,7 +38,7 @@ func (s *store) options(disk vfs.FS, damage *[]commitlog.Damage) commitlog.Optio
 			}
 			return ids
 		},
-		Epoch:   func(offset int64) (int32, bool) { return int32(1 + offset/80), !s.forgetful },
+		Epochs:  func(offset int64) (int32, int32) { e := int32(1 + offset/80); return e, e },
 		Damaged: func(d commitlog.Damage) { *damage = append(*damage, d) }}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"sort"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/vfs"
@@ -43,23 +44,46 @@ func (id SegmentID) holds(size int64) bool { return id.Bytes == size || id.Growi
 // Identity returns what the segment that starts at base is. ok is false when there
 // is none, or its first batch cannot be read.
 func (l *Log) Identity(base int64) (id SegmentID, ok bool, err error) {
-	err = l.each(func(s *segment) (bool, error) {
-		if s.base != base {
-			return true, nil
-		}
-		h, err := s.first()
-		if err != nil || h == nil {
-			return false, err
-		}
-		end := s.end.Load()
-		if s.next > 0 {
-			end = s.next
-		}
-		id, ok = Identify(SegmentInfo{Base: s.base, End: end, Bytes: s.size.Load()}, h, s.sparse()), true
-		return false, nil
-	})
-	return id, ok, err
+	s, next := l.at(base)
+	if s == nil {
+		return id, false, nil
+	}
+	defer s.release()
+	h, err := s.first()
+	if err != nil || h == nil {
+		return id, false, err
+	}
+	end := s.end.Load()
+	if next > 0 {
+		end = next
+	}
+	return Identify(SegmentInfo{Base: s.base, End: end, Bytes: s.size.Load()}, h, s.sparse()), true, nil
 }
+
+// at returns the segment that starts at base, acquired, and where the next starts.
+func (l *Log) at(base int64) (s *segment, next int64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].base >= base })
+	if i == len(l.segments) || l.segments[i].base != base || !l.segments[i].acquire() {
+		return nil, 0
+	}
+	return l.segments[i], l.segments[i].next
+}
+
+// Sealed lists the segments but the active one by base offset, without looking into them.
+func (l *Log) Sealed() []int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []int64
+	for _, s := range l.segments[:max(0, len(l.segments)-1)] {
+		out = append(out, s.base)
+	}
+	return out
+}
+
+// Empty reports whether the log has no segments.
+func (l *Log) Empty() bool { return l.active() == nil }
 
 // first is the header of the first batch; nil where there is none.
 func (s *segment) first() (record.Batch, error) {

@@ -50,9 +50,9 @@ type Options struct {
 	// Dense says that no offset is missing from segments that Known does not call
 	// cleaned: one that is was lost.
 	Dense bool
-	// Epoch is the leader epoch under which the owner knows an offset to have been
-	// appended; ok is false where it does not know. Like Known it must not call the Log.
-	Epoch func(offset int64) (epoch int32, ok bool)
+	// Epochs is between which leader epochs the owner knows an offset to have been
+	// appended. Like Known it must not call the Log. nil: nothing is known.
+	Epochs func(offset int64) (least, greatest int32)
 	// Quarantine is the folder for files that are not the segment whose name they
 	// bear; "" means "quarantine".
 	Quarantine string

@@ -49,6 +49,10 @@ func NewRedo(o Options) (*Redo, error) {
 	return r, nil
 }
 
+// After says that all below offset is in the segments already: the first batch
+// written is expected to be the one at it.
+func (r *Redo) After(offset int64) { r.next = offset }
+
 // Follows reports whether a batch with that base offset at that place is what
 // follows the last one written.
 func (r *Redo) Follows(at Position, base int64) bool {

@@ -99,11 +99,11 @@ func (s *segment) verifyChunk(from, to int64) error {
 // ofEpoch reports whether the batch's leader epoch, which is under no CRC, is what
 // the owner knows.
 func (s *segment) ofEpoch(h record.Batch) bool {
-	if s.opts.Epoch == nil {
+	if s.opts.Epochs == nil {
 		return true
 	}
-	epoch, ok := s.opts.Epoch(h.BaseOffset())
-	return !ok || epoch == h.LeaderEpoch()
+	least, greatest := s.opts.Epochs(h.BaseOffset())
+	return least <= h.LeaderEpoch() && h.LeaderEpoch() <= greatest
 }
 
 // entryBefore is where the last batch starts that the index knows at or before pos.

@@ -48,16 +48,28 @@ func (s *Set) checkpoint() error {
 		if p.Err() != nil {
 			continue // deleted
 		}
-		err := p.log.Sync()
-		if err == nil {
-			err = p.saveState()
-		}
-		if err != nil {
+		if err := p.checkpoint(); err != nil {
 			s.wal.Fail(err)
 			return err
 		}
 	}
+	if err := s.saveWatermarks(dirty); err != nil {
+		s.wal.Fail(err)
+		return err
+	}
 	return s.wal.Checkpoint(seq)
+}
+
+// checkpoint makes the partition's segments and state durable, and notes how far.
+func (p *Partition) checkpoint() error {
+	end, at := p.log.End()
+	if err := p.log.Sync(); err != nil {
+		return err
+	}
+	if err := p.remember(end, at); err != nil {
+		return err
+	}
+	return p.saveState()
 }
 
 // saveState writes the partition's state if it has changed.
@@ -68,7 +80,10 @@ func (p *Partition) saveState() error {
 		return nil
 	}
 	hw := p.hw.Load()
+	p.state.forget()
+	p.state.generation++
 	b := p.state.encode(hw)
+	p.mark.generation = p.state.generation
 	// What is staged beyond the watermark is not in b: the next checkpoint, after
 	// the commit that marks the partition dirty again, must write it.
 	p.state.dirty = p.state.ahead(hw)

@@ -3,12 +3,10 @@ package topic
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 
-	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -118,40 +116,7 @@ func (p *Partition) makeFolder() error {
 	if err := fsys.MkdirAll(p.dir); err != nil {
 		return fmt.Errorf("topic: make folder %s: %w", p.dir, err)
 	}
-	id := base64.RawURLEncoding.EncodeToString(p.topic.id[:])
-	return replaceFile(fsys, p.dir, metadataFile, fmt.Appendf(nil, "version: 0\ntopic_id: %s\n", id))
-}
-
-// open opens the partition's log and takes its offsets from it.
-func (p *Partition) open() (err error) {
-	if p.state == nil {
-		p.state, err = loadState(p.set.opts.FS, p.dir)
-		if errors.Is(err, errState) {
-			p.state, err = &state{producers: producers{}, rebuild: true}, nil
-		}
-		if err != nil {
-			p.log, p.state = &commitlog.Log{}, &state{producers: producers{}}
-			return err
-		}
-	}
-	o := p.options()
-	o.Start = p.state.logStart
-	if p.log, err = commitlog.Open(o); err != nil {
-		p.log = &commitlog.Log{} // nothing to read; Err says why
-		return err
-	}
-	if p.state.rebuild {
-		p.state = &state{logStart: p.state.logStart, producers: producers{}, dirty: true}
-		p.set.opts.Log.Warn("partition state was damaged and is rebuilt from the log", "partition", p.tp.String())
-		if err := p.log.Headers(func(h record.Batch) error { p.state.note(h); return nil }); err != nil {
-			return err
-		}
-	}
-	p.next, p.at = p.log.End()
-	p.since = p.set.opts.Now()
-	p.hw.Store(p.next)
-	p.start.Store(max(p.log.Start(), p.state.logStart))
-	return nil
+	return p.writeOwner()
 }
 
 // Delete removes a topic and its data. It is gone for good once Delete returns;

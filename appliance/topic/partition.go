@@ -28,6 +28,11 @@ type Partition struct {
 
 	stateMu sync.Mutex
 	state   *state
+	mark    watermark // of the last checkpoint; changed by checkpoints alone
+
+	// What recovery leaves for open.
+	holes    []int64 // segments in which the write-ahead log left some
+	reserved int64   // offsets below were given, if their batches are there or not
 
 	// What is committed.
 	start atomic.Int64

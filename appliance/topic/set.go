@@ -93,6 +93,8 @@ type Set struct {
 	dirty   []*Partition
 
 	checkpointing sync.Mutex // one at a time, and no topic removed meanwhile
+	marks         watermarks
+	walDamage     []wal.Damage // found by Open
 	closing       chan struct{}
 	closeOnce     sync.Once
 	closeErr      error
@@ -110,6 +112,8 @@ var _ interface {
 const (
 	walDir    = "wal"
 	topicsDir = "topics"
+	// quarantineDir keeps what is damaged, or is not what it should be.
+	quarantineDir = "quarantine"
 )
 
 // Open opens the set, after a crash with everything that was acknowledged: what
@@ -274,7 +278,7 @@ func (s *Set) Close() error {
 				}
 			}
 		}
-		s.closeErr = errors.Join(s.closeErr, s.wal.Close())
+		s.closeErr = errors.Join(s.closeErr, s.closeWatermarks(), s.wal.Close())
 	})
 	return s.closeErr
 }
@@ -287,5 +291,6 @@ func (s *Set) markDirty(p *Partition) {
 }
 
 func (p *Partition) options() commitlog.Options {
-	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir}
+	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir,
+		Known: p.known, Epochs: p.epochsAt, Quarantine: quarantineDir, Damaged: p.lose}
 }

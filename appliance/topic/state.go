@@ -15,16 +15,18 @@ import (
 // batches and from the log starts in the write-ahead log; the file saves reading
 // all of them at every boot. Partition.stateMu guards it.
 type state struct {
-	owner     identity
-	logStart  int64
-	epochs    []epochStart
-	producers producers
-	segments  []commitlog.SegmentID // what each sealed segment is; more than one of a base while it is being replaced
-	lost      []lost
-	unknown   []byte // sections of a newer version, kept as they are
+	owner      identity
+	generation uint64 // how often it was written: an old copy of the file is told by it
+	logStart   int64
+	epochs     []epochStart
+	producers  producers
+	segments   []commitlog.SegmentID // what each sealed segment is, by base; more than one of a base while it is being replaced
+	lost       []lost
+	unknown    []byte // sections of a newer version, kept as they are
 
 	dirty   bool // differs from the file
 	rebuild bool // the file was damaged: the batches must be read
+	guessed bool // it was rebuilt: of its segments it is not known whether they were cleaned
 }
 
 // identity is whose state it is: a file may be where it does not belong.

@@ -11,7 +11,7 @@ import (
 // The file, big endian: magic "WPS2", CRC-32C of what follows, then sections, each
 // a tag (1), a length (4) and so many bytes. A section that is not known is kept.
 //
-//	1  whose: topic id (16), partition (4)
+//	1  whose: topic id (16), partition (4), and how often it was written (8)
 //	2  log start (8)
 //	3  leader epochs, each: epoch (4), start (8)
 //	4  idempotent producers, each: id (8), epoch (2), batches (1), and of each batch
@@ -53,7 +53,8 @@ func (s *state) encode(committed int64) []byte {
 	b := append(make([]byte, 8, 256), s.unknown...)
 	copy(b, stateMagic)
 	b = section(b, sectionOwner, func(b []byte) []byte {
-		return binary.BigEndian.AppendUint32(append(b, s.owner.topic[:]...), uint32(s.owner.partition))
+		b = binary.BigEndian.AppendUint32(append(b, s.owner.topic[:]...), uint32(s.owner.partition))
+		return binary.BigEndian.AppendUint64(b, s.generation)
 	})
 	b = section(b, sectionLogStart, func(b []byte) []byte { return binary.BigEndian.AppendUint64(b, uint64(s.logStart)) })
 	b = section(b, sectionEpochs, func(b []byte) []byte { return appendEpochs(b, s.epochs, committed) })
@@ -151,10 +152,10 @@ func decodeState(b []byte) (*state, error) {
 func (s *state) decodeSection(tag byte, b []byte) bool {
 	switch tag {
 	case sectionOwner:
-		if len(b) != 20 {
+		if len(b) != 28 {
 			return false
 		}
-		s.owner = identity{ID(b), int32(binary.BigEndian.Uint32(b[16:]))}
+		s.owner, s.generation = identity{ID(b[:16]), int32(binary.BigEndian.Uint32(b[16:]))}, binary.BigEndian.Uint64(b[20:])
 	case sectionLogStart:
 		if len(b) != 8 {
 			return false

@@ -15,13 +15,14 @@ import (
 // segment that was cut off at the end of a batch is not taken for a log that ends
 // there, and an offset that was once given is never given again.
 //
-// The file is appended to at checkpoints, 64 bytes for each partition that was
+// The file is appended to at checkpoints, 72 bytes for each partition that was
 // written to, big endian: CRC-32C of what follows (4), topic id (16), partition
 // (4), log start (8), end offset (8), the last segment: base (8), bytes (8), CRC
-// and leader epoch of its first batch (4, 4). The last of a partition counts.
+// and leader epoch of its first batch (4, 4), and how often the partition's state
+// had been written (8). The last of a partition counts.
 const (
 	watermarkFile = "watermarks"
-	watermarkLen  = 64
+	watermarkLen  = 72
 
 	// watermarkSlack is how much the file may grow beyond twice what is needed
 	// before it is written anew.
@@ -35,6 +36,7 @@ type watermark struct {
 	segment, bytes int64
 	crc            uint32
 	epoch          int32
+	generation     uint64
 }
 
 func (w watermark) append(b []byte, id identity) []byte {
@@ -47,6 +49,7 @@ func (w watermark) append(b []byte, id identity) []byte {
 	}
 	b = binary.BigEndian.AppendUint32(b, w.crc)
 	b = binary.BigEndian.AppendUint32(b, uint32(w.epoch))
+	b = binary.BigEndian.AppendUint64(b, w.generation)
 	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:], castagnoli))
 	return b
 }
@@ -61,6 +64,7 @@ func decodeWatermarks(b []byte, fn func(identity, watermark)) {
 		fn(identity{ID(b[4:20]), int32(binary.BigEndian.Uint32(b[20:]))}, watermark{
 			logStart: at(24), end: at(32), segment: at(40), bytes: at(48),
 			crc: binary.BigEndian.Uint32(b[56:]), epoch: int32(binary.BigEndian.Uint32(b[60:])),
+			generation: binary.BigEndian.Uint64(b[64:]),
 		})
 	}
 }
