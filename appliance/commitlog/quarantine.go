@@ -233,7 +233,12 @@ func (a *audit) run() error {
 		}
 	}
 	if a.bound > 0 && a.next < a.bound && (a.dense || a.tail() || a.s.covers() < a.bound) {
-		a.lostTail()
+		a.lostTail(a.bound)
+	}
+	if end := a.s.end.Load(); a.bound == 0 && a.s.ready.Load() && a.tail() && a.next < end {
+		// The end was taken from the headers: what is damaged is damaged since.
+		a.lostTail(end)
+		a.next = end
 	}
 	return nil
 }
@@ -253,12 +258,12 @@ func (a *audit) take(pos int64, h record.Batch) int64 {
 // tail reports whether the segment ends with bytes that make no sense.
 func (a *audit) tail() bool { return len(a.bad) > 0 && a.bad[len(a.bad)-1].to == a.size }
 
-// lostTail says that all up to the next segment is lost.
-func (a *audit) lostTail() {
+// lostTail says that all up to end is lost.
+func (a *audit) lostTail(end int64) {
 	if !a.tail() {
 		a.bad = append(a.bad, stretch{a.size, a.size, a.next, a.next})
 	}
-	a.bad[len(a.bad)-1].next = a.bound
+	a.bad[len(a.bad)-1].next = end
 }
 
 // good returns the header of the batch at pos if it is whole and may stand there.

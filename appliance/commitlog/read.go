@@ -108,7 +108,13 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 		}
 		c, err := s.read(offset, maxBytes)
 		if err == nil {
-			return c, nil
+			next := l.following(s)
+			if c.n > 0 || next <= offset {
+				return c, nil
+			}
+			_ = c.Close() // all of it that was behind offset is lost
+			offset = next
+			continue
 		}
 		err = l.heal(s, err)
 		s.release()
@@ -116,6 +122,13 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 			return Section{}, err
 		}
 	}
+}
+
+// following is where the segment behind s starts; 0 for the active one.
+func (l *Log) following(s *segment) int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.next
 }
 
 // read makes a section of an acquired segment; on success it is the section's.
@@ -166,6 +179,9 @@ func (s *segment) position(offset, size int64) (pos, length int64, err error) {
 	})
 	if err == errFound {
 		return pos, length, nil
+	}
+	if err == nil && s.audited.Load() {
+		return size, 0, nil // it was at the end, and is lost
 	}
 	if err == nil {
 		err = &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d is not where the index says", record.ErrCorrupt, offset)}

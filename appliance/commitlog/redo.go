@@ -111,6 +111,11 @@ func (r *Redo) segment(at Position) (*redone, error) {
 	}
 	name := r.path(at.Segment, logSuffix)
 	f, err := r.opts.FS.Open(name)
+	if err == nil {
+		if f, err = r.own(at.Segment, f); f == nil && err == nil {
+			err = fs.ErrNotExist
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = r.opts.FS.Create(name)
 	}
@@ -126,6 +131,24 @@ func (r *Redo) segment(at Position) (*redone, error) {
 	}
 	s.end = min(size, at.Byte)
 	return s, nil
+}
+
+// own sets a file aside that is not the segment whose name it bears, before anything
+// is written to it; it returns the file if it is.
+func (r *Redo) own(base int64, f vfs.File) (vfs.File, error) {
+	s := newSegment(r.opts, base)
+	s.f = f
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	s.size.Store(size)
+	if err := s.identify(); err == nil || !errors.Is(err, errForeign) {
+		return f, nil // what is damaged in it the audit will tell
+	}
+	_, err = s.setAside()
+	delete(r.names, base)
+	return nil, errors.Join(err, f.Close())
 }
 
 // Finish cuts what a crash left behind the last batch, cuts the indexes to what

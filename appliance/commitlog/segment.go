@@ -142,8 +142,11 @@ func (s *segment) scan(size int64) error {
 		}
 		pos, maxTS = e.pos, e.timestamp
 	}
+	last, dense := int64(-1), !s.sparse()
 	err := s.headers(pos, size, func(pos int64, h record.Batch) error {
-		if h.BaseOffset() < end {
+		follows := last >= 0 || !indexed
+		last = pos
+		if h.BaseOffset() < end || dense && follows && h.BaseOffset() != end || h.NextOffset() <= h.BaseOffset() {
 			return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d follows offset %d", record.ErrCorrupt, h.BaseOffset(), end-1)}
 		}
 		maxTS = max(maxTS, h.MaxTimestamp())
@@ -155,6 +158,9 @@ func (s *segment) scan(size int64) error {
 		end = h.NextOffset()
 		return nil
 	})
+	if err == nil && s.next == 0 && last >= 0 {
+		err = s.vouch(last, size) // where the log ends hangs on it
+	}
 	if err == nil && s.next > 0 && (end > s.next || end < s.next && (!s.sparse() || s.covers() < s.next)) {
 		err = &CorruptError{s.path(logSuffix), size, fmt.Errorf("%w: it ends with offset %d, the next segment starts at %d", record.ErrCorrupt, end-1, s.next)}
 	}
@@ -165,6 +171,23 @@ func (s *segment) scan(size int64) error {
 	s.end.Store(end)
 	s.maxTS.Store(maxTS)
 	return nil
+}
+
+// vouch checks the batch at pos: a *CorruptError says that it is not whole.
+func (s *segment) vouch(pos, size int64) error {
+	r := s.reader()
+	defer r.close()
+	h, err := r.header(pos)
+	ok := false
+	if err == nil && h != nil {
+		ours := s.ofEpoch(h)
+		ok, err = r.whole(pos, size, h)
+		ok = ok && ours
+	}
+	if err == nil && !ok {
+		err = &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: the last batch is not whole", record.ErrCorrupt)}
+	}
+	return err
 }
 
 // headers calls fn with the header of every batch from pos to size. The header

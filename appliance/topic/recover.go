@@ -70,6 +70,7 @@ func (r *recovery) replay(b []byte) error {
 	switch e.kind {
 	case entryAppend:
 		p.state.note(e.batch)
+		p.reserved = max(p.reserved, e.batch.NextOffset())
 		if e.batch.NextOffset() <= p.mark.end {
 			return nil // durable in its segment, which may have been cleaned since
 		}

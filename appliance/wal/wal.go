@@ -157,10 +157,10 @@ type Log struct {
 	ended  bool // the applier has
 
 	taken, committed, settled uint64 // rounds taken from open, made durable, and applied
-	unsynced       *round // what was written and acknowledged without a sync; nil: nothing
-	syncDue        bool
-	syncAt         time.Time // of the timer
-	syncTimer      *time.Timer
+	unsynced                  *round // what was written and acknowledged without a sync; nil: nothing
+	syncDue                   bool
+	syncAt                    time.Time // of the timer
+	syncTimer                 *time.Timer
 
 	full   chan struct{} // the open round is worth ending its linger for
 	failed chan struct{} // closed when err is a storage failure
