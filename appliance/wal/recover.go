@@ -222,11 +222,17 @@ func (g *ring) replayFile(f *file, next uint64, fn func(entry []byte) error) err
 	if err != nil {
 		return err
 	}
-	if err := g.settle(w); err != nil {
-		return err
+	synced := next - 1 // the round up to which all is known to have been synced
+	if next == 0 {
+		if synced, err = g.settle(w); err != nil {
+			return err
+		}
 	}
 	end := int64(blockBytes) // of the last round
 	err = w.each(func(pos int64, r parsed) error {
+		if r.seq > g.seq+1 && g.seq >= synced || next > 0 && r.seq >= next {
+			return errEnd
+		}
 		if r.seq > g.seq+1 {
 			if err := g.lost(w, Damage{From: end, To: pos, First: g.seq + 1, Last: r.seq - 1, Cause: "rounds between whole ones"}); err != nil {
 				return err
@@ -244,9 +250,10 @@ func (g *ring) replayFile(f *file, next uint64, fn func(entry []byte) error) err
 		f.last, end = max(f.last, r.seq), pos+r.size
 		return nil
 	})
-	if err != nil {
+	if err != nil && err != errEnd {
 		return err
 	}
+	err = nil
 	switch {
 	case next > g.seq+1 && !g.cp.lost && !g.cp.unsure:
 		err = g.lost(w, Damage{From: end, To: w.size, First: g.seq + 1, Last: next - 1, Cause: "rounds at the file's end"})
@@ -268,28 +275,48 @@ func (g *ring) lost(w *window, d Damage) error {
 	return g.damaged(w.f, d)
 }
 
+// errEnd ends a replay at rounds that were written before what they follow was synced
+// (see [Log.EndRelaxed]): a power cut keeps any of those, and then none counts.
+var errEnd = errors.New("wal: the end of what was synced")
+
 // settle makes sure that what is about to be replayed is on the disk and not only
-// in the kernel's cache. It may be so for the last round of a file alone: its sync
-// was cut short by a kill, or failed, after which the cache shows what the disk
-// does not have and a sync proves nothing. So that round is written once more.
-// Without this a power cut in the middle of recovery could take the round but
-// leave what it did to some of the segments.
-func (g *ring) settle(w *window) error {
-	var at, size int64
-	if err := w.each(func(pos int64, r parsed) error { at, size = pos, r.size; return nil }); err != nil {
-		return err
+// in the kernel's cache. It may be so for what the newest file has of rounds whose
+// sync was to come, was cut short by a kill, or failed, after which the cache shows
+// what the disk does not have and a sync proves nothing. So those rounds are written
+// once more. Without this a power cut in the middle of recovery could take a round but
+// leave what it did to some of the segments. It returns the last round known to have
+// been synced.
+func (g *ring) settle(w *window) (synced uint64, err error) {
+	type place struct{ pos, end int64 }
+	var from, last place
+	err = w.each(func(pos int64, r parsed) error {
+		// Rounds up to the one that synced names were synced before this one was written.
+		if r.synced > synced || from.pos == 0 {
+			synced, from = max(synced, r.synced), place{pos, pos + r.size}
+		}
+		last = place{pos, pos + r.size}
+		return nil
+	})
+	if err != nil || last.pos == 0 {
+		return synced, err
 	}
-	b, err := w.at(at, int(size))
-	if err != nil {
-		return err
-	}
-	if _, err := w.f.f.WriteAt(b, at); err != nil {
-		return fmt.Errorf("wal: write the last round of %s again: %w", w.f.name, err)
+	for pos := from.pos; pos < last.end; {
+		b, err := w.at(pos, int(min(last.end-pos, windowBytes)))
+		if err != nil {
+			return synced, err
+		}
+		if len(b) == 0 {
+			break
+		}
+		if _, err := w.f.f.WriteAt(b, pos); err != nil {
+			return synced, fmt.Errorf("wal: write the last rounds of %s again: %w", w.f.name, err)
+		}
+		pos += int64(len(b))
 	}
 	if err := w.f.f.Sync(); err != nil {
-		return fmt.Errorf("wal: sync %s: %w", w.f.name, err)
+		return synced, fmt.Errorf("wal: sync %s: %w", w.f.name, err)
 	}
-	return nil
+	return synced, nil
 }
 
 // sortSpares keeps the spares that are of use and removes the others. None holds a

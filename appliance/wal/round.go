@@ -14,10 +14,11 @@ import (
 //	16     8   sequence, one more than the round before
 //	24     4   length of the entries
 //	28     4   number of entries
-//	32     …   entries, each: length (4), bytes
+//	32     8   sequence up to which all was synced when this was written
+//	40     …   entries, each: length (4), bytes
 const (
 	roundMagic  = 0x57524e44
-	roundHeader = 32
+	roundHeader = 40
 	entryPrefix = 4
 	blockBytes  = 4096
 )
@@ -72,7 +73,7 @@ func (r *round) add(n int, s Sink, tag any) []byte {
 }
 
 // seal fills in the header and pads to whole blocks.
-func (r *round) seal(nonce, seq uint64) {
+func (r *round) seal(nonce, seq, synced uint64) {
 	end := len(r.buf)
 	b := r.buf
 	binary.BigEndian.PutUint32(b[0:], roundMagic)
@@ -80,6 +81,7 @@ func (r *round) seal(nonce, seq uint64) {
 	binary.BigEndian.PutUint64(b[16:], seq)
 	binary.BigEndian.PutUint32(b[24:], uint32(end-roundHeader))
 	binary.BigEndian.PutUint32(b[28:], uint32(len(r.entries)))
+	binary.BigEndian.PutUint64(b[32:], synced)
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:end], castagnoli))
 	for len(r.buf)%blockBytes != 0 {
 		pad := min(blockBytes-len(r.buf)%blockBytes, len(zeros))

@@ -56,6 +56,7 @@ type parsed struct {
 	entries []byte // valid until the window is used again
 	count   uint32
 	size    int64 // padded
+	synced  uint64
 }
 
 // round parses the round at pos; ok is false for anything but a whole round of
@@ -82,7 +83,7 @@ func (w *window) round(pos int64, nonce uint64) (r parsed, ok bool, err error) {
 		return r, false, err
 	}
 	seq, entries, count, size, ok := parseRound(b, nonce)
-	return parsed{seq, entries, count, int64(size)}, ok, nil
+	return parsed{seq, entries, count, int64(size), binary.BigEndian.Uint64(b[32:])}, ok, nil
 }
 
 // whole checks the checksum of the round at pos piece by piece.
