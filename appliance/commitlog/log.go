@@ -251,6 +251,7 @@ func (l *Log) roll(base int64) (*segment, error) {
 	l.mu.Lock()
 	if n := len(l.segments); n > 0 {
 		l.segments[n-1].next = base
+		l.segments[n-1].sealed.Store(true)
 	}
 	l.segments = append(l.segments, s)
 	l.mu.Unlock()
@@ -262,13 +263,7 @@ func (l *Log) roll(base int64) (*segment, error) {
 
 // Sync makes all that was written before the call durable: bytes, sizes, names.
 func (l *Log) Sync() error {
-	l.dirtyMu.Lock()
-	dirty, names := l.dirty, l.newNames
-	l.dirty, l.newNames = nil, false
-	for _, s := range dirty {
-		s.dirty.Store(false)
-	}
-	l.dirtyMu.Unlock()
+	dirty, names := l.takeDirty()
 	for _, s := range dirty {
 		if !s.acquire() {
 			continue // removed by retention meanwhile
@@ -279,6 +274,37 @@ func (l *Log) Sync() error {
 			return err
 		}
 	}
+	return l.syncNames(names)
+}
+
+// Flush is Sync for a caller who makes the whole file system durable after it.
+func (l *Log) Flush() error {
+	dirty, _ := l.takeDirty()
+	for _, s := range dirty {
+		if !s.acquire() {
+			continue // removed by retention meanwhile
+		}
+		err := s.flushIndex()
+		s.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Log) takeDirty() (dirty []*segment, names bool) {
+	l.dirtyMu.Lock()
+	defer l.dirtyMu.Unlock()
+	dirty, names = l.dirty, l.newNames
+	l.dirty, l.newNames = nil, false
+	for _, s := range dirty {
+		s.dirty.Store(false)
+	}
+	return dirty, names
+}
+
+func (l *Log) syncNames(names bool) error {
 	if names {
 		if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
 			return fmt.Errorf("commitlog: sync folder %s: %w", l.opts.Dir, err)

@@ -29,7 +29,8 @@ type segment struct {
 	idx   *index
 	since int // bytes written since the last index entry; writer's
 
-	dirty atomic.Bool // is in Log.dirty
+	dirty  atomic.Bool // is in Log.dirty
+	sealed atomic.Bool // another follows
 
 	refs    atomic.Int32 // readers, plus one for the log itself
 	removed atomic.Bool
@@ -282,14 +283,26 @@ func (s *segment) grow(pos int64, h record.Batch) {
 	s.end.Store(h.NextOffset())
 }
 
-// sync makes the segment durable. Index entries are written out but not synced:
-// what a crash takes of them is rebuilt.
+// sync makes the segment durable. Index entries are written out, in time, but not
+// synced: what a crash takes of them is rebuilt.
 func (s *segment) sync() error {
 	if err := s.f.Sync(); err != nil {
 		return fmt.Errorf("commitlog: sync %s: %w", s.path(logSuffix), err)
 	}
+	return s.flushIndex()
+}
+
+// indexTail is how many index entries of the active segment may wait to be written
+// out. Writing a few bytes into two files at every checkpoint would wear a flash
+// more than the records do; reading 128 KiB of log again after a crash takes nothing.
+const indexTail = 32
+
+func (s *segment) flushIndex() error {
 	s.idxMu.Lock()
 	defer s.idxMu.Unlock()
+	if !s.sealed.Load() && len(s.idx.tail) < indexTail {
+		return nil
+	}
 	if err := s.idx.flush(); err != nil {
 		return fmt.Errorf("commitlog: write the index of %s: %w", s.path(logSuffix), err)
 	}

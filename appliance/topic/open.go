@@ -19,7 +19,7 @@ func (p *Partition) identity() identity { return identity{p.topic.id, p.tp.Parti
 // open opens the partition's log and takes its offsets from it.
 func (p *Partition) open() (err error) {
 	p.log = &commitlog.Log{} // nothing to read, should it fail; Err says why
-	if err := p.takeState(); err != nil {
+	if err := p.adoptState(); err != nil {
 		p.state = newState(p.identity())
 		return err
 	}
@@ -45,9 +45,9 @@ func (p *Partition) open() (err error) {
 	return nil
 }
 
-// takeState loads the partition's state, unless recovery has; one that is damaged,
+// adoptState loads the partition's state, unless recovery has; one that is damaged,
 // is another's or an old copy is rebuilt from the batches.
-func (p *Partition) takeState() error {
+func (p *Partition) adoptState() error {
 	if p.state != nil {
 		return nil
 	}
@@ -145,6 +145,7 @@ func (p *Partition) settleOffsets() {
 		at = commitlog.Position{Segment: end}
 	}
 	p.next, p.at = end, at
+	p.ahead.Store(end)
 	p.hw.Store(max(end, start))
 	p.start.Store(start)
 }

@@ -34,6 +34,10 @@ type Partition struct {
 	holes    []int64 // segments in which the write-ahead log left some
 	reserved int64   // offsets below were given, if their batches are there or not
 
+	// ahead is next, for readers: who was told of an offset before it is committed
+	// (flush.messages) waits there instead of being refused.
+	ahead atomic.Int64
+
 	// What is committed.
 	start atomic.Int64
 	hw    atomic.Int64
@@ -187,6 +191,7 @@ func (p *Partition) put(b record.Batch, tag any) {
 	p.state.note(staged)
 	p.stateMu.Unlock()
 	p.next = staged.NextOffset()
+	p.ahead.Store(p.next)
 	p.at.Byte += int64(len(b))
 }
 
@@ -277,25 +282,4 @@ func (p *Partition) Done(b []byte, tag any, err error) {
 		e.offset = e.batch.BaseOffset()
 	}
 	done.Complete(e.offset, nil)
-}
-
-// EndOffsetForEpoch answers OffsetForLeaderEpoch: the end offset of the largest
-// epoch that is not above epoch, and that epoch; -1, -1 when there is none.
-func (p *Partition) EndOffsetForEpoch(epoch int32) (endEpoch int32, endOffset int64) {
-	p.stateMu.Lock()
-	defer p.stateMu.Unlock()
-	endEpoch, endOffset = -1, -1
-	if epoch == p.set.opts.LeaderEpoch {
-		return epoch, p.hw.Load()
-	}
-	for i, e := range p.state.epochs {
-		if e.epoch > epoch {
-			break
-		}
-		endEpoch, endOffset = e.epoch, p.hw.Load()
-		if i+1 < len(p.state.epochs) {
-			endOffset = min(endOffset, p.state.epochs[i+1].start)
-		}
-	}
-	return endEpoch, endOffset
 }

@@ -13,18 +13,18 @@ import (
 type Section = commitlog.Section
 
 // Read returns committed bytes from the batch that holds offset on: whole batches,
-// about maxBytes, at least one batch unless offset is the high watermark, when the
-// section is empty. The error is record.ErrOffsetOutOfRange or a wrapped disk error.
+// about maxBytes, at least one batch unless offset is the high watermark, or one
+// that a batch not committed yet was given, when the section is empty. The error is record.ErrOffsetOutOfRange or a wrapped disk error.
 // The caller must Close the section.
 func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if err := p.Err(); err != nil {
 		return Section{}, err
 	}
 	start, hw := p.start.Load(), p.hw.Load()
-	if offset < start || offset > hw {
+	if offset < start || offset > hw && offset > p.ahead.Load() {
 		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
 	}
-	if offset == hw {
+	if offset >= hw {
 		return Section{}, nil
 	}
 	c, err := p.log.Read(offset, maxBytes)

@@ -114,7 +114,7 @@ func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 	if redo := r.redos[p]; redo != nil {
 		return redo, nil
 	}
-	if err := p.takeState(); err != nil {
+	if err := p.adoptState(); err != nil {
 		return nil, err
 	}
 	redo, err := commitlog.NewRedo(p.options())

@@ -87,32 +87,6 @@ func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 	return b[:n], nil
 }
 
-// replaceFile puts a whole file in place of another, durably: after a crash it
-// is the old one or the new one.
-func replaceFile(fsys vfs.FS, dir, name string, b []byte) error {
-	tmp := dir + "/" + name + ".tmp"
-	if err := fsys.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("topic: remove %s: %w", tmp, err)
-	}
-	f, err := fsys.Create(tmp)
-	if err != nil {
-		return fmt.Errorf("topic: create %s: %w", tmp, err)
-	}
-	if _, err = f.WriteAt(b, 0); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("topic: write %s: %w", tmp, err)
-	}
-	if err := fsys.Rename(tmp, dir+"/"+name); err != nil {
-		return fmt.Errorf("topic: rename %s: %w", tmp, err)
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("topic: sync folder %s: %w", dir, err)
-	}
-	return nil
-}
-
 // ahead reports whether the state knows of batches at or above committed.
 func (s *state) ahead(committed int64) bool {
 	if n := len(s.epochs); n > 0 && s.epochs[n-1].start >= committed {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // The data is its owner's alone: it may hold what devices sent in confidence.
@@ -20,20 +21,25 @@ const (
 //
 // Symbolic links below root are followed: root belongs to Weir, and no name in
 // it comes from outside without having been checked as a topic name.
-func OS(root string) FS { return osFS{root: root} }
+func OS(root string) FS { return &osFS{root: root} }
 
-type osFS struct{ root string }
+type osFS struct {
+	root string
 
-func (o osFS) Create(name string) (File, error) {
+	mu    sync.Mutex
+	whole *os.File // for SyncAll
+}
+
+func (o *osFS) Create(name string) (File, error) {
 	return o.open("create", name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 }
 
-func (o osFS) Open(name string) (File, error) {
+func (o *osFS) Open(name string) (File, error) {
 	return o.open("open", name, os.O_RDWR)
 }
 
 // open relies on package os for O_CLOEXEC: it sets it on every file.
-func (o osFS) open(op, name string, flag int) (File, error) {
+func (o *osFS) open(op, name string, flag int) (File, error) {
 	path, err := o.below(op, name)
 	if err != nil {
 		return nil, err
@@ -45,7 +51,7 @@ func (o osFS) open(op, name string, flag int) (File, error) {
 	return osFile{f}, nil
 }
 
-func (o osFS) Remove(name string) error {
+func (o *osFS) Remove(name string) error {
 	path, err := o.below("remove", name)
 	if err != nil {
 		return err
@@ -53,7 +59,7 @@ func (o osFS) Remove(name string) error {
 	return wrap(os.Remove(path))
 }
 
-func (o osFS) RemoveAll(name string) error {
+func (o *osFS) RemoveAll(name string) error {
 	path, err := o.below("remove", name)
 	if err != nil {
 		return err
@@ -61,7 +67,7 @@ func (o osFS) RemoveAll(name string) error {
 	return wrap(os.RemoveAll(path))
 }
 
-func (o osFS) Rename(oldname, newname string) error {
+func (o *osFS) Rename(oldname, newname string) error {
 	from, err := o.below("rename", oldname)
 	if err != nil {
 		return err
@@ -73,7 +79,7 @@ func (o osFS) Rename(oldname, newname string) error {
 	return wrap(os.Rename(from, to))
 }
 
-func (o osFS) MkdirAll(dir string) error {
+func (o *osFS) MkdirAll(dir string) error {
 	path, err := o.path("mkdir", dir)
 	if err != nil {
 		return err
@@ -84,7 +90,7 @@ func (o osFS) MkdirAll(dir string) error {
 	return wrap(os.MkdirAll(path, dirMode))
 }
 
-func (o osFS) List(dir string) ([]string, error) {
+func (o *osFS) List(dir string) ([]string, error) {
 	path, err := o.path("list", dir)
 	if err != nil {
 		return nil, err
@@ -100,7 +106,7 @@ func (o osFS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (o osFS) SyncDir(dir string) error {
+func (o *osFS) SyncDir(dir string) error {
 	path, err := o.path("sync", dir)
 	if err != nil {
 		return err
@@ -109,14 +115,14 @@ func (o osFS) SyncDir(dir string) error {
 }
 
 // path is where name lies; name may be the root itself.
-func (o osFS) path(op, name string) (string, error) {
+func (o *osFS) path(op, name string) (string, error) {
 	if name == "" || name == "." {
 		return o.root, nil
 	}
 	return o.below(op, name)
 }
 
-func (o osFS) below(op, name string) (string, error) {
+func (o *osFS) below(op, name string) (string, error) {
 	local := filepath.FromSlash(name)
 	if !filepath.IsLocal(local) || filepath.Clean(local) == "." {
 		return "", fmt.Errorf("vfs: %s %q below %s: %w", op, name, o.root, fs.ErrInvalid)

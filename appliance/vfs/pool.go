@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -51,6 +52,40 @@ func NewPool(fs FS, limit int) *Pool {
 // what was written to them does no harm, so they are closed without a sync.
 func (p *Pool) Derived() *Pool {
 	return &Pool{FS: p.FS, max: p.max, derived: true, shared: p.shared}
+}
+
+// CanSyncAll implements AllSyncer.
+func (p *Pool) CanSyncAll() bool {
+	fs, ok := p.FS.(AllSyncer)
+	return ok && fs.CanSyncAll()
+}
+
+// SyncAll implements AllSyncer.
+func (p *Pool) SyncAll() error {
+	fs, ok := p.FS.(AllSyncer)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	p.shared.mu.Lock()
+	open := slices.Clone(p.shared.open)
+	p.shared.mu.Unlock()
+	var errs []error
+	dirty := open[:0]
+	for _, h := range open {
+		h.mu.Lock()
+		if h.dirty && h.f != nil {
+			h.dirty = false // until it is written again
+			h.users++       // not to be closed before it is synced
+			dirty = append(dirty, h)
+		}
+		errs = append(errs, h.err)
+		h.mu.Unlock()
+	}
+	err := errors.Join(append(errs, fs.SyncAll())...)
+	for _, h := range dirty {
+		h.Unpin()
+	}
+	return err
 }
 
 // Open files of the pool, and how often one that had been closed was opened again.

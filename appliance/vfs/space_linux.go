@@ -7,7 +7,7 @@ import (
 )
 
 // Free implements Space with what statfs says is left for this user.
-func (o osFS) Free() (free, total int64, err error) {
+func (o *osFS) Free() (free, total int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(o.root, &st); err != nil {
 		return 0, 0, fmt.Errorf("vfs: statfs %s: %w", o.root, err)

@@ -56,3 +56,13 @@ type Space interface {
 	// Free is how many bytes can still be written, and how many there are in all.
 	Free() (free, total int64, err error)
 }
+
+// AllSyncer is implemented by file systems that can be synced as a whole.
+type AllSyncer interface {
+	// CanSyncAll reports whether SyncAll works here.
+	CanSyncAll() bool
+	// SyncAll makes durable everything that was done to the file system before the
+	// call: bytes, sizes and names, of whomever. That is one commit of its journal
+	// where a sync of many files would be as many.
+	SyncAll() error
+}

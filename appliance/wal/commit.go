@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -36,6 +37,9 @@ func (l *Log) commitLoop() {
 // nothing more to do: closed and drained, or failed.
 func (l *Log) take() *round {
 	next := <-l.free
+	// Those who were just told stage their next entries first: with the round that
+	// one of them alone would make, the others would wait for two syncs.
+	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.open.entries) == 0 && !l.closed && !l.syncDue && !isFailed(l.failed) {
@@ -164,35 +168,6 @@ func (r *round) apply() error {
 		}
 	}
 	return nil
-}
-
-// Settle waits until everything that was staged before the call is in its final
-// place, or the log has failed.
-func (l *Log) Settle() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	until := l.taken
-	if len(l.open.entries) > 0 {
-		until++
-	}
-	for l.settled < until && !l.ended && !isFailed(l.failed) {
-		if len(l.open.entries) > 0 || l.unsynced != nil {
-			l.syncDue = true
-			l.wake.Signal()
-			l.endLinger()
-		}
-		l.idle.Wait()
-	}
-}
-
-// CatchUp waits until everything that was committed before the call is in its final
-// place, or the log has failed. That is never long.
-func (l *Log) CatchUp() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for until := l.committed; l.settled < until && !l.ended && !isFailed(l.failed); {
-		l.idle.Wait()
-	}
 }
 
 // fail stops the log for good. A sync that failed says nothing of what is on the

@@ -104,19 +104,19 @@ func (l *Log) synced() *round {
 }
 
 // absorb takes over the content of a round that was written.
-func (u *round) absorb(r *round) {
-	u.gathered = true
-	shift := len(u.buf) - roundHeader
+func (r *round) absorb(written *round) {
+	r.gathered = true
+	shift := len(r.buf) - roundHeader
 	end := roundHeader
-	if n := len(r.entries); n > 0 {
-		end = r.entries[n-1].end
+	if n := len(written.entries); n > 0 {
+		end = written.entries[n-1].end
 	}
-	u.buf = append(u.buf, r.buf[roundHeader:end]...)
-	for _, e := range r.entries {
+	r.buf = append(r.buf, written.buf[roundHeader:end]...)
+	for _, e := range written.entries {
 		e.start, e.end = e.start+shift, e.end+shift
-		u.entries = append(u.entries, e)
+		r.entries = append(r.entries, e)
 	}
-	u.relax(r.relaxed, r.bounds)
-	u.payload += r.payload
-	u.last, u.rounds = r.last, u.rounds+r.rounds
+	r.relax(written.relaxed, written.bounds)
+	r.payload += written.payload
+	r.last, r.rounds = written.last, r.rounds+written.rounds
 }

@@ -102,7 +102,7 @@ func rawWrite(dir string, b []byte, n, block int) ([]float64, error) {
 }
 
 const (
-	recordsPerWaiter = 50
+	recordsPerWaiter = 200
 	rawRecords       = 300
 )
 
@@ -158,9 +158,7 @@ func waitEach(set *topic.Set, b record.Batch, waiters int) ([]float64, error) {
 }
 
 const (
-	smallBatch        = 10 // records, so that a run reaches all partitions
-	filesPerPartition = 3
-	filesBeside       = 256
+	smallBatch = 10 // records, so that a run reaches all partitions
 )
 
 // spread is the same bytes into many partitions and into one, of the same log.
@@ -170,11 +168,6 @@ func spread(o options, t *table) error {
 		return err
 	}
 	for _, many := range o.partitions {
-		if files := openFiles(uint64(many*filesPerPartition + filesBeside)); int(files) < many*filesPerPartition+filesBeside {
-			fits := int(files-filesBeside) / filesPerPartition
-			t.note("%d partitions need more open files than the %d allowed here (ulimit -n): measured with %d", many, files, fits)
-			many = fits
-		}
 		if err := spreadOver(o, t, b, many); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,24 +20,4 @@ func fileSystemType(dir string) (string, error) {
 		return name, nil
 	}
 	return fmt.Sprintf("%#x", uint32(st.Type)), nil
-}
-
-// openFiles raises how many files this process and its children may open to want,
-// if it may, and says how many they are.
-func openFiles(want uint64) uint64 {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 1024
-	}
-	if l.Cur >= want {
-		return l.Cur
-	}
-	raised := syscall.Rlimit{Cur: want, Max: max(want, l.Max)}
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
-		return want
-	}
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: l.Max, Max: l.Max}) == nil {
-		return l.Max
-	}
-	return l.Cur
 }
