@@ -248,6 +248,7 @@ type Status struct {
 	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
 	Partitions    int          `json:"partitions"`
 	Offline       int          `json:"partitions_offline"`
+	Damage        DamageStatus `json:"damage"`
 	Records       int64        `json:"records"` // offsets from log start to high watermark
 	Bytes         int64        `json:"bytes"`
 	WAL           WALStatus    `json:"wal"`
@@ -274,6 +275,7 @@ func (b *Broker) Status() Status {
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
 		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
+		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -290,6 +292,7 @@ func (b *Broker) Status() Status {
 			if p.Err() != nil {
 				st.Offline++
 			}
+			st.Damage.add(p.Lost())
 			st.Records += p.HighWatermark() - p.LogStartOffset()
 			st.Bytes += p.Size()
 		}
@@ -312,6 +315,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	}
 	w.Gauge("weir_partitions", "Partitions of all topics.", float64(st.Partitions))
 	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))
+	st.Damage.metrics(w)
 	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))
 	w.Gauge("weir_log_bytes", "Bytes of all segments.", float64(st.Bytes))
 	w.Counter("weir_wal_rounds_total", "Commit rounds, each one sync of the disk.", float64(st.WAL.Rounds))

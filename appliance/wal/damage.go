@@ -13,13 +13,15 @@ import (
 // acknowledged, and that can no longer be read. Its bytes are kept in the folder
 // Options.Quarantine; the rounds before and after it are replayed.
 type Damage struct {
-	File     string `json:"file"` // in the log's folder
-	From, To int64  // bytes of it
+	File string `json:"file"` // in the log's folder
+	From int64  `json:"from_byte"`
+	To   int64  `json:"to_byte"`
 	// First and Last are the rounds that are lost; both 0 when none is, Last 0 when
 	// it is not known how many.
-	First, Last uint64
-	Kept        string `json:"kept,omitempty"` // the file in the quarantine; empty when there are no bytes to keep
-	Cause       string `json:"cause"`
+	First uint64 `json:"first_round"`
+	Last  uint64 `json:"last_round"`
+	Kept  string `json:"kept,omitempty"` // the file in the quarantine; empty when there are no bytes to keep
+	Cause string `json:"cause"`
 }
 
 // damaged keeps the bytes of d, salvages what it can of a round and tells the owner.
