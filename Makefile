@@ -89,6 +89,10 @@ crash: ## The log on a disk whose power is cut after every operation, at length 
 	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog
 	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS)
 
+.PHONY: damage
+damage: ## Every byte of a small store flipped, every file cut at every boundary, zeroed, swapped, removed.
+	go test -count=1 -timeout 60m -run 'Flipped|Truncated|Swapped|Foreign|Quarantine' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog ./appliance/topic -damage.full
+
 .PHONY: chaos
 chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
 	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos

@@ -14,6 +14,13 @@ import (
 	"github.com/weirmq/weir/appliance/vfs"
 )
 
+// recovered is what a partition knows of itself besides its state.
+type recovered struct {
+	mark     watermark // of the last checkpoint; under stateMu, changed by checkpoints alone
+	holes    []int64   // segments in which the write-ahead log left some
+	reserved int64     // offsets below were given, whether their batches are there or not
+}
+
 func (p *Partition) identity() identity { return identity{p.topic.id, p.tp.Partition} }
 
 // open opens the partition's log and takes its offsets from it.

@@ -28,11 +28,7 @@ type Partition struct {
 
 	stateMu sync.Mutex
 	state   *state
-	mark    watermark // of the last checkpoint; changed by checkpoints alone
-
-	// What recovery leaves for open.
-	holes    []int64 // segments in which the write-ahead log left some
-	reserved int64   // offsets below were given, if their batches are there or not
+	recovered
 
 	// ahead is next, for readers: who was told of an offset before it is committed
 	// (flush.messages) waits there instead of being refused.

@@ -167,7 +167,7 @@ func (v *Verified) partition(fsys vfs.FS, folder string, marks map[identity]wate
 		v.add(Finding{Kind: findingState, File: dir + "/" + stateFile, Text: "it is an old copy, or missing"})
 		st = nil
 	}
-	p := &Partition{topic: &Topic{id: owner.topic}, state: st, mark: mark}
+	p := &Partition{topic: &Topic{id: owner.topic}, state: st, recovered: recovered{mark: mark}}
 	if st == nil {
 		p.state = newState(owner)
 		p.state.rebuild, p.state.logStart = true, mark.logStart
