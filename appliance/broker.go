@@ -4,6 +4,7 @@
 package appliance
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,8 +29,14 @@ import (
 // nothing protects it.
 const DefaultKafka = "127.0.0.1:9092"
 
-// metadataFile is the store's name in the data directory.
-const metadataFile = "metadata.db"
+// Files of the data directory.
+const (
+	metadataFile = "metadata.db"
+	ballastFile  = "ballast" // the reserve, taken from the disk beforehand
+)
+
+// metadataRoom is what a write of metadata may need on the disk, at most.
+const metadataRoom = 4 << 20
 
 // Options says where a broker keeps its data and how it behaves.
 type Options struct {
@@ -55,6 +62,10 @@ type Options struct {
 	OpenFiles int
 	// ReserveBytes is what stays free on the disk; 0: topic.DefaultReserveBytes.
 	ReserveBytes int64
+	// BudgetBytes, BudgetPercent and Mirrored are those of topic.Options.
+	BudgetBytes   int64
+	BudgetPercent int
+	Mirrored      func(record.TopicPartition) (offset int64, known bool)
 	// TopicConfigs are topic configs that hold where a topic does not say, by
 	// Kafka's names for topics ("retention.ms", "max.message.bytes").
 	TopicConfigs map[string]string
@@ -72,6 +83,7 @@ type Options struct {
 type Broker struct {
 	log      *slog.Logger
 	store    *metadata.Store
+	ballast  *vfs.Ballast
 	topics   *topic.Set
 	groups   *group.Coordinator
 	server   *kafka.Server
@@ -120,9 +132,17 @@ func (b *Broker) openLog(o Options) (err error) {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make data directory %s: %w", o.Data, err)
 	}
+	// The ballast first: on a full disk all that follows needs what it lets go of.
+	reserve := cmp.Or(o.ReserveBytes, topic.DefaultReserveBytes)
+	if b.ballast, err = vfs.NewBallast(vfs.OS(o.Data), ballastFile, reserve); err != nil {
+		return err
+	}
+	room := func() { b.ballast.Ensure(min(metadataRoom, reserve/8)) }
+	room()
 	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
 		return err
 	}
+	b.store.SetRoom(room)
 	if b.profile, err = o.Profile.apply(&o); err != nil {
 		return err
 	}
@@ -131,7 +151,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	}
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
-		FS: vfs.OS(o.Data), Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
+		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
 		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
 	})
@@ -233,27 +253,31 @@ func (b *Broker) abandon() error {
 	if b.store != nil {
 		errs = append(errs, b.store.Close())
 	}
+	if b.ballast != nil {
+		errs = append(errs, b.ballast.Close())
+	}
 	return errors.Join(errs...)
 }
 
 // Status is the broker's part of GET /v1/status.
 type Status struct {
-	ClusterID     string       `json:"cluster_id"`
-	LeaderEpoch   int32        `json:"leader_epoch"`
-	KafkaAddr     string       `json:"kafka"`
-	CommitProfile Profile      `json:"commit_profile"`
-	Error         string       `json:"error,omitempty"` // why no data is accepted
-	Topics        int          `json:"topics"`
-	Relaxed       int          `json:"topics_relaxed"` // whose acknowledged records a power cut can take
-	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
-	Partitions    int          `json:"partitions"`
-	Offline       int          `json:"partitions_offline"`
-	Damage        DamageStatus `json:"damage"`
-	Records       int64        `json:"records"` // offsets from log start to high watermark
-	Bytes         int64        `json:"bytes"`
-	WAL           WALStatus    `json:"wal"`
-	Kafka         kafka.Status `json:"kafka_server"`
-	Groups        group.Status `json:"consumer_groups"`
+	ClusterID     string           `json:"cluster_id"`
+	LeaderEpoch   int32            `json:"leader_epoch"`
+	KafkaAddr     string           `json:"kafka"`
+	CommitProfile Profile          `json:"commit_profile"`
+	Error         string           `json:"error,omitempty"` // why no data is accepted
+	Topics        int              `json:"topics"`
+	Relaxed       int              `json:"topics_relaxed"` // whose acknowledged records a power cut can take
+	RelaxedTopics []string         `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
+	Partitions    int              `json:"partitions"`
+	Offline       int              `json:"partitions_offline"`
+	Damage        DamageStatus     `json:"damage"`
+	Records       int64            `json:"records"` // offsets from log start to high watermark
+	Bytes         int64            `json:"bytes"`
+	WAL           WALStatus        `json:"wal"`
+	Disk          topic.DiskStatus `json:"disk"`
+	Kafka         kafka.Status     `json:"kafka_server"`
+	Groups        group.Status     `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -274,7 +298,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
+		Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
 		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
 	if err := b.Err(); err != nil {
@@ -322,6 +346,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))
 	w.Counter("weir_wal_written_bytes_total", "Bytes written for them.", float64(st.WAL.WrittenBytes))
+	st.Disk.Metrics(w)
 	b.server.Metrics(w)
 	b.groups.Metrics(w)
 }

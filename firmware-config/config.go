@@ -39,7 +39,9 @@ type Config struct {
 type Data struct {
 	Dir       string `yaml:"dir" doc:"Data folder, made if missing."`
 	OpenFiles int    `yaml:"open-files" min:"0" max:"1048576" doc:"How many files of segments are kept open; those used least are closed for others. 0: three quarters of what the process may open, at most 16384."`
-	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free so that deletes, commits and the mirror work on a full disk."`
+	Budget    Share  `yaml:"budget" doc:"What all records together may take: a size, or a share of the disk such as 80%. The reserve stays free in any case."`
+	Policy    string `yaml:"policy" oneof:"reject|drop-oldest|keep-unmirrored" doc:"What topics do that do not say (weir.disk.policy) when the budget is used up: refuse appends, let go of their oldest records, or only of those that every mirror flow has carried away."`
+	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free, taken beforehand as the file ballast, so that reads, deletes, commits, the mirror and a restart work on a disk that others have filled."`
 }
 
 // Kafka is the Kafka listener and the broker keys.
@@ -200,7 +202,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Profile: "auto",
-		Data:    Data{Dir: "data", Reserve: 64 << 20},
+		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20},
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,

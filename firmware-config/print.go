@@ -109,6 +109,8 @@ func scalar(v reflect.Value) string {
 		return strconv.FormatBool(x)
 	case string:
 		return quote(x)
+	case Share:
+		return quote(string(x))
 	}
 	return strconv.FormatInt(v.Int(), 10)
 }

@@ -63,6 +63,7 @@ type field struct {
 var (
 	sizeType     = reflect.TypeFor[Size]()
 	durationType = reflect.TypeFor[Duration]()
+	shareType    = reflect.TypeFor[Share]()
 )
 
 func newField(sf reflect.StructField, index int) field {
@@ -137,6 +138,10 @@ func (f *field) checkText(text string) error {
 	if len(f.oneof) > 0 && !slices.Contains(f.oneof, text) {
 		return fmt.Errorf("'%s' is not one of %s", text, strings.Join(f.oneof, ", "))
 	}
+	if f.kind == shareType {
+		_, _, err := ParseShare(Share(text))
+		return err
+	}
 	if f.address && text != "" {
 		return CheckAddress(text)
 	}
@@ -160,6 +165,8 @@ func (f *field) allowed() string {
 	switch {
 	case len(f.oneof) > 0:
 		return "one of " + strings.Join(f.oneof, ", ")
+	case f.kind == shareType:
+		return "a size, or 1% to 100%"
 	case f.kind == sizeType:
 		return fmt.Sprintf("a size, %s to %s", Size(f.minN), Size(f.maxN))
 	case f.kind == durationType:

@@ -48,6 +48,25 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
+// Share is a Size, or a whole number of percent of something: 80%.
+type Share string
+
+// ParseShare reads a Share as the file writes it; percent is 0 for a Size, bytes 0
+// for percent.
+func ParseShare(s Share) (bytes Size, percent int, err error) {
+	if number, ok := strings.CutSuffix(strings.TrimSpace(string(s)), "%"); ok {
+		n, err := strconv.Atoi(strings.TrimSpace(number))
+		if err != nil || n < 1 || n > 100 {
+			return 0, 0, fmt.Errorf("'%s' is not a share from 1%% to 100%%", s)
+		}
+		return 0, n, nil
+	}
+	if bytes, err = ParseSize(string(s)); err != nil || bytes == 0 {
+		return 0, 0, fmt.Errorf("'%s' is neither a size such as 64GiB nor a share such as 80%%", s)
+	}
+	return bytes, 0, nil
+}
+
 // Duration is a time.Duration that the file writes as 250ms, 20s or 1h30m.
 type Duration time.Duration
 

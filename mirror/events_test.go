@@ -75,6 +75,11 @@ func gaps(t *testing.T, log *memlog) (out []record.Gap) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return decodeGaps(t, raw)
+}
+
+func decodeGaps(t *testing.T, raw record.Batches) (out []record.Gap) {
+	t.Helper()
 	for b := range raw.All() {
 		rs, err := b.Records()
 		if err != nil {

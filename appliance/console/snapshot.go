@@ -35,6 +35,16 @@ type Disk struct {
 	UsedBytes  int64 `json:"used_bytes"`
 	FreeBytes  int64 `json:"free_bytes"`
 	TotalBytes int64 `json:"total_bytes"`
+
+	ReserveBytes int64 `json:"reserve_bytes"` // stays free for deletes, commits and recovery
+	BallastBytes int64 `json:"ballast_bytes"` // how much of the reserve is taken from the disk now
+	BudgetBytes  int64 `json:"budget_bytes"`  // of all segments; -1: no limit but the reserve
+	RoomBytes    int64 `json:"room_bytes"`    // until the disk policies come in; -1: not known
+	Refusing     bool  `json:"refusing"`      // appends, for want of room
+	// FullInSeconds is when the room is used up at this rate; -1: it is not filling up.
+	FullInSeconds int64  `json:"full_in_seconds"`
+	LosesFirst    string `json:"loses_first,omitempty"` // the topic that loses data then; empty: none, appends are refused
+	Forecast      string `json:"forecast,omitempty"`    // the same in words
 }
 
 // Severities of a Warning.
@@ -56,6 +66,13 @@ type Topic struct {
 	Bytes      int64       `json:"bytes"`
 	Records    int64       `json:"records"` // offsets from log start to high watermark
 	Partitions []Partition `json:"partitions"`
+
+	BytesPerSecond float64 `json:"bytes_per_second"` // growth, over minutes
+	DiskPolicy     string  `json:"disk_policy"`      // weir.disk.policy
+	DiskPriority   int64   `json:"disk_priority"`    // weir.disk.priority
+	DroppedRecords int64   `json:"dropped_records"`  // by the disk policy
+	DroppedBytes   int64   `json:"dropped_bytes"`
+	RefusedAppends int64   `json:"refused_appends"` // for want of room
 }
 
 // Partition is one partition's offsets.

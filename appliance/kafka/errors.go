@@ -51,6 +51,7 @@ var codes = []struct {
 	// KIP-588; idempotent ones know INVALID_PRODUCER_EPOCH.
 	{record.ErrProducerFenced, kerr.InvalidProducerEpoch},
 	{record.ErrStorage, kerr.KafkaStorageError},
+	{record.ErrDiskFull, kerr.KafkaStorageError},
 	// A log that shuts down is like a leader that moved: the client refreshes its
 	// metadata and tries again, and by then the broker may be back.
 	{record.ErrClosed, kerr.NotLeaderForPartition},

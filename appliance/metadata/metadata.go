@@ -70,6 +70,7 @@ type Store struct {
 
 	mu          sync.Mutex // guards what follows; held over writes of epoch and producer ids
 	failed      error      // the first write that failed; there is no other after it
+	room        func()     // called before a write; nil: nothing
 	closed      bool
 	producerID  int64 // the next one
 	producerEnd int64 // of the block given out
@@ -125,6 +126,14 @@ func (s *Store) nextProducerBlock() error {
 	return err
 }
 
+// SetRoom has room called before every write, to see to it that the disk has some: a
+// write that does not fit is a write that failed, after which there is no other.
+func (s *Store) SetRoom(room func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = room
+}
+
 // Close ends the use of the store and of the data directory.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -151,6 +160,9 @@ func (s *Store) updateLocked(change func(w writer) error) (err error) {
 		return record.ErrClosed
 	case s.failed != nil:
 		return s.failed
+	}
+	if s.room != nil {
+		s.room()
 	}
 	var refused error
 	defer func() {

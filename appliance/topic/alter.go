@@ -127,6 +127,9 @@ func (s *Set) checkMore(t *Topic, total int32) error {
 	if int(total)-have > s.opts.MaxPartitions-count {
 		return fmt.Errorf("%w: %d more for topic %s; the box holds %d of at most %d", ErrInvalidPartitions, int(total)-have, t.name, count, s.opts.MaxPartitions)
 	}
+	if err := s.space.take((int(total)-have)*folderBytes, t.internal); err != nil {
+		return err
+	}
 	if err := s.Err(); err != nil {
 		return storageError(err)
 	}

@@ -96,6 +96,9 @@ func (s *Set) stageGroup(writes []record.Write, done record.Completion) error {
 	}
 	internal := !slices.ContainsFunc(locked, func(p *Partition) bool { return !p.topic.internal })
 	if err := s.space.take(bytes, internal); err != nil {
+		for _, p := range locked {
+			p.topic.noteRefused(err)
+		}
 		return err
 	}
 	if err := s.wal.Begin(len(writes), bytes); err != nil {

@@ -30,7 +30,16 @@ type config struct {
 	retention       time.Duration
 	segmentBytes    int64
 	segmentAge      time.Duration
+	diskPolicy      string
+	diskPriority    int64
 }
+
+// What a topic does when the disk budget is used up (weir.disk.policy).
+const (
+	DiskReject         = "reject"          // appends are refused
+	DiskDropOldest     = "drop-oldest"     // its oldest segments go
+	DiskKeepUnmirrored = "keep-unmirrored" // those go that every mirror flow has carried away
+)
 
 // Keys lists the topic configs that Weir knows, sorted by name.
 var Keys = []Key{
@@ -67,7 +76,15 @@ var Keys = []Key{
 	{Name: "segment.ms", Default: "604800000", Type: "long", Min: 1, Max: math.MaxInt64,
 		Doc:   "The age at which a new segment begins, in ms.",
 		apply: func(c *config, v string) { c.segmentAge = millis(number(v)) }},
+	{Name: "weir.disk.policy", Default: DiskReject, Type: "string", Allowed: []string{DiskReject, DiskDropOldest, DiskKeepUnmirrored},
+		Doc:   "What happens when the disk budget is used up: appends are refused, or the oldest segments go and gap records say so; keep-unmirrored lets go only of what every mirror flow of the topic has carried away.",
+		apply: func(c *config, v string) { c.diskPolicy = v }},
+	{Name: "weir.disk.priority", Default: "0", Type: "int", Min: -maxDiskPriority, Max: maxDiskPriority,
+		Doc:   "Which topics let go of records first when the disk budget is used up: those with the lower number.",
+		apply: func(c *config, v string) { c.diskPriority = number(v) }},
 }
+
+const maxDiskPriority = 1_000_000
 
 // maxFlushDelay bounds flush.ms: Kafka leaves it to the kernel, which writes back
 // within half a minute or so, unless it is told; here nobody else would sync.
@@ -158,7 +175,8 @@ type settings struct {
 }
 
 // resolve computes the values in force; overrides and defaults are checked already.
-// Internal topics hold what other acknowledgements rest on: they are never relaxed.
+// Internal topics hold what other acknowledgements rest on: they are never relaxed,
+// and let go of nothing.
 func resolve(overrides, defaults map[string]string, internal bool) *settings {
 	s := &settings{overrides: overrides, values: make(map[string]string, len(Keys))}
 	for i := range Keys {
@@ -169,7 +187,7 @@ func resolve(overrides, defaults map[string]string, internal bool) *settings {
 				v = k.Default
 			}
 		}
-		if internal && k.Name == "flush.messages" {
+		if internal && (k.Name == "flush.messages" || k.Name == "weir.disk.policy") {
 			v = k.Default
 		}
 		s.values[k.Name] = v

@@ -13,6 +13,9 @@ import (
 // maxStrayLen leaves a file name's length room for what a folder set aside is called.
 const maxStrayLen = 230
 
+// folderBytes is about what the folder of an empty partition takes of the disk.
+const folderBytes = 16 << 10
+
 // metadataFile holds a partition folder's identity, in Kafka's form.
 const metadataFile = "partition.metadata"
 
@@ -95,6 +98,9 @@ func (s *Set) checkNew(name string, spec Spec) error {
 	s.mu.RUnlock()
 	if spec.Partitions < 1 || int(spec.Partitions) > s.opts.MaxPartitions-count {
 		return fmt.Errorf("%w: topic %s with %d; the box holds %d of at most %d", ErrInvalidPartitions, name, spec.Partitions, count, s.opts.MaxPartitions)
+	}
+	if err := s.space.take(int(spec.Partitions)*folderBytes, spec.Internal); err != nil {
+		return err
 	}
 	return s.Err()
 }

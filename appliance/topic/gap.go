@@ -40,7 +40,7 @@ func (s *Set) gapLoop() {
 }
 
 func (s *Set) appendGap(g record.Gap) error {
-	if _, err := s.Ensure(record.GapTopic, Spec{Partitions: 1, Internal: true}); err != nil {
+	if _, err := s.Ensure(record.GapTopic, GapSpec()); err != nil {
 		return err
 	}
 	b, err := g.Batch()

@@ -154,6 +154,7 @@ func (p *Partition) settleOffsets() {
 	p.next, p.at = end, at
 	p.ahead.Store(end)
 	p.hw.Store(max(end, start))
+	p.from = start
 	p.start.Store(start)
 }
 

@@ -25,6 +25,7 @@ type Partition struct {
 	next    int64              // offset of the next record
 	at      commitlog.Position // place of the next batch
 	since   time.Time          // when the active segment got its first batch
+	from    int64              // the log start offset
 
 	stateMu sync.Mutex
 	state   *state
@@ -85,6 +86,7 @@ func (p *Partition) Append(b record.Batch, done record.Completion) {
 		return
 	}
 	if err := p.stage(b, done); err != nil {
+		p.topic.noteRefused(err)
 		done.Complete(-1, err)
 	}
 }
@@ -203,18 +205,6 @@ func (p *Partition) place(c *config, n int, lastOffsetDelta int32, now time.Time
 	}
 }
 
-// stageOffset stages an entry that carries an offset only. The caller holds staging.
-func (p *Partition) stageOffset(kind byte, offset int64, tag any) error {
-	if err := p.set.wal.Begin(1, entryOffsetLen); err != nil {
-		return storageError(err)
-	}
-	e := p.set.wal.Add(entryOffsetLen, p, tag)
-	p.putHead(e, kind)
-	putOffset(e, offset)
-	p.set.wal.End()
-	return nil
-}
-
 // Commit lets readers have what a durable entry holds. It is the write-ahead log's
 // to call. The watermark moves before the batch is in its segment, so that who is
 // told of an offset, or is given a batch, is not refused what lies behind it; a
@@ -247,6 +237,11 @@ func (p *Partition) Apply(b []byte, more bool) error {
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
 		p.stateMu.Unlock()
 		p.touch()
+	case entryRoll:
+		if err = p.writeGathered(); err == nil {
+			err = p.log.Roll(e.offset)
+			p.touch()
+		}
 	}
 	if err == nil && !more {
 		err = p.writeGathered()

@@ -77,6 +77,8 @@ func (r *recovery) replay(b []byte) error {
 		return redo.Write(e.at, e.batch)
 	case entryLogStart:
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
+	case entryRoll:
+		return redo.Roll(e.offset)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ func (p *Partition) retain(now time.Time) error {
 		return err
 	}
 	start := max(p.expired(segments, now), p.surplus(segments))
+	start = min(start, p.expendable()) // what no mirror has carried away yet waits for it
 	if start <= p.start.Load() {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,16 @@ type Options struct {
 	MaxPartitions int
 	// ReserveBytes is what stays free on the disk; 0 means DefaultReserveBytes.
 	ReserveBytes int64
+	// Ballast, if there is one, holds the reserve; FS draws on it. The Set keeps it whole.
+	Ballast *vfs.Ballast
+	// BudgetBytes and BudgetPercent, of the disk, bound what all segments hold; the
+	// lesser counts. 0 of either: all but the reserve.
+	BudgetBytes   int64
+	BudgetPercent int
+	// Mirrored is the offset before which every mirror flow that covers the partition
+	// has carried all records away; not known where there is no such flow, or one of
+	// them does not know. nil: never known. It is called without locks held.
+	Mirrored func(record.TopicPartition) (offset int64, known bool)
 	// OpenFiles is about how many files of segments and indexes are kept open; those
 	// used least are closed for others. 0 means three quarters of what the process may
 	// have open, at most MaxDefaultOpenFiles.
@@ -88,6 +99,9 @@ type Set struct {
 
 	gathered gathered // the applier's
 	gaps     chan record.Gap
+	trends   trends
+
+	reclaiming sync.Mutex // one at a time
 
 	dirtyMu sync.Mutex
 	dirty   []*Partition
@@ -152,10 +166,12 @@ func Open(o Options) (*Set, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.space = newSpace(&s.opts, s.segmentBytes)
+	s.opts.WAL.MayGrow = func() bool { return s.space.mayGrow(cmp.Or(o.WAL.FileBytes, wal.DefaultFileBytes)) }
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
-	s.space = newSpace(o.FS, o.ReserveBytes)
+	s.space.measure()
 	s.background.Add(4)
 	go s.spaceLoop()
 	go s.checkpointLoop()

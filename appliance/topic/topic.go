@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/weirmq/weir/appliance/record"
 )
 
 // ID is a topic's identity; a topic deleted and created again has another.
@@ -44,6 +46,11 @@ type Topic struct {
 	internal   bool
 	settings   atomic.Pointer[settings]
 	partitions atomic.Pointer[[]*Partition]
+
+	// Since the process started.
+	refused        atomic.Int64 // appends for want of room
+	droppedRecords atomic.Int64 // by the disk policy
+	droppedBytes   atomic.Int64
 }
 
 func (t *Topic) Name() string   { return t.name }
@@ -92,4 +99,11 @@ func CheckName(name string) error {
 		}
 	}
 	return nil
+}
+
+// noteRefused counts an append that was refused for want of room.
+func (t *Topic) noteRefused(err error) {
+	if errors.Is(err, record.ErrDiskFull) {
+		t.refused.Add(1)
+	}
 }

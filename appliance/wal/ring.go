@@ -165,7 +165,7 @@ func (g *ring) spare() (*file, error) {
 	if len(g.files) >= (g.opts.MaxFiles+1)/2 {
 		g.wantCheckpoint()
 	}
-	for len(g.spares) == 0 && len(g.files) >= g.opts.MaxFiles && g.err == nil {
+	for len(g.spares) == 0 && g.err == nil && !g.mayGrow() {
 		g.wantCheckpoint()
 		g.freed.Wait()
 	}
@@ -180,6 +180,13 @@ func (g *ring) spare() (*file, error) {
 		return f, nil
 	}
 	return g.create(g.number)
+}
+
+// mayGrow reports whether the ring may have another file. Two it needs in any case:
+// the one being written is never free.
+func (g *ring) mayGrow() bool {
+	n := len(g.files)
+	return n < 2 || n < g.opts.MaxFiles && (g.opts.MayGrow == nil || g.opts.MayGrow())
 }
 
 // create makes a file full of zeros: blocks that are allocated and written cost

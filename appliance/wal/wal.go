@@ -63,6 +63,10 @@ type Options struct {
 	// MaxFiles bounds the ring. When all files hold rounds that are not
 	// checkpointed, appends wait for the checkpoint. 0 means DefaultMaxFiles.
 	MaxFiles int
+	// MayGrow reports whether there is room on the disk for another file; nil: always.
+	// Where there is none the ring makes do with two files and more checkpoints. It
+	// must not block.
+	MayGrow func() bool
 	// RoundBytes bounds a round, and three of them are the log's memory: one that
 	// fills, one that is written and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
 	RoundBytes int

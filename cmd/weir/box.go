@@ -7,11 +7,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
+	"github.com/weirmq/weir/mirror"
 )
 
 // part is one part of a running appliance. All but name may be nil.
@@ -29,7 +31,8 @@ type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
 
-	broker *appliance.Broker // set by startBroker, before the parts that use it
+	broker *appliance.Broker             // set by startBroker, before the parts that use it
+	flows  atomic.Pointer[mirror.Mirror] // set by startMirror; nil: none
 
 	mu        sync.Mutex // guards what follows; never held while a part is called
 	parts     []part

@@ -46,12 +46,14 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 	if s.CommitProfile == "auto" {
 		profile = appliance.ProfileAuto
 	}
+	budget, percent, _ := firmwareconfig.ParseShare(cfg.Data.Budget) // validated
 	retention := int64(-1)
 	if k.RetentionHours >= 0 {
 		retention = k.RetentionHours * time.Hour.Milliseconds()
 	}
 	return appliance.Options{
 		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
+		BudgetBytes: int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
@@ -64,6 +66,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			"retention.bytes":   strconv.FormatInt(k.RetentionBytes, 10),
 			"segment.bytes":     strconv.FormatInt(int64(k.SegmentBytes), 10),
 			"max.message.bytes": strconv.FormatInt(int64(k.MessageMaxBytes), 10),
+			"weir.disk.policy":  cfg.Data.Policy,
 		},
 		Profile: profile,
 		WAL: wal.Options{

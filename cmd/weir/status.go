@@ -47,7 +47,8 @@ func printStatus(w io.Writer, st *console.Status) {
 	t := &st.Totals
 	cells = append(cells,
 		[]any{"data", st.DataDir},
-		[]any{"disk", bytesText(st.Disk.LogBytes) + " log, " + bytesText(st.Disk.FreeBytes) + " free"},
+		[]any{"disk", diskText(&st.Disk)},
+		[]any{"forecast", st.Disk.Forecast},
 		[]any{"devices", t.DevicesConnected},
 		[]any{"messages in", t.MessagesIn},
 		[]any{"messages acked", t.MessagesAcked},
@@ -61,4 +62,14 @@ func printStatus(w io.Writer, st *console.Status) {
 		cells[i][0] = fmt.Sprintf("%-15s", cells[i][0])
 		fmt.Fprintln(w, cells[i]...)
 	}
+}
+
+// diskText is the room in one line.
+func diskText(d *console.Disk) string {
+	budget := "no budget"
+	if d.BudgetBytes >= 0 {
+		budget = "budget " + bytesText(d.BudgetBytes)
+	}
+	return fmt.Sprintf("%s log, %s, %s free, reserve %s (%s held)",
+		bytesText(d.LogBytes), budget, bytesText(d.FreeBytes), bytesText(d.ReserveBytes), bytesText(d.BallastBytes))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/console"
@@ -15,7 +16,9 @@ import (
 
 // startBroker opens the log, which recovers it, and the Kafka listener.
 func (b *box) startBroker() error {
-	broker, err := appliance.Open(brokerOptions(&b.cfg, b.log))
+	o := brokerOptions(&b.cfg, b.log)
+	o.Mirrored = b.mirrored
+	broker, err := appliance.Open(o)
 	if err != nil {
 		return err
 	}
@@ -56,6 +59,12 @@ func (v *logView) fill(s *console.Snapshot) {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed,
 			Text: "the storage failed and accepts no data: " + err.Error() + "; mend the disk and restart"})
 	}
+	disk := v.broker.Topics().DiskStatus()
+	fillDisk(s, &disk)
+	shares := map[string]topic.TopicDisk{}
+	for _, t := range disk.Topics {
+		shares[t.Topic] = t
+	}
 	for _, t := range v.broker.Topics().Topics() {
 		if t.Relaxed() {
 			s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: "topic " + t.Name() +
@@ -73,7 +82,9 @@ func (v *logView) fill(s *console.Snapshot) {
 				s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: p.TopicPartition().String() + " is offline: " + err.Error()})
 			}
 		}
-		s.Disk.LogBytes += shown.Bytes
+		share := shares[shown.Name]
+		shown.DiskPolicy, shown.DiskPriority, shown.BytesPerSecond = share.Policy, share.Priority, share.BytesPerSecond
+		shown.DroppedRecords, shown.DroppedBytes, shown.RefusedAppends = share.DroppedRecords, share.DroppedBytes, share.RefusedAppends
 		s.Topics = append(s.Topics, shown)
 	}
 	// A deleted topic takes its records out of the sum; the counter does not go back.
@@ -91,6 +102,28 @@ func (v *logView) fill(s *console.Snapshot) {
 			row.Lag = max(row.Lag, 0) + max(o.Lag, 0)
 		}
 		s.Groups = append(s.Groups, row)
+	}
+}
+
+// forecastWarning is how long before the room is used up an operator is told.
+const forecastWarning = 24 * time.Hour
+
+// fillDisk shows how long the room lasts, and warns when it does not.
+func fillDisk(s *console.Snapshot, d *topic.DiskStatus) {
+	s.Disk.LogBytes = d.LogBytes
+	s.Disk.ReserveBytes, s.Disk.BallastBytes, s.Disk.BudgetBytes, s.Disk.RoomBytes = d.ReserveBytes, d.BallastBytes, d.BudgetBytes, d.RoomBytes
+	s.Disk.FullInSeconds, s.Disk.LosesFirst, s.Disk.Forecast, s.Disk.Refusing = d.FullInSeconds, d.LosesFirst, d.Forecast, d.Refusing
+	switch {
+	case d.Refusing:
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: "the disk is " + d.Forecast})
+	case d.FullInSeconds >= 0 && d.FullInSeconds < int64(forecastWarning/time.Second):
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: "the disk is " + d.Forecast})
+	}
+	for _, t := range d.Topics {
+		if t.DroppedRecords > 0 {
+			s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: fmt.Sprintf(
+				"topic %s let go of %d records for want of room since the start; %s names them", t.Topic, t.DroppedRecords, record.GapTopic)})
+		}
 	}
 }
 

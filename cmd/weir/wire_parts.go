@@ -36,13 +36,14 @@ func (b *box) startMirror() error {
 		return nil
 	}
 	topics := b.broker.Topics()
-	if _, err := topics.Ensure(record.GapTopic, topic.Spec{Partitions: 1, Internal: true}); err != nil {
+	if _, err := topics.Ensure(record.GapTopic, topic.GapSpec()); err != nil {
 		return fmt.Errorf("make %s: %w", record.GapTopic, err)
 	}
 	flows, err := mirror.Start(mirrorOptions(&b.cfg), mirror.Deps{Log: topics, Topics: sourceTopics{topics}, Gaps: topics, Logger: b.log})
 	if err != nil {
 		return err
 	}
+	b.flows.Store(flows)
 	b.add(part{
 		name: "mirror", status: func() any { return flows.Status() }, source: flows, close: flows.Close,
 		fill: func(s *console.Snapshot) {
@@ -52,6 +53,15 @@ func (b *box) startMirror() error {
 		},
 	})
 	return nil
+}
+
+// mirrored is how far all flows have carried a partition away, for the disk budget.
+func (b *box) mirrored(tp record.TopicPartition) (offset int64, known bool) {
+	flows := b.flows.Load()
+	if flows == nil {
+		return 0, false
+	}
+	return flows.Carried(tp)
 }
 
 func fillFlow(s *console.Snapshot, f *mirror.FlowStatus) {

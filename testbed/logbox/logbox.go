@@ -21,8 +21,8 @@ type Box struct {
 
 var _ mirror.Topics = (*Box)(nil)
 
-// Open opens the log in dir, after a crash too.
-func Open(dir string) (*Box, error) {
+// Open opens the log in dir, after a crash too. change may alter how it behaves.
+func Open(dir string, change ...func(*topic.Options)) (*Box, error) {
 	store, err := metadata.Open(filepath.Join(dir, "weir.db"))
 	if err != nil {
 		return nil, err
@@ -32,7 +32,11 @@ func Open(dir string) (*Box, error) {
 		store.Close()
 		return nil, err
 	}
-	set, err := topic.Open(topic.Options{FS: vfs.OS(dir), Catalog: catalog{store}, LeaderEpoch: epoch})
+	o := topic.Options{FS: vfs.OS(dir), Catalog: catalog{store}, LeaderEpoch: epoch}
+	for _, c := range change {
+		c(&o)
+	}
+	set, err := topic.Open(o)
 	if err != nil {
 		store.Close()
 		return nil, fmt.Errorf("site: %w", err)
