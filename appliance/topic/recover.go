@@ -102,6 +102,9 @@ func (r *recovery) salvage(b []byte) error {
 	if !redo.Follows(e.at, e.batch.BaseOffset()) {
 		return nil
 	}
+	if epochs := p.state.epochs; len(epochs) == 0 || epochs[len(epochs)-1].epoch != e.batch.LeaderEpoch() {
+		return nil // the epoch is under no checksum of its own
+	}
 	if e.batch.Validate() != nil {
 		if e.batch.Count() == e.batch.LastOffsetDelta()+1 && int(e.batch.Count()) < len(e.batch) {
 			p.reserved = max(p.reserved, e.batch.NextOffset())
