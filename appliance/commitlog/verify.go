@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"math/bits"
 	"sync"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -119,9 +118,6 @@ func (s *segment) entryBefore(pos int64) (int64, error) {
 
 // checkedAll says that an audit has looked at everything.
 func (s *segment) checkedAll() { s.checked.Store(^uint64(0)) }
-
-// checkedChunks is how many chunks were checked, for tests.
-func (s *segment) checkedChunks() int { return bits.OnesCount64(s.checked.Load()) }
 
 // reader reads batches of a segment through a buffer that others use after it.
 type reader struct {
