@@ -14,6 +14,8 @@ ARGS       ?=
 TESTFLAGS  ?=
 FUZZTIME   ?= 3s
 SEEDS      ?= 20
+CYCLES     ?= 200
+CUTS       ?= 20
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the race detector looks at: everything that shares memory between goroutines.
@@ -24,7 +26,7 @@ CROSS := amd64 arm64 arm/7 arm/6 riscv64
 
 .PHONY: help
 help: ## Print the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/weir: static, stripped, with its version in it.
@@ -85,17 +87,31 @@ compat: build guests ## Foreign clients and servers: kcat, mosquitto, real Apach
 	WEIR_COMPAT=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 20m $(TESTFLAGS) ./mirror/... ./testbed/...
 
 .PHONY: crash
-crash: ## The log on a disk whose power is cut after every operation, at length (SEEDS=).
-	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog
-	go test -count=1 -timeout 60m -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS)
+crash: ## Power cuts after every operation, errors in every operation, of SEEDS workloads.
+	go test -count=1 -timeout 120m -v -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog -crash.seeds=$(SEEDS)
+	go test -count=1 -timeout 120m -v -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS) -crash.min=20000
+	$(MAKE) --no-print-directory chaos CYCLES=1000
+	$(MAKE) --no-print-directory powercut CUTS=500
+
+.PHONY: crash-check
+crash-check: ## The same for one workload: 20,000 disks at the least, in a minute or two.
+	go test -count=1 -timeout 15m -v -run 'PowerCutAfter|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.min=20000
+
+.PHONY: mutants
+mutants: ## Take away each fsync, checksum and gate of the log: the tests must notice (ARGS='-run wal').
+	go run ./testbed/mutants $(ARGS)
 
 .PHONY: damage
 damage: ## Every byte of a small store flipped, every file cut at every boundary, zeroed, swapped, removed.
 	go test -count=1 -timeout 60m -run 'Flipped|Truncated|Swapped|Foreign|Quarantine' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog ./appliance/topic -damage.full
 
 .PHONY: chaos
-chaos: build guests ## kill -9 under load, 60 times, with a checker of unique values.
-	WEIR_CHAOS=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 40m $(TESTFLAGS) ./testbed/chaos
+chaos: build guests ## kill -9 under load, CYCLES times, with a checker of unique values.
+	WEIR_CHAOS=1 WEIR_CYCLES=$(CYCLES) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 3h $(TESTFLAGS) ./testbed/chaos
+
+.PHONY: powercut
+powercut: build guests ## Disks that lose power (CUTS times), fail or run full under load (needs root, mkfs, FUSE).
+	WEIR_POWERCUT=1 WEIR_CUTS=$(CUTS) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 6h $(TESTFLAGS) ./testbed/powercut
 
 .PHONY: bench
 bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
@@ -110,7 +126,7 @@ docs: ## Write the generated pages anew.
 	go test ./firmware-config -run TestReferenceIsFresh -update
 
 .PHONY: check
-check: lint test race fuzz cross e2e compat chaos ## All that CI runs.
+check: lint test race fuzz cross crash-check e2e compat chaos powercut ## All that CI runs.
 
 .PHONY: clean
 clean: ## Remove what was built; data stay.

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/appliance/clock"
+	"github.com/weirmq/weir/appliance/device"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
@@ -37,6 +39,9 @@ const (
 
 // metadataRoom is what a write of metadata may need on the disk, at most.
 const metadataRoom = 4 << 20
+
+// clockFile is where the clock writes the time down, beside it.
+const clockFile = "clock"
 
 // Options says where a broker keeps its data and how it behaves.
 type Options struct {
@@ -73,7 +78,15 @@ type Options struct {
 	Profile Profile
 	// WAL is the write-ahead log in detail. A Linger here overrides the Profile's.
 	WAL wal.Options
-	// CheckpointInterval and RetentionInterval are those of topic.Options.
+	// Clock is how far the machine's clock is trusted. FS, File, Built and Log are
+	// filled in.
+	Clock clock.Options
+	// Endurance is how many bytes the disk stands (its TBW), 0 if that is not known, and
+	// Lifetime how long it is to stand them. A status warns when it will not.
+	Endurance int64
+	Lifetime  time.Duration
+	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
+	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
 	// Log takes what an operator should know; nil discards it.
 	Log *slog.Logger
@@ -84,6 +97,8 @@ type Broker struct {
 	log      *slog.Logger
 	store    *metadata.Store
 	ballast  *vfs.Ballast
+	clock    *clock.Clock
+	meter    *device.Meter // nil where no block device can be asked
 	topics   *topic.Set
 	groups   *group.Coordinator
 	server   *kafka.Server
@@ -118,6 +133,7 @@ func Open(o Options) (_ *Broker, err error) {
 	if err := b.openLog(o); err != nil {
 		return nil, err
 	}
+	b.measure(o)
 	if err := b.openGroups(o); err != nil {
 		return nil, err
 	}
@@ -143,6 +159,8 @@ func (b *Broker) openLog(o Options) (err error) {
 		return err
 	}
 	b.store.SetRoom(room)
+	o.Clock.FS, o.Clock.File, o.Clock.Built, o.Clock.Log = vfs.OS(o.Data), clockFile, clock.Built(), o.Log
+	b.clock = clock.Open(o.Clock)
 	if b.profile, err = o.Profile.apply(&o); err != nil {
 		return err
 	}
@@ -153,7 +171,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	b.topics, err = topic.Open(topic.Options{
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes, Configs: o.TopicConfigs,
-		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Log: o.Log,
+		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
@@ -163,6 +181,20 @@ func (b *Broker) openLog(o Options) (err error) {
 	return nil
 }
 
+// measure begins to count what reaches the disk. That it cannot be counted is no
+// reason not to start.
+func (b *Broker) measure(o Options) {
+	found, err := device.Find(o.Data)
+	if err == nil {
+		b.meter, err = device.Measure(device.Options{
+			Device: found, Payload: b.topics.WAL().PayloadBytes.Load, Endurance: o.Endurance, Lifetime: o.Lifetime,
+		})
+	}
+	if err != nil {
+		b.log.Info("what is written to the disk is not measured", "why", err)
+	}
+}
+
 func (b *Broker) openGroups(o Options) error {
 	offsets, err := group.EnsureTopic(b.topics)
 	if err != nil {
@@ -170,6 +202,7 @@ func (b *Broker) openGroups(o Options) error {
 	}
 	g := o.Groups
 	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.Now, g.Age = b.clock.Now, b.clock.Age
 	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
 		p, err := b.topics.Partition(tp)
 		if err != nil {
@@ -215,6 +248,17 @@ func (b *Broker) Topics() *topic.Set { return b.topics }
 // Groups coordinates the consumer groups.
 func (b *Broker) Groups() *group.Coordinator { return b.groups }
 
+// Clock is the time that records are stamped with and deletions go by.
+func (b *Broker) Clock() *clock.Clock { return b.clock }
+
+// Wear is what reaches the disk; zero where that cannot be measured.
+func (b *Broker) Wear() device.Status {
+	if b.meter == nil {
+		return device.Status{}
+	}
+	return b.meter.Status()
+}
+
 // Metadata is the store of small tables, for the parts that keep state.
 func (b *Broker) Metadata() *metadata.Store { return b.store }
 
@@ -247,8 +291,16 @@ func (b *Broker) abandon() error {
 	if b.groups != nil {
 		errs = append(errs, b.groups.Close())
 	}
+	if b.meter != nil {
+		b.meter.Close()
+	}
 	if b.topics != nil {
 		errs = append(errs, b.topics.Close())
+	}
+	if b.clock != nil {
+		if err := b.clock.Close(); err != nil { // what is deleted by age stays longer
+			b.log.Warn("the time was not written down", "err", err)
+		}
 	}
 	if b.store != nil {
 		errs = append(errs, b.store.Close())
@@ -261,23 +313,26 @@ func (b *Broker) abandon() error {
 
 // Status is the broker's part of GET /v1/status.
 type Status struct {
-	ClusterID     string           `json:"cluster_id"`
-	LeaderEpoch   int32            `json:"leader_epoch"`
-	KafkaAddr     string           `json:"kafka"`
-	CommitProfile Profile          `json:"commit_profile"`
-	Error         string           `json:"error,omitempty"` // why no data is accepted
-	Topics        int              `json:"topics"`
-	Relaxed       int              `json:"topics_relaxed"` // whose acknowledged records a power cut can take
-	RelaxedTopics []string         `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
-	Partitions    int              `json:"partitions"`
-	Offline       int              `json:"partitions_offline"`
-	Damage        DamageStatus     `json:"damage"`
-	Records       int64            `json:"records"` // offsets from log start to high watermark
-	Bytes         int64            `json:"bytes"`
-	WAL           WALStatus        `json:"wal"`
-	Disk          topic.DiskStatus `json:"disk"`
-	Kafka         kafka.Status     `json:"kafka_server"`
-	Groups        group.Status     `json:"consumer_groups"`
+	ClusterID     string       `json:"cluster_id"`
+	LeaderEpoch   int32        `json:"leader_epoch"`
+	KafkaAddr     string       `json:"kafka"`
+	CommitProfile Profile      `json:"commit_profile"`
+	Error         string       `json:"error,omitempty"` // why no data is accepted
+	Topics        int          `json:"topics"`
+	Relaxed       int          `json:"topics_relaxed"` // whose acknowledged records a power cut can take
+	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
+	Partitions    int          `json:"partitions"`
+	Offline       int          `json:"partitions_offline"`
+	Damage        DamageStatus `json:"damage"`
+	Records       int64        `json:"records"` // offsets from log start to high watermark
+	Bytes         int64        `json:"bytes"`
+	Clock         clock.Status `json:"clock"`
+	// Device is what reaches the disk; nil where that cannot be measured.
+	Device *device.Status   `json:"device,omitempty"`
+	WAL    WALStatus        `json:"wal"`
+	Disk   topic.DiskStatus `json:"disk"`
+	Kafka  kafka.Status     `json:"kafka_server"`
+	Groups group.Status     `json:"consumer_groups"`
 }
 
 // WALStatus counts since the start.
@@ -298,8 +353,12 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{},
+		Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(),
 		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
+	}
+	if b.meter != nil {
+		measured := b.meter.Status()
+		st.Device = &measured
 	}
 	if err := b.Err(); err != nil {
 		st.Error = err.Error()
@@ -332,6 +391,12 @@ func (b *Broker) Metrics(w *metric.Writer) {
 		up = 0
 	}
 	w.Gauge("weir_storage_up", "1 while appends are accepted, 0 after the storage has failed.", up)
+	trusted := 1.0
+	if !st.Clock.Trusted {
+		trusted = 0
+	}
+	w.Gauge("weir_clock_trusted", "1 while the machine's clock is trusted, 0 after a jump and until the time is known.", trusted)
+	w.Gauge("weir_clock_jump_seconds", "How far the machine's clock is from the trusted time; 0 while it is trusted.", st.Clock.JumpSeconds)
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
 	for _, name := range st.RelaxedTopics {
@@ -342,6 +407,10 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	st.Damage.metrics(w)
 	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))
 	w.Gauge("weir_log_bytes", "Bytes of all segments.", float64(st.Bytes))
+	if d := st.Device; d != nil {
+		w.Counter("weir_device_written_bytes_total", "Bytes written to the block device that holds the data since the start, by whomever.", float64(d.WrittenBytes), "device", d.Device)
+		w.Gauge("weir_device_write_amplification", "Bytes written to the device for each byte of payload, in the last minutes.", d.RecentAmplification, "device", d.Device)
+	}
 	w.Counter("weir_wal_rounds_total", "Commit rounds, each one sync of the disk.", float64(st.WAL.Rounds))
 	w.Counter("weir_wal_entries_total", "Entries committed.", float64(st.WAL.Entries))
 	w.Counter("weir_wal_payload_bytes_total", "Bytes appended.", float64(st.WAL.PayloadBytes))

@@ -17,7 +17,8 @@ import (
 type Profile string
 
 const (
-	// ProfileAuto is ProfileFlash on SD cards and eMMC, ProfileSync elsewhere.
+	// ProfileAuto is ProfileFlash on SD cards and eMMC, and on any disk whose Endurance
+	// is given; ProfileSync elsewhere.
 	ProfileAuto Profile = ""
 	// ProfileSync begins a commit round when the last has ended.
 	ProfileSync Profile = "sync"
@@ -35,25 +36,41 @@ const (
 const (
 	flashLinger = 20 * time.Millisecond
 	wearLinger  = time.Second
+
+	// Checkpoints write what the write-ahead log holds a second time, in whole blocks and
+	// with the file system's journal: flash is spared by few of them, and a start after a
+	// crash reads what came since.
+	syncCheckpoint  = 10 * time.Second
+	flashCheckpoint = 30 * time.Second
+	wearCheckpoint  = time.Minute
 )
 
 // relaxedConfigs are ProfileRelaxed's defaults of topic configs: no number of
 // messages forces a sync, a second does.
 var relaxedConfigs = map[string]string{"flush.messages": strconv.FormatInt(math.MaxInt64, 10), "flush.ms": "1000"}
 
-// apply fills in what o does not set, the linger and topic configs, and names the
-// profile in force.
+// apply fills in what o does not set, the linger, the checkpoints and topic configs,
+// and names the profile in force.
 func (p Profile) apply(o *Options) (Profile, error) {
-	linger := map[Profile]time.Duration{ProfileSync: 0, ProfileFlash: flashLinger, ProfileWear: wearLinger, ProfileRelaxed: flashLinger}
-	if p == ProfileAuto {
-		p = detectProfile(o.Data)
+	type pace struct{ linger, checkpoint time.Duration }
+	paces := map[Profile]pace{
+		ProfileSync: {0, syncCheckpoint}, ProfileFlash: {flashLinger, flashCheckpoint},
+		ProfileWear: {wearLinger, wearCheckpoint}, ProfileRelaxed: {flashLinger, flashCheckpoint},
 	}
-	d, ok := linger[p]
+	if p == ProfileAuto {
+		if p = detectProfile(o.Data); o.Endurance > 0 {
+			p = ProfileFlash
+		}
+	}
+	d, ok := paces[p]
 	if !ok {
 		return p, fmt.Errorf("commit profile %q is unknown: use sync, flash, wear or relaxed", p)
 	}
 	if o.WAL.Linger == 0 {
-		o.WAL.Linger = d
+		o.WAL.Linger = d.linger
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = d.checkpoint
 	}
 	if p == ProfileRelaxed {
 		configs := maps.Clone(relaxedConfigs)

@@ -31,6 +31,7 @@ type Config struct {
 	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
 	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
 	Storage  Storage    `yaml:"storage" doc:"How acknowledged data reaches the disk."`
+	Clock    Clock      `yaml:"clock" doc:"How far the machine's clock is trusted. Ages are measured by a clock that does not jump; see guarantees.md."`
 	Runtime  Runtime    `yaml:"runtime" doc:"What the process may take of the board."`
 	Log      Log        `yaml:"log" doc:"Weir's own log, on stderr."`
 }
@@ -42,6 +43,9 @@ type Data struct {
 	Budget    Share  `yaml:"budget" doc:"What all records together may take: a size, or a share of the disk such as 80%. The reserve stays free in any case."`
 	Policy    string `yaml:"policy" oneof:"reject|drop-oldest|keep-unmirrored" doc:"What topics do that do not say (weir.disk.policy) when the budget is used up: refuse appends, let go of their oldest records, or only of those that every mirror flow has carried away."`
 	Reserve   Size   `yaml:"reserve" min:"0" max:"1Ti" doc:"Disk space kept free, taken beforehand as the file ballast, so that reads, deletes, commits, the mirror and a restart work on a disk that others have filled."`
+
+	Endurance Size     `yaml:"endurance" min:"0" max:"1024Ti" doc:"Bytes that the disk stands being written (TBW, by its data sheet); 0 is unknown. Weir warns when it will not last data.lifetime, and the commit profile auto is flash."`
+	Lifetime  Duration `yaml:"lifetime" min:"24h" max:"438000h" doc:"How long the disk is to last."`
 }
 
 // Kafka is the Kafka listener and the broker keys.
@@ -177,12 +181,19 @@ type Fleet struct {
 
 // Storage says how acknowledged data reaches the disk.
 type Storage struct {
-	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
+	CommitProfile      string   `yaml:"commit.profile" oneof:"auto|sync|flash|wear|relaxed" doc:"sync starts a commit round when the last ends. flash gathers for 20 ms, wear for 1 s, which spares SD cards and eMMC. auto is flash on these and where data.endurance is given, and sync elsewhere. All of them acknowledge only what is on disk. relaxed acknowledges before that and syncs within 1 s, except for topics whose flush.messages is 1: a power cut can lose acknowledged records."`
 	CommitLinger       Duration `yaml:"commit.linger" min:"0s" max:"10s" doc:"How long a round gathers, instead of the profile's time; 0s takes the profile's."`
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
 	WALFiles           int      `yaml:"wal.files" min:"2" max:"64" doc:"Most files of the write-ahead log."`
-	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"100ms" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less."`
+	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 30 s in flash and relaxed, 1 m in wear."`
+}
+
+// Clock says how far the machine's clock is trusted.
+type Clock struct {
+	MaxJump      Duration `yaml:"max_jump" min:"1m" max:"8760h" doc:"Largest jump of the machine's clock that is followed at once. A larger one is followed when it is confirmed."`
+	ConfirmAfter Duration `yaml:"confirm_after" min:"1s" max:"24h" doc:"How long the kernel must say without a break that a time service (NTP) keeps its clock, to confirm a jump."`
+	Battery      bool     `yaml:"battery" doc:"The board has a battery-backed clock: after any time switched off it is trusted at once."`
 }
 
 // Runtime is what the process may take of the board.
@@ -202,7 +213,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Profile: "auto",
-		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20},
+		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
@@ -223,8 +234,8 @@ func Default() Config {
 		},
 		Storage: Storage{
 			CommitProfile: "auto", CommitBytes: 4 << 20, WALFileBytes: 16 << 20, WALFiles: 8,
-			CheckpointInterval: Duration(10 * time.Second),
 		},
+		Clock:   Clock{MaxJump: Duration(time.Hour), ConfirmAfter: Duration(5 * time.Minute)},
 		Runtime: Runtime{GCPercent: 100},
 		Log:     Log{Level: "info", Format: "text"},
 	}

@@ -3,8 +3,12 @@ package commitlog_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 	"testing"
 
@@ -12,6 +16,16 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/testbed/crashfs"
 )
+
+var crashSeeds = flag.Uint64("crash.seeds", 1, "how many seeded workloads the crash tests run")
+
+func TestMain(m *testing.M) {
+	// Thousands of recoveries of small disks: much of their time would go to the
+	// garbage collector and its profile.
+	runtime.MemProfileRate = 0
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 // partition is a log on a crashing disk. Its write-ahead log is perfect: the
 // batches from synced on are written again after a crash.
@@ -122,7 +136,7 @@ func (p *partition) check(l *commitlog.Log) error {
 		if !bytes.Equal(got, b) {
 			return fmt.Errorf("batch %d, at %v, is not what was written: %d bytes, want %d", i, p.at[i], len(got), len(b))
 		}
-		offset, _, ok, err := l.OffsetForTime(b.BaseTimestamp())
+		offset, _, ok, err := l.OffsetForTime(0, b.BaseTimestamp())
 		if err != nil || !ok || offset != b.BaseOffset() {
 			return fmt.Errorf("batch %d by time: offset %d, %v, %w", i, offset, ok, err)
 		}
@@ -145,9 +159,10 @@ func (p *partition) crash(disk *crashfs.FS, deep bool, rnd *rand.Rand) error {
 			if inner != nil || !op.Changes() {
 				return
 			}
-			keep := []int{0, 50, 100}[rnd.IntN(3)]
-			if err := p.recover(disk.Clone(crashfs.CloneConfig{Keep: keep, Torn: 30, Rand: rnd})); err != nil {
-				inner = fmt.Errorf("cut in the recovery, after %s, keep %d: %w", op, keep, err)
+			all := crashfs.Outcomes(op, rnd)
+			o := all[rnd.IntN(len(all))]
+			if err := p.recover(o.Of(disk, op, rnd)); err != nil {
+				inner = fmt.Errorf("cut in the recovery, after %s, %s: %w", op, o, err)
 			}
 		})
 	}
@@ -165,15 +180,9 @@ func (p *partition) crash(disk *crashfs.FS, deep bool, rnd *rand.Rand) error {
 	return done.recover(disk.Clone(crashfs.CloneConfig{}))
 }
 
-func (p *partition) cut(keep int, rnd *rand.Rand) *crashfs.FS {
-	if keep < 0 {
-		return p.fs.Killed()
-	}
-	return p.fs.Clone(crashfs.CloneConfig{Keep: keep, Torn: 30, Rand: rnd})
-}
-
 func TestPowerCutAfterEveryOperation(t *testing.T) {
-	for seed := range uint64(2) {
+	t.Parallel()
+	for seed := range *crashSeeds {
 		p := newPartition(t, seed)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		cuts := 0
@@ -181,10 +190,10 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			if !op.Changes() || t.Failed() {
 				return
 			}
-			for _, keep := range []int{0, 25, 50, 75, 100, -1} {
+			for _, o := range crashfs.Outcomes(op, rnd) {
 				cuts++
-				if err := p.crash(p.cut(keep, rnd), rnd.IntN(8) == 0, rnd); err != nil {
-					t.Errorf("seed %d, cut after %s, keep %d: %v", seed, op, keep, err)
+				if err := p.crash(o.Of(p.fs, op, rnd), rnd.IntN(8) == 0, rnd); err != nil {
+					t.Errorf("seed %d, cut after %s, %s: %v", seed, op, o, err)
 				}
 			}
 		})
@@ -196,6 +205,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 }
 
 func TestErrorAtEveryOperation(t *testing.T) {
+	t.Parallel()
 	for at := 0; !t.Failed(); at++ {
 		p := newPartition(t, 0)
 		rnd := rand.New(rand.NewPCG(uint64(at), 2))
@@ -217,7 +227,8 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			break
 		}
 		for _, keep := range []int{0, 50, 100, -1} {
-			if err := p.crash(p.cut(keep, rnd), rnd.IntN(3) == 0, rnd); err != nil {
+			o := crashfs.Outcome{Keep: keep, Prefix: -1}
+			if err := p.crash(o.Of(p.fs, crashfs.Op{}, rnd), rnd.IntN(3) == 0, rnd); err != nil {
 				t.Errorf("%s failed, keep %d: %v", failed, keep, err)
 			}
 		}

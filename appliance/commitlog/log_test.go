@@ -158,7 +158,7 @@ func TestIndexesAreRebuilt(t *testing.T) {
 				l := f.open(t)
 				f.check(t, l)
 				for i := range f.batches {
-					if o, _, ok, err := l.OffsetForTime(int64(1000 + i)); err != nil || !ok || o != f.batches[i].BaseOffset() {
+					if o, _, ok, err := l.OffsetForTime(0, int64(1000+i)); err != nil || !ok || o != f.batches[i].BaseOffset() {
 						t.Fatalf("time %d: offset %d %v %v, want %d", 1000+i, o, ok, err, f.batches[i].BaseOffset())
 					}
 				}

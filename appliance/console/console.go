@@ -69,15 +69,18 @@ type Plugins interface {
 
 // Options configures New. Box is required.
 type Options struct {
-	Box       Box
-	Version   string
-	Site      string
-	Profile   string
-	DataDir   string
-	Hosts     []string      // further names a browser may use for this box
-	Config    func() []byte // the configuration in force as YAML, without secrets
-	MaxUpload int64         // bytes of a plugin file; 0: DefaultMaxUpload
-	Log       *slog.Logger  // nil: discard
+	Box     Box
+	Version string
+	Site    string
+	Profile string
+	DataDir string
+	Hosts   []string      // further names a browser may use for this box
+	Config  func() []byte // the configuration in force as YAML, without secrets
+	// ConfirmClock makes the machine's time the trusted one and returns what is to be
+	// shown of the clock.
+	ConfirmClock func() (any, error)
+	MaxUpload    int64        // bytes of a plugin file; 0: DefaultMaxUpload
+	Log          *slog.Logger // nil: discard
 }
 
 // Server is the console. Make it with New, run it with Serve.
@@ -126,6 +129,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/plugins", s.deployPlugin)
 	mux.HandleFunc("DELETE /v1/plugins/{name}", s.removePlugin)
 	mux.HandleFunc("GET /v1/plugins/{name}/logs", s.pluginLogs)
+	mux.HandleFunc("POST /v1/clock/confirm", s.confirmClock)
 	mux.HandleFunc("/", s.unknown)
 	return s.guard(mux)
 }

@@ -113,6 +113,20 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(s.opts.Config())
 }
 
+func (s *Server) confirmClock(w http.ResponseWriter, r *http.Request) {
+	if s.opts.ConfirmClock == nil {
+		fail(w, http.StatusNotFound, "this server has no clock to confirm")
+		return
+	}
+	st, err := s.opts.ConfirmClock()
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	s.opts.Log.Info("the machine's clock was confirmed", "by", r.RemoteAddr)
+	answer(w, http.StatusOK, map[string]any{"clock": st})
+}
+
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	fail(w, http.StatusNotFound, "there is no "+r.Method+" "+r.URL.Path+" here")
 }

@@ -3,7 +3,6 @@ package group
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -106,7 +105,7 @@ func (c *Coordinator) Delete(group string) error {
 	// From here on the group refuses requests; those that it has accepted are to be
 	// deleted too.
 	s.settle()
-	nowMs := time.Now().UnixMilli()
+	nowMs := c.opts.Now().UnixMilli()
 	var rs []record.Record
 	for tp := range c.log.table.commits(group) {
 		rs = append(rs, offsetTombstone(group, tp, nowMs))
@@ -154,7 +153,7 @@ func (c *Coordinator) DeleteOffsets(group string, tps []record.TopicPartition) (
 		c.unlock(s)
 		return nil, ErrNonEmptyGroup
 	}
-	nowMs := time.Now().UnixMilli()
+	nowMs := c.opts.Now().UnixMilli()
 	var rs []record.Record
 	for i, tp := range tps {
 		if live && s.group.subscribed(tp.Topic) {
@@ -193,7 +192,7 @@ func (c *Coordinator) ForgetTopic(topic string) error {
 	if err := c.log.catchUp(); err != nil {
 		return err
 	}
-	nowMs := time.Now().UnixMilli()
+	nowMs := c.opts.Now().UnixMilli()
 	var rs []record.Record
 	for _, id := range c.log.table.ids() {
 		for tp := range c.log.table.commits(id) {

@@ -59,7 +59,7 @@ func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []
 	limits := &c.opts.Limits
 	_, room := c.log.table.size()
 	room = limits.MaxOffsets - room
-	nowMs := time.Now().UnixMilli()
+	nowMs := c.opts.Now().UnixMilli()
 	refuse := func(i int, err error) {
 		if each == nil {
 			each = make([]error, len(offsets))

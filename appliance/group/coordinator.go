@@ -29,6 +29,10 @@ type Options struct {
 	SnapshotBytes int64
 	// HighWatermark, when set, lets Status show how far groups lag behind.
 	HighWatermark func(record.TopicPartition) (offset int64, ok bool)
+	// Now is the best wall time known, for commits; nil: time.Now. Age is how long ago
+	// Now said so, at least; nil: by Now alone.
+	Now func() time.Time
+	Age func(time.Time) time.Duration
 	// Logger is nil to discard.
 	Logger *slog.Logger
 }
@@ -40,6 +44,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RetentionCheckInterval <= 0 {
 		o.RetentionCheckInterval = 10 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.SnapshotBytes <= 0 {
 		o.SnapshotBytes = 8 << 20
@@ -280,7 +287,7 @@ func (c *Coordinator) step(s *slot, ev Event) {
 					ch <- e
 				}
 			case Store:
-				r := encodeGroup(s.id, e.Value, time.Now().UnixMilli())
+				r := encodeGroup(s.id, e.Value, c.opts.Now().UnixMilli())
 				queue = append(queue, storing{e.Seq, c.log.append([]record.Record{r})})
 				s.inflight++
 			}

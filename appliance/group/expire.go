@@ -63,12 +63,12 @@ func (c *Coordinator) expiredRecords(s *slot, now time.Time) (rs []record.Record
 	offsets := c.log.table.commits(s.id)
 	for tp, o := range offsets {
 		// The clock starts when the last member has left.
-		if c.idle(max(o.CommitMs, s.group.since.UnixMilli()), now) {
-			rs = append(rs, offsetTombstone(s.id, tp, now.UnixMilli()))
+		if c.idle(o.CommitMs, now) && c.deserted(s.group, now) {
+			rs = append(rs, offsetTombstone(s.id, tp, c.opts.Now().UnixMilli()))
 		}
 	}
 	if value, _ := c.log.table.metadata(s.id); value != nil && len(rs) == len(offsets) {
-		rs = append(rs, encodeGroup(s.id, nil, now.UnixMilli()))
+		rs = append(rs, encodeGroup(s.id, nil, c.opts.Now().UnixMilli()))
 	}
 	return rs
 }
@@ -80,5 +80,19 @@ func (c *Coordinator) idle(sinceMs int64, now time.Time) bool {
 	if sinceMs < clockFloor {
 		return now.Sub(c.opened) > c.opts.OffsetsRetention
 	}
-	return now.UnixMilli()-sinceMs > c.opts.OffsetsRetention.Milliseconds()
+	since := time.UnixMilli(sinceMs)
+	age := now.Sub(since)
+	if c.opts.Age != nil {
+		age = c.opts.Age(since)
+	}
+	return age > c.opts.OffsetsRetention
+}
+
+// deserted reports whether the last member left the retention time ago. That of this
+// process is measured by the monotonic clock.
+func (c *Coordinator) deserted(g *Group, now time.Time) bool {
+	if g.since.After(c.opened) {
+		return now.Sub(g.since) > c.opts.OffsetsRetention
+	}
+	return c.idle(g.since.UnixMilli(), now)
 }

@@ -274,6 +274,7 @@ func TestKeepUnmirrored(t *testing.T) {
 	if err := s.AlterConfigs("t", func(c map[string]string) (map[string]string, error) { c["retention.ms"] = "1"; return c, nil }); err != nil {
 		t.Fatal(err)
 	}
+	now = now.Add(time.Hour)
 	carried.Store(-1)
 	s.Retain()
 	if p.LogStartOffset() != before {

@@ -68,7 +68,7 @@ var Keys = []Key{
 		Doc:   "How many bytes a partition keeps; older segments are removed. -1 is no limit.",
 		apply: func(c *config, v string) { c.retentionBytes = number(v) }},
 	{Name: "retention.ms", Default: "604800000", Type: "long", Min: -1, Max: math.MaxInt64,
-		Doc:   "How long a segment is kept after its youngest record, in ms. -1 is for ever.",
+		Doc:   "How long a segment is kept after the last append to it, in ms, whatever the timestamps of its records say. -1 is for ever.",
 		apply: func(c *config, v string) { c.retention = millis(number(v)) }},
 	{Name: "segment.bytes", Default: "67108864", Type: "int", Min: 1 << 14, Max: 1 << 30,
 		Doc:   "The size at which a new segment begins, in bytes.",

@@ -48,7 +48,8 @@ func (p *Partition) open() (err error) {
 		}
 	}
 	p.settleOffsets()
-	p.since = p.set.opts.Now()
+	_, p.opened = p.set.opts.Clock.Read()
+	p.since = p.opened
 	return nil
 }
 

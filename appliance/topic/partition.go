@@ -24,12 +24,14 @@ type Partition struct {
 	staging sync.Mutex
 	next    int64              // offset of the next record
 	at      commitlog.Position // place of the next batch
-	since   time.Time          // when the active segment got its first batch
 	from    int64              // the log start offset
+	since   time.Duration      // elapsed, when the active segment got its first batch
 
 	stateMu sync.Mutex
 	state   *state
 	recovered
+	times  appendTimes
+	opened time.Duration // elapsed; set once
 
 	// ahead is next, for readers: who was told of an offset before it is committed
 	// (flush.messages) waits there instead of being refused.
@@ -172,9 +174,9 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 // put adds the batch to the open group of the write-ahead log. The caller holds
 // staging, and has begun the group.
 func (p *Partition) put(b record.Batch, tag any) {
-	now := p.set.opts.Now()
+	now, elapsed := p.set.opts.Clock.Read()
 	c := p.topic.config()
-	p.place(c, len(b), b.LastOffsetDelta(), now)
+	p.place(c, len(b), b.LastOffsetDelta(), elapsed)
 	e := p.set.wal.Add(entryAppendLen+len(b), p, tag)
 	p.putHead(e, entryAppend)
 	putPosition(e, p.at)
@@ -187,6 +189,9 @@ func (p *Partition) put(b record.Batch, tag any) {
 	}
 	p.stateMu.Lock()
 	p.state.note(staged)
+	if c.delete {
+		p.times.note(p.at.Segment, staged.NextOffset(), elapsed)
+	}
 	p.stateMu.Unlock()
 	p.next = staged.NextOffset()
 	p.ahead.Store(p.next)
@@ -195,13 +200,13 @@ func (p *Partition) put(b record.Batch, tag any) {
 
 // place moves on to a new segment if the active one is full or old, or if an
 // offset would not fit its index.
-func (p *Partition) place(c *config, n int, lastOffsetDelta int32, now time.Time) {
-	full := p.at.Byte > 0 && (p.at.Byte+int64(n) > c.segmentBytes || now.Sub(p.since) > c.segmentAge)
+func (p *Partition) place(c *config, n int, lastOffsetDelta int32, elapsed time.Duration) {
+	full := p.at.Byte > 0 && (p.at.Byte+int64(n) > c.segmentBytes || elapsed-p.since > c.segmentAge)
 	if full || p.next+int64(lastOffsetDelta)-p.at.Segment > math.MaxInt32 {
 		p.at = commitlog.Position{Segment: p.next}
 	}
 	if p.at.Byte == 0 {
-		p.since = now
+		p.since = elapsed
 	}
 }
 

@@ -46,21 +46,21 @@ func (p *Partition) catchUp() {
 // offset and timestamp, or -1, -1 when there is none.
 func (p *Partition) OffsetForTime(ts int64) (offset, timestamp int64, err error) {
 	p.catchUp()
-	return p.found(p.log.OffsetForTime(ts))
+	return found(p.log.OffsetForTime(p.start.Load(), ts))
 }
 
 // MaxTimestamp is the record with the greatest timestamp: its offset and
 // timestamp, or -1, -1 when the partition is empty.
 func (p *Partition) MaxTimestamp() (offset, timestamp int64, err error) {
 	p.catchUp()
-	return p.found(p.log.MaxTimestamp())
+	return found(p.log.MaxTimestamp(p.start.Load()))
 }
 
-func (p *Partition) found(offset, timestamp int64, ok bool, err error) (int64, int64, error) {
+func found(offset, timestamp int64, ok bool, err error) (int64, int64, error) {
 	if err != nil || !ok {
 		return -1, -1, err
 	}
-	return max(offset, p.start.Load()), timestamp, nil
+	return offset, timestamp, nil
 }
 
 // Watch has ch signalled at each advance of the high watermark, until Unwatch.

@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/appliance/commitlog"
@@ -31,19 +32,27 @@ func (s *Set) Retain() {
 			if p.Err() != nil {
 				continue
 			}
-			if err := p.retain(s.opts.Now()); err != nil {
+			if err := p.retain(); err != nil {
 				s.opts.Log.Error("retention", "partition", p.tp.String(), "err", err)
 			}
 		}
 	}
 }
 
-func (p *Partition) retain(now time.Time) error {
+func (p *Partition) retain() error {
 	segments, err := p.log.Segments()
 	if err != nil || len(segments) == 0 {
 		return err
 	}
-	start := max(p.expired(segments, now), p.surplus(segments))
+	_, elapsed := p.set.opts.Clock.Read()
+	p.stateMu.Lock()
+	p.times.prune(segments)
+	p.stateMu.Unlock()
+	expired, err := p.expired(segments, elapsed)
+	if err != nil {
+		return err
+	}
+	start := max(expired, p.surplus(segments))
 	start = min(start, p.expendable()) // what no mirror has carried away yet waits for it
 	if start <= p.start.Load() {
 		return nil
@@ -59,19 +68,64 @@ func (p *Partition) retain(now time.Time) error {
 	return nil
 }
 
-// expired is the offset up to which segments are older than retention.ms.
-func (p *Partition) expired(segments []commitlog.SegmentInfo, now time.Time) int64 {
-	start, retention := int64(0), p.topic.config().retention
+// expired is the offset up to which segments are older than retention.ms, by when
+// they were last appended to. A record's timestamp is its producer's word: neither
+// does one of 1970 remove what came just now, nor does one of 2090 keep it for ever.
+func (p *Partition) expired(segments []commitlog.SegmentInfo, elapsed time.Duration) (start int64, err error) {
+	retention := p.topic.config().retention
 	if retention < 0 {
-		return start
+		return 0, nil
 	}
+	if err := p.knowTimes(segments, elapsed, retention); err != nil {
+		return 0, err
+	}
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
 	for _, s := range segments {
-		if s.MaxTimestamp < 0 || now.Sub(time.UnixMilli(s.MaxTimestamp)) <= retention {
+		last := p.opened
+		if t, ok := p.times.of(s.Base); ok {
+			last = t.last
+		}
+		if s.End == s.Base || elapsed-last <= retention {
 			break
 		}
 		start = s.End
 	}
-	return start
+	return start, nil
+}
+
+// knowTimes reads the times that were saved before this process, at first, and saves
+// them now and then. A start need not wait for 10,000 small files.
+func (p *Partition) knowTimes(segments []commitlog.SegmentInfo, elapsed, retention time.Duration) error {
+	fsys := p.set.opts.FS
+	p.stateMu.Lock()
+	loaded := p.times.loaded
+	p.stateMu.Unlock()
+	if !loaded {
+		file, err := loadTimes(fsys, p.dir)
+		if err != nil {
+			return err
+		}
+		p.staging.Lock()
+		p.stateMu.Lock()
+		p.times.adopt(file, segments, p.opened)
+		if t, ok := p.times.of(p.at.Segment); ok {
+			p.since = min(p.since, t.first)
+		}
+		p.stateMu.Unlock()
+		p.staging.Unlock()
+	}
+	p.stateMu.Lock()
+	var save []appendTime
+	if p.times.unsaved && elapsed-p.times.saved >= saveInterval(retention) {
+		save = slices.Clone(p.times.segments)
+		p.times.unsaved, p.times.saved = false, elapsed
+	}
+	p.stateMu.Unlock()
+	if save == nil {
+		return nil
+	}
+	return saveTimes(fsys, p.dir, save)
 }
 
 // surplus is the offset up to which segments must go so that about

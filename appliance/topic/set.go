@@ -60,8 +60,10 @@ type Options struct {
 	// CheckpointInterval is how long the write-ahead log may hold what segments
 	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
 	CheckpointInterval, RetentionInterval time.Duration
-	Now                                   func() time.Time // nil: time.Now
-	Log                                   *slog.Logger     // nil: discard
+	// Clock is what retention goes by; nil: Now, taken at its word.
+	Clock Clock
+	Now   func() time.Time // nil: Clock's, or time.Now
+	Log   *slog.Logger     // nil: discard
 }
 
 // Catalog keeps which topics there are. A put adds an entry or replaces the one of
@@ -153,6 +155,12 @@ func Open(o Options) (*Set, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+		if o.Clock != nil {
+			o.Now = func() time.Time { now, _ := o.Clock.Read(); return now }
+		}
+	}
+	if o.Clock == nil {
+		o.Clock = wallClock(o.Now)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -180,15 +188,13 @@ func Open(o Options) (*Set, error) {
 	return s, nil
 }
 
-// load builds the topics that the catalog names, without opening their logs.
+// load builds the topics that the catalog names, without opening their logs. The
+// names of the two folders are made durable by wal.Open, which is next.
 func (s *Set) load() error {
 	for _, dir := range []string{walDir, topicsDir} {
 		if err := s.opts.FS.MkdirAll(dir); err != nil {
 			return fmt.Errorf("topic: make folder %s: %w", dir, err)
 		}
-	}
-	if err := s.opts.FS.SyncDir("."); err != nil {
-		return fmt.Errorf("topic: sync the data folder: %w", err)
 	}
 	entries, err := s.opts.Catalog.Topics()
 	if err != nil {

@@ -24,6 +24,10 @@ type Pool struct {
 }
 
 type poolState struct {
+	// failed is the first error of a sync that nobody asked for. Its file may be closed
+	// by now, so that SyncAll would not find it there.
+	failed atomic.Pointer[error]
+
 	opened atomic.Int64 // times that a file had to be opened again
 
 	mu   sync.Mutex
@@ -78,8 +82,10 @@ func (p *Pool) SyncAll() error {
 			h.users++       // not to be closed before it is synced
 			dirty = append(dirty, h)
 		}
-		errs = append(errs, h.err)
 		h.mu.Unlock()
+	}
+	if err := p.shared.failed.Load(); err != nil {
+		errs = append(errs, *err)
 	}
 	err := errors.Join(append(errs, fs.SyncAll())...)
 	for _, h := range dirty {
@@ -213,6 +219,7 @@ func (h *pooled) park(syncing bool) bool {
 		}
 		if err := h.f.Sync(); err != nil {
 			h.err = err
+			h.pool.shared.failed.CompareAndSwap(nil, &err)
 		}
 	}
 	h.dirty = false

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/appliance/vfs"
+	"github.com/weirmq/weir/testbed/crashfs"
 )
 
 // counting counts the files of a file system that are open, and fails syncs.
@@ -159,6 +160,37 @@ func TestPoolKeepsTheErrorOfItsOwnSync(t *testing.T) {
 	}
 	if err := f.Sync(); !errors.Is(err, errDisk) {
 		t.Fatalf("Sync = %v once the file is open again", err)
+	}
+	_ = g.Close()
+	_ = f.Close()
+}
+
+// The sync of everything knows of a sync that failed when a file was closed.
+func TestSyncAllKnowsTheErrorOfThePoolsOwnSync(t *testing.T) {
+	disk := crashfs.New()
+	pool := vfs.NewPool(disk, 1)
+	f, err := pool.Create("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Sync {
+			return errDisk
+		}
+		return nil
+	}, nil)
+	g, err := pool.Create("b") // closes a, after a sync
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.OnOp(nil, nil)
+	for range 2 {
+		if err := pool.SyncAll(); !errors.Is(err, errDisk) {
+			t.Errorf("SyncAll = %v after the pool's own sync failed: what was written may be lost", err)
+		}
 	}
 	_ = g.Close()
 	_ = f.Close()

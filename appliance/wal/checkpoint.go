@@ -52,8 +52,9 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 	}
 	// What was read may be in the kernel's cache alone, if the process was killed
 	// before the sync or the sync failed. Files are about to be used again on the
-	// strength of it, so it is written once more.
-	if err := errors.Join(c.save(c.seq), fsys.SyncDir(dir)); err != nil {
+	// strength of it, so it is written once more: in its own place, for the other
+	// block may hold the only checkpoint that is on the disk.
+	if err := errors.Join(c.write(c.generation, c.seq), fsys.SyncDir(dir)); err != nil {
 		return c, errors.Join(err, f.Close())
 	}
 	return c, nil
@@ -96,20 +97,22 @@ func createCheckpoint(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// save makes seq the checkpoint, durably.
-func (c *checkpoint) save(seq uint64) error {
+// save makes seq the checkpoint, durably, beside the one before.
+func (c *checkpoint) save(seq uint64) error { return c.write(c.generation+1, seq) }
+
+func (c *checkpoint) write(generation, seq uint64) error {
 	b := make([]byte, checkpointLen)
 	binary.BigEndian.PutUint32(b, checkpointMagic)
-	binary.BigEndian.PutUint64(b[8:], c.generation+1)
+	binary.BigEndian.PutUint64(b[8:], generation)
 	binary.BigEndian.PutUint64(b[16:], seq)
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
-	if _, err := c.f.WriteAt(b, int64(c.generation+1)%2*blockBytes); err != nil {
+	if _, err := c.f.WriteAt(b, int64(generation%2)*blockBytes); err != nil {
 		return fmt.Errorf("wal: write checkpoint: %w", err)
 	}
 	if err := c.f.Sync(); err != nil {
 		return fmt.Errorf("wal: sync checkpoint: %w", err)
 	}
-	c.generation, c.seq = c.generation+1, seq
+	c.generation, c.seq = generation, seq
 	return nil
 }
 

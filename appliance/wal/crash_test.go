@@ -2,8 +2,12 @@ package wal_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +17,16 @@ import (
 	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/testbed/crashfs"
 )
+
+var crashSeeds = flag.Uint64("crash.seeds", 1, "how many seeded workloads the crash tests run")
+
+func TestMain(m *testing.M) {
+	// Thousands of recoveries of small disks: much of their time would go to the
+	// garbage collector and its profile.
+	runtime.MemProfileRate = 0
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 // journal is a log on a crashing disk, a scripted workload, and what was promised.
 type journal struct {
@@ -159,13 +173,10 @@ func (j *journal) run() {
 	j.ok("close", j.log.Close())
 }
 
-func (j *journal) cut(keep int, rnd *rand.Rand) (*crashfs.FS, promise) {
+func (j *journal) cut(o crashfs.Outcome, op crashfs.Op, rnd *rand.Rand) (*crashfs.FS, promise) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if keep < 0 {
-		return j.fs.Killed(), j.promise
-	}
-	return j.fs.Clone(crashfs.CloneConfig{Keep: keep, Torn: 30, Rand: rnd}), j.promise
+	return o.Of(j.fs, op, rnd), j.promise
 }
 
 // check opens what a cut left: what is replayed is a run of the entries, whole
@@ -215,13 +226,14 @@ func (j *journal) crash(disk *crashfs.FS, p promise, deep bool, rnd *rand.Rand) 
 			if inner != nil || !op.Changes() {
 				return
 			}
-			keep := []int{0, 50, 100}[rnd.IntN(3)]
-			l, _, err := j.check(disk.Clone(crashfs.CloneConfig{Keep: keep, Torn: 30, Rand: rnd}), p)
+			all := crashfs.Outcomes(op, rnd)
+			o := all[rnd.IntN(len(all))]
+			l, _, err := j.check(o.Of(disk, op, rnd), p)
 			if err == nil {
 				err = l.Close()
 			}
 			if err != nil {
-				inner = fmt.Errorf("cut in the recovery, after %s, keep %d: %w", op, keep, err)
+				inner = fmt.Errorf("cut in the recovery, after %s, %s: %w", op, o, err)
 			}
 		})
 		defer disk.OnOp(nil, nil)
@@ -258,7 +270,8 @@ func newJournal(t *testing.T, seed uint64) *journal {
 }
 
 func TestPowerCutAfterEveryOperation(t *testing.T) {
-	for seed := range uint64(2) {
+	t.Parallel()
+	for seed := range *crashSeeds {
 		j := newJournal(t, seed)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		cuts := 0
@@ -269,11 +282,11 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			if !op.Changes() || t.Failed() {
 				return
 			}
-			for _, keep := range []int{0, 25, 50, 75, 100, -1} {
-				disk, p := j.cut(keep, rnd)
+			for _, o := range crashfs.Outcomes(op, rnd) {
+				disk, p := j.cut(o, op, rnd)
 				cuts++
 				if err := j.crash(disk, p, rnd.IntN(6) == 0, rnd); err != nil {
-					t.Errorf("seed %d, cut after %s, keep %d: %v", seed, op, keep, err)
+					t.Errorf("seed %d, cut after %s, %s: %v", seed, op, o, err)
 				}
 			}
 		})
@@ -287,6 +300,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 }
 
 func TestErrorAtEveryOperation(t *testing.T) {
+	t.Parallel()
 	for at := 0; !t.Failed(); at++ {
 		j := newJournal(t, 0)
 		rnd := rand.New(rand.NewPCG(uint64(at), 2))
@@ -313,8 +327,8 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			t.Errorf("%d acks after %s failed", j.acked-acksThen, failed)
 		}
 		for _, keep := range []int{0, 50, 100, -1} {
-			disk, p := j.cut(keep, rnd)
-			if err := j.crash(disk, p, true, rnd); err != nil {
+			disk, p := j.cut(crashfs.Outcome{Keep: keep, Prefix: -1}, *failed, rnd)
+			if err := j.crash(disk, p, rnd.IntN(2) == 0, rnd); err != nil {
 				t.Errorf("%s failed, keep %d: %v", failed, keep, err)
 			}
 		}

@@ -58,6 +58,7 @@ func start(o Options, g *ring) *Log {
 		l.gathers <- newRound()
 	}
 	l.applied.Store(g.seq)
+	g.durable = g.seq // settle has seen to it
 	go l.commitLoop()
 	go l.applyLoop()
 	return l

@@ -58,8 +58,8 @@ type ring struct {
 	// Owned by the committer.
 	pos      int64
 	seq      uint64 // of the last round written
+	durable  uint64 // of the last round synced
 	unsynced bool   // cur was written since its last sync
-	synced   uint64 // up to which round it was
 
 	cp  checkpoint // owned by who calls Checkpoint
 	buf []byte     // Open's: what its windows read into
@@ -77,7 +77,7 @@ func (g *ring) write(r *round) error {
 			return err
 		}
 	}
-	r.seal(g.cur.nonce, g.seq+1, g.synced)
+	r.seal(g.cur.nonce, g.seq+1, g.durable)
 	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
 		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
 	}
@@ -99,7 +99,7 @@ func (g *ring) sync() error {
 	if err := g.cur.f.Sync(); err != nil {
 		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
 	}
-	g.synced = g.seq
+	g.durable = g.seq
 	return nil
 }
 

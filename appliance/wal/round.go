@@ -14,8 +14,12 @@ import (
 //	16     8   sequence, one more than the round before
 //	24     4   length of the entries
 //	28     4   number of entries
-//	32     8   sequence up to which all was synced when this was written
+//	32     8   sequence of the last round that was durable when this one was written
 //	40     …   entries, each: length (4), bytes
+//
+// A round that is missing below the durable one of a later round was acknowledged, and
+// is damage. One above it was written without a sync: a power cut may take it and
+// leave the later one, and neither was promised to survive it.
 const (
 	roundMagic  = 0x57524e44
 	roundHeader = 40
@@ -73,7 +77,7 @@ func (r *round) add(n int, s Sink, tag any) []byte {
 }
 
 // seal fills in the header and pads to whole blocks.
-func (r *round) seal(nonce, seq, synced uint64) {
+func (r *round) seal(nonce, seq, durable uint64) {
 	end := len(r.buf)
 	b := r.buf
 	binary.BigEndian.PutUint32(b[0:], roundMagic)
@@ -81,7 +85,7 @@ func (r *round) seal(nonce, seq, synced uint64) {
 	binary.BigEndian.PutUint64(b[16:], seq)
 	binary.BigEndian.PutUint32(b[24:], uint32(end-roundHeader))
 	binary.BigEndian.PutUint32(b[28:], uint32(len(r.entries)))
-	binary.BigEndian.PutUint64(b[32:], synced)
+	binary.BigEndian.PutUint64(b[32:], durable)
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:end], castagnoli))
 	for len(r.buf)%blockBytes != 0 {
 		pad := min(blockBytes-len(r.buf)%blockBytes, len(zeros))
@@ -121,6 +125,10 @@ func parseRound(b []byte, nonce uint64) (seq uint64, entries []byte, count uint3
 	size = (end + blockBytes - 1) / blockBytes * blockBytes
 	return binary.BigEndian.Uint64(b[16:]), b[roundHeader:end], binary.BigEndian.Uint32(b[28:]), size, true
 }
+
+// durableBefore is the sequence of the last round that was durable when the round at
+// the start of b was written; parseRound accepted it.
+func durableBefore(b []byte) uint64 { return binary.BigEndian.Uint64(b[32:]) }
 
 // eachEntry calls fn for the entries of a round that parseRound accepted.
 func eachEntry(entries []byte, count uint32, fn func(entry []byte) error) error {

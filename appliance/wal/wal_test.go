@@ -130,6 +130,33 @@ func TestRingIsRecycled(t *testing.T) {
 	}
 }
 
+// A checkpoint that lags behind another would bring back what was used again since.
+func TestCheckpointsDoNotGoBack(t *testing.T) {
+	l, err := wal.Open(wal.Options{FS: vfs.OS(t.TempDir()), Dir: "wal", FileBytes: 64 << 10}, func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := newSink()
+	for range 3 {
+		if err := stage(l, s, "entry"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-s.ch; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Checkpoint(2); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Checkpoint(1); err == nil {
+		t.Error("a checkpoint went back")
+	}
+	if err := l.Checkpoint(2); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGroupIsOneRound(t *testing.T) {
 	l, _ := open(t, crashfs.New(), wal.Options{})
 	s := newSink()

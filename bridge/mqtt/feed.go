@@ -232,7 +232,7 @@ func (f *feed) batch(b record.Batch) {
 // read makes a message of a record; false when it is not one for MQTT.
 func (f *feed) read(r *record.Record, m *message) bool {
 	if f.down == nil {
-		return m.decode(r) && !m.expired
+		return m.decode(r, f.srv.opts.Age) && !m.expired
 	}
 	if r.Value == nil {
 		return false // a tombstone of a compacted topic is no command

@@ -38,7 +38,8 @@ type encoding struct {
 }
 
 // decode reads a record that came in by MQTT. ok is false for a record that did not.
-func (m *message) decode(r *record.Record) (ok bool) {
+// Age is Options.Age.
+func (m *message) decode(r *record.Record, age func(time.Time) time.Duration) (ok bool) {
 	m.reset(r)
 	for key, value := range func(y func(k, v []byte) bool) { headers(r.HeaderBlock, y) } {
 		switch string(key) {
@@ -53,7 +54,7 @@ func (m *message) decode(r *record.Record) (ok bool) {
 		case HeaderClient:
 			m.client = value
 		case headerExpiry:
-			m.expire(value, r.Timestamp)
+			m.expire(value, age(time.UnixMilli(r.Timestamp)))
 		}
 	}
 	return ok && len(m.topic) > 0 && packet.CheckTopic(m.topic) == nil
@@ -89,12 +90,12 @@ func (m *message) forget() {
 
 // expire applies the message expiry interval: what has waited longer is not
 // delivered [MQTT-3.3.2-5], and what is delivered says the rest [MQTT-3.3.2-6].
-func (m *message) expire(value []byte, timestamp int64) {
+func (m *message) expire(value []byte, waited time.Duration) {
 	seconds, err := strconv.ParseUint(string(value), 10, 32)
 	if err != nil {
 		return
 	}
-	left := int64(seconds) - max(0, (time.Now().UnixMilli()-timestamp)/1000)
+	left := int64(seconds) - int64(max(0, waited)/time.Second)
 	m.expires, m.expired, m.expiry = true, left <= 0, uint32(max(left, 0))
 }
 

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -31,7 +30,7 @@ type lot struct {
 
 var builders = sync.Pool{New: func() any { return new(record.Builder) }}
 
-func (in *intake) begin() { in.now = time.Now().UnixMilli() }
+func (in *intake) begin() { in.now = in.c.srv.opts.Now().UnixMilli() }
 
 // lot returns the batch under construction for a partition.
 func (in *intake) lot(f *feed) *lot {

@@ -62,7 +62,11 @@ type Options struct {
 	TLS *tls.Config // nil: no TLS
 	// Authenticate decides who may connect; nil lets everybody in.
 	Authenticate func(clientID, userName string, password []byte) bool
-	Log          *slog.Logger // nil: no log
+	// Now is the best wall time known, for records; nil: time.Now. Age is how long ago
+	// Now said so, at least; nil: time.Since.
+	Now func() time.Time
+	Age func(time.Time) time.Duration
+	Log *slog.Logger // nil: no log
 }
 
 func (o Options) withDefaults() Options {
@@ -96,6 +100,12 @@ func (o Options) withDefaults() Options {
 	wait(&o.MaxKeepAlive, time.Hour)
 	wait(&o.MaxSessionExpiry, 7*24*time.Hour)
 	wait(&o.SessionSaveInterval, 10*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Age == nil {
+		o.Age = time.Since
+	}
 	if o.MaxRetainedBytes == 0 {
 		o.MaxRetainedBytes = 64 << 20
 	}

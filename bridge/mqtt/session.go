@@ -321,7 +321,7 @@ func (p *pump) recall(fl flight) (bool, error) {
 // fill makes the message at hand a retained one.
 func (p *pump) fill(m *retainedMessage) bool {
 	r := m.record()
-	return p.msg.decode(&r) && !p.msg.expired
+	return p.msg.decode(&r, p.s.srv.opts.Age) && !p.msg.expired
 }
 
 // retained sends the retained messages of one new subscription [MQTT-3.3.1-9]. s.mu

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
@@ -39,6 +40,7 @@ type box struct {
 	addresses map[string]string
 	waiting   error // why the box is not ready; nil: it is
 	plugins   console.Plugins
+	clock     *clock.Clock
 }
 
 var _ console.Box = (*box)(nil)
@@ -112,6 +114,26 @@ func (b *box) Plugins() console.Plugins {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.plugins
+}
+
+func (b *box) setClock(c *clock.Clock) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clock = c
+}
+
+// confirmClock is console.Options.ConfirmClock.
+func (b *box) confirmClock() (any, error) {
+	b.mu.Lock()
+	c := b.clock
+	b.mu.Unlock()
+	if c == nil {
+		return nil, errors.New("the log is not open yet: see /readyz")
+	}
+	if err := c.Confirm(); err != nil {
+		return nil, err
+	}
+	return c.Status(), nil
 }
 
 func (b *box) running() []part {

@@ -109,7 +109,7 @@ func (s *site) run(stdin string, args ...string) string {
 
 func (s *site) address(noun string) []string {
 	switch noun {
-	case "status", "plugin", "mirror", "fleet", "config", "doctor":
+	case "status", "plugin", "mirror", "fleet", "config", "doctor", "clock":
 		return []string{"--http", s.http}
 	}
 	return []string{"--kafka", s.kafka}
@@ -169,6 +169,12 @@ func TestOperatorsDay(t *testing.T) {
 	}
 	if len(d.Partitions) != 3 || d.Configs["retention.ms"] != "604800000" || d.Configs["segment.bytes"] != "1048576" {
 		t.Errorf("describe after alter = %+v", d)
+	}
+	if out := s.run("", "clock", "confirm"); !strings.HasPrefix(out, "trusted, since 20") {
+		t.Errorf("clock confirm: %s", out)
+	}
+	if out := s.run("", "clock", "status", "--json"); !strings.Contains(out, `"trusted": true`) && !strings.Contains(out, `"trusted":true`) {
+		t.Errorf("clock status: %s", out)
 	}
 	s.run("", "topic", "delete", "readings")
 	s.run("", "produce", "kept", "a", "b")

@@ -29,7 +29,7 @@ type finding struct {
 const lowDiskBytes = 256 << 20
 
 func (c *doctorCmd) Run(s *session) error {
-	findings := []finding{c.configuration(), c.disk(), c.syncSpeed(), clock(), c.appliance(s)}
+	findings := []finding{c.configuration(), c.disk(), c.syncSpeed(), boardClock(), c.appliance(s)}
 	failed := 0
 	for _, f := range findings {
 		if f.State == "failed" {
@@ -119,8 +119,8 @@ func existing(dir string) string {
 	}
 }
 
-// clock finds the boards without a battery: they boot in the past.
-func clock() finding {
+// boardClock finds the boards without a battery: they boot in the past.
+func boardClock() finding {
 	f := finding{Check: "clock", State: "ok", Detail: time.Now().UTC().Format(time.RFC3339)}
 	if time.Now().Year() < 2025 {
 		f.State, f.Detail = "warning", f.Detail+" is before this program was written: is NTP reachable?"

@@ -34,6 +34,7 @@ type cli struct {
 	Plugin  pluginCmd  `cmd:"" help:"Deploy, list and remove WASM plugins."`
 	Mirror  mirrorCmd  `cmd:"" help:"Show mirror flows."`
 	Fleet   fleetCmd   `cmd:"" help:"Show the sites of the fleet."`
+	Clock   clockCmd   `cmd:"" help:"Show how far the machine's clock is trusted; say that it is right."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Log     logCmd     `cmd:"" help:"Look into segment files on disk."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this machine and the appliance on it."`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/topic"
@@ -72,6 +73,10 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		WAL: wal.Options{
 			FileBytes: int64(s.WALFileBytes), MaxFiles: s.WALFiles, RoundBytes: int(s.CommitBytes), Linger: time.Duration(s.CommitLinger),
 		},
+		Clock: clock.Options{
+			MaxJump: time.Duration(cfg.Clock.MaxJump), Confirm: time.Duration(cfg.Clock.ConfirmAfter), Battery: cfg.Clock.Battery,
+		},
+		Endurance: int64(cfg.Data.Endurance), Lifetime: time.Duration(cfg.Data.Lifetime),
 		CheckpointInterval: time.Duration(s.CheckpointInterval),
 		RetentionInterval:  time.Duration(k.RetentionCheck),
 		Log:                log,

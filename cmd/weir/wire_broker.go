@@ -29,6 +29,7 @@ func (b *box) startBroker() error {
 	b.add(part{
 		name: "broker", status: func() any { return broker.Status() }, source: broker, fill: view.fill, close: broker.Close,
 	})
+	b.setClock(broker.Clock())
 	b.add(part{name: "groups", status: func() any { return broker.Groups().Status() }, source: broker.Groups()})
 	for _, t := range b.cfg.Topics {
 		if _, err := broker.Topics().Ensure(t.Name, topicSpec(t)); err != nil {
@@ -64,6 +65,14 @@ func (v *logView) fill(s *console.Snapshot) {
 	shares := map[string]topic.TopicDisk{}
 	for _, t := range disk.Topics {
 		shares[t.Topic] = t
+	}
+	if text := v.broker.Wear().Warning; text != "" {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: text})
+	}
+	if st := v.broker.Clock().Status(); !st.Trusted {
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: fmt.Sprintf(
+			"the machine's clock says %s and is not trusted; records are stamped from %s on; let a time service (NTP) set it, or say that it is right with weir clock confirm",
+			st.Machine.Format(time.RFC3339), st.Now.Format(time.RFC3339))})
 	}
 	for _, t := range v.broker.Topics().Topics() {
 		if t.Relaxed() {

@@ -13,7 +13,9 @@ import (
 
 // startBridge serves MQTT on the log.
 func (b *box) startBridge() error {
-	devices, err := bridge.Start(bridgeOptions(&b.cfg, b.log), deviceLog{b.broker.Topics()})
+	o := bridgeOptions(&b.cfg, b.log)
+	o.MQTT.Now, o.MQTT.Age = b.broker.Clock().Now, b.broker.Clock().Age
+	devices, err := bridge.Start(o, deviceLog{b.broker.Topics()})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,4 +21,17 @@ func fileSystemType(dir string) (string, error) {
 		return name, nil
 	}
 	return fmt.Sprintf("%#x", uint32(st.Type)), nil
+}
+
+// flush writes out what the kernel holds of the file system.
+func (m *image) flush() error {
+	d, err := os.Open(m.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncfs %s: %w", m.dir, err)
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const minPairs = 5 // fewer say nothing on a shared machine
@@ -25,7 +26,9 @@ type options struct {
 	bytes      int // per run of the append and fetch rows
 	waiters    int
 	partitions []int
-	weir       string // the binary, for the restart row
+	wear       time.Duration // of the wear row
+	logGiB     int           // in the log that is restarted
+	weir       string        // the binary, for the restart row
 	rows       []string
 	cpuProfile string
 }
@@ -39,6 +42,7 @@ var rows = []struct {
 	{"waiters", waiters},
 	{"partitions", spread},
 	{"fetch", catchUp},
+	{"wear", wear},
 	{"restart", restart},
 	{"allocations", allocations},
 }
@@ -67,6 +71,8 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.bytes, "bytes", 64<<20, "payload bytes of one run")
 	f.IntVar(&o.waiters, "waiters", 1000, "who wait for a record of their own at the same time")
 	f.StringVar(&partitions, "partitions", "1000,10000", "numbers of partitions to spread over, and to restart with the last of")
+	f.DurationVar(&o.wear, "wear", 90*time.Second, "how long the row wear writes: some checkpoints, which come every 30 s")
+	f.IntVar(&o.logGiB, "log", 0, "GiB in the log of few partitions before the row restart kills it; the goal is of 10, which take minutes to write")
 	f.StringVar(&o.weir, "weir", "bin/weir", "the binary that is killed and started again")
 	f.StringVar(&chosen, "rows", strings.Join(names, ","), "what to measure")
 	f.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of the run to this file")

@@ -2,16 +2,18 @@ package main
 
 import (
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// The rows that need no binary run, little as they are given here.
+// The rows that need no binary and no root run, little as they are given here.
 func TestRowsRun(t *testing.T) {
 	o := options{dir: t.TempDir(), pairs: 1, bytes: 64 << 10, waiters: 4, partitions: []int{3}}
 	out := &table{progress: io.Discard}
 	for _, r := range rows {
-		if r.name == "restart" {
+		if r.name == "restart" || r.name == "wear" {
 			continue
 		}
 		before := len(out.lines)
@@ -20,6 +22,31 @@ func TestRowsRun(t *testing.T) {
 		}
 		if len(out.lines) == before {
 			t.Errorf("%s adds no line to the table", r.name)
+		}
+	}
+}
+
+// What the row wear counts is written, image or not.
+func TestWearWrites(t *testing.T) {
+	for name, prepare := range map[string]func(dir string) (writes, error){"weir": weirWrites, "files": filesWrite} {
+		dir := t.TempDir()
+		do, err := prepare(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &wearSide{name: name}
+		if err := w.pace(300*time.Millisecond, wearParts, do.send); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := do.finish(); err != nil {
+			t.Fatal(err)
+		}
+		logs, err := filepath.Glob(dir + "/*.log")
+		if name == "weir" {
+			logs, err = filepath.Glob(dir + "/topics/*/*.log")
+		}
+		if err != nil || len(logs) != wearParts || w.messages != 2*wearParts {
+			t.Errorf("%s: %d messages in %d files, %v; want %d in %d", name, w.messages, len(logs), err, 2*wearParts, wearParts)
 		}
 	}
 }

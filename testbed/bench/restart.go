@@ -20,6 +20,7 @@ import (
 const (
 	restarts     = 3
 	fewParts     = 10
+	largeValue   = 8 << 10         // bytes of a record that is to make the log long
 	restartWait  = 5 * time.Minute // a measurement that takes longer is a finding of its own
 	idleBefore   = 3 * time.Second // what a garbage collection after the start needs
 	clientFlight = 1 << 20         // bytes of one produce request
@@ -35,15 +36,15 @@ func restart(o options, t *table) error {
 	if err != nil {
 		return err
 	}
-	for _, parts := range []int{fewParts, o.partitions[len(o.partitions)-1]} {
-		if err := restartWith(o, t, binary, parts); err != nil {
-			return err
-		}
+	if err := restartWith(o, t, binary, fewParts, o.logGiB); err != nil {
+		return err
 	}
-	return nil
+	return restartWith(o, t, binary, o.partitions[len(o.partitions)-1], 0)
 }
 
-func restartWith(o options, t *table, binary string, parts int) error {
+// restartWith restarts a box with data in each of so many partitions, of which so
+// many GiB are there before it is killed for the first time.
+func restartWith(o options, t *table, binary string, parts, gib int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*restartWait)
 	defer cancel()
 	dir := filepath.Join(o.dir, fmt.Sprintf("restart-%d", parts))
@@ -55,11 +56,14 @@ func restartWith(o options, t *table, binary string, parts int) error {
 		return err
 	}
 	defer s.Kill()
-	what := fmt.Sprintf("%d partitions, %d MiB in %d of them", parts, restarts*o.bytes>>20, min(parts, fewParts))
+	what := fmt.Sprintf("%d partitions with %d MiB", parts, gib<<10+(restarts*o.bytes)>>20)
+	if err := fill(ctx, s, parts, int64(gib)<<30, largeValue); err != nil {
+		return err
+	}
 	killed, err := startAgain(ctx, s, func() error {
 		// Anew each time: what one start has replayed the next need not.
 		defer s.Kill()
-		return fill(ctx, s, o.bytes)
+		return fill(ctx, s, parts, int64(o.bytes), valueBytes)
 	})
 	if err != nil {
 		return err
@@ -100,19 +104,18 @@ func startAgain(ctx context.Context, s *site.Site, end func() error) (took []flo
 	return took, nil
 }
 
-// fill produces to the first ten partitions: a file is open for every partition
-// that holds data, and the limit of open files is not what is measured.
-func fill(ctx context.Context, s *site.Site, n int) error {
+// fill produces n bytes, records of the same size round robin over all partitions.
+func fill(ctx context.Context, s *site.Site, parts int, n int64, size int) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchMaxBytes(clientFlight), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	value := make([]byte, valueBytes)
+	value := make([]byte, size)
 	failed := make(chan error, 1)
-	for i := range n / valueBytes {
-		client.Produce(ctx, &kgo.Record{Topic: topicName, Partition: int32(i % fewParts), Value: value}, func(_ *kgo.Record, err error) {
+	for i := range n / int64(size) {
+		client.Produce(ctx, &kgo.Record{Topic: topicName, Partition: int32(i % int64(parts)), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				select {
 				case failed <- err:

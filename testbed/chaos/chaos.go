@@ -19,39 +19,59 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
+// Busy is a configuration under which rolls of segments, recycling of the
+// write-ahead log's files, checkpoints and retention happen all the time.
+const Busy = `
+storage:
+  commit.max.bytes: 64Ki
+  wal.file.bytes: 256Ki
+  wal.files: 4
+  checkpoint.interval: 200ms
+kafka:
+  num.partitions: 4
+  message.max.bytes: 64Ki
+  log.segment.bytes: 64Ki
+  log.retention.check.interval: 1s
+`
+
 // Options of a run. The zero value of each field but Dir means its default.
 type Options struct {
 	Binary string // default: site.Binary()
 	Dir    string // data directory; required
-	Config string // contents of weir.yaml; default: num.partitions as below
+	Config string // contents of weir.yaml; default: Busy
 	Seed   uint64
-	Cycles int // kills; default 60
+	Cycles int // kills; default 200
 
 	Devices    int     // MQTT devices; default 12
 	DeviceRate float64 // readings per second and device; default 100
 	Producers  int     // Kafka producers; default 3
 	Partitions int     // of the Kafka topic; default 4
 
-	MinUp, MaxUp  time.Duration // how long the process lives after it was ready; default 100 ms, 1 s
-	RecoveryKills float64       // share of cycles with a further kill during recovery; default 0.3
+	MinUp, MaxUp  time.Duration // how long the process lives after it was ready; default 20 ms, 1.5 s
+	RecoveryKills float64       // share of cycles with a further kill during recovery; default 0.3, below 0 none
 	DrainTimeout  time.Duration // for clients to get the rest acked; default 60 s
+
+	// Fault ends a life of the process and does to its disk what the test is about,
+	// while the clients go on; the next start must then find all that was acked. It
+	// leaves no process behind. nil kills the process.
+	Fault func(context.Context, *site.Site) error
 
 	Logf func(format string, args ...any) // progress; nil discards
 }
 
 func (o Options) withDefaults() Options {
-	set(&o.Cycles, 60)
+	set(&o.Cycles, 200)
 	set(&o.Devices, 12)
 	set(&o.DeviceRate, 100)
 	set(&o.Producers, 3)
 	set(&o.Partitions, 4)
-	set(&o.MinUp, 100*time.Millisecond)
-	set(&o.MaxUp, time.Second)
+	set(&o.MinUp, 20*time.Millisecond)
+	set(&o.MaxUp, 1500*time.Millisecond)
 	set(&o.RecoveryKills, 0.3)
 	set(&o.DrainTimeout, time.Minute)
-	if o.Config == "" {
-		// Several partitions, so that keys matter on the default route too.
-		o.Config = fmt.Sprintf("kafka:\n  num.partitions: %d\n", o.Partitions)
+	set(&o.Config, Busy)
+	if o.Fault == nil {
+		o.Fault = func(_ context.Context, s *site.Site) error { s.Kill(); return nil }
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -119,9 +139,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err = r.load.warmUp(ctx); err == nil {
 		err = r.cycles(ctx)
 	}
+	if err != nil {
+		o.Logf("giving up: %v", err)
+		r.load.abort() // nobody is there to acknowledge the rest
+	}
 	r.result.Refused = r.load.stop()
 	if err == nil {
 		err = r.readBack(ctx)
+	}
+	if errors.Is(err, errUnread) { // a finding: the checker says what is missing
+		r.result.Refused, err = errors.Join(r.result.Refused, err), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w; weir's log:\n%s", errors.Join(err, r.result.Refused), s.Output())
@@ -143,12 +170,14 @@ func (r *run) start(ctx context.Context) error {
 }
 
 func (r *run) cycles(ctx context.Context) error {
+	reported := 0
 	for cycle := 1; cycle <= r.Cycles; {
-		up := r.MinUp + time.Duration(r.rng.Int64N(int64(r.MaxUp-r.MinUp)+1))
-		if err := r.live(ctx, up); err != nil {
+		if err := r.live(ctx, r.lifetime()); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
-		r.kill(false)
+		if err := r.kill(ctx, false); err != nil {
+			return fmt.Errorf("cycle %d: %w", cycle, err)
+		}
 		cycle++
 		for cycle <= r.Cycles && r.rng.Float64() < r.RecoveryKills {
 			if err := r.site.Launch(); err != nil {
@@ -157,7 +186,9 @@ func (r *run) cycles(ctx context.Context) error {
 			if err := r.live(ctx, time.Duration(r.rng.Int64N(int64(r.recovery())))); err != nil {
 				return fmt.Errorf("cycle %d, in recovery: %w", cycle, err)
 			}
-			r.kill(true)
+			if err := r.kill(ctx, true); err != nil {
+				return fmt.Errorf("cycle %d, in recovery: %w", cycle, err)
+			}
 			cycle++
 		}
 		if err := r.start(ctx); err != nil {
@@ -166,11 +197,22 @@ func (r *run) cycles(ctx context.Context) error {
 		if err := r.load.checkCommits(ctx); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
-		if cycle%10 == 1 || cycle > r.Cycles {
+		if r.result.Kills/50 > reported {
+			reported = r.result.Kills / 50
 			r.Logf("%d kills; %v", r.result.Kills, r.load)
 		}
 	}
 	return nil
+}
+
+// lifetime is short for most, since what a kill can hit happens many times in it,
+// and for some long enough for what happens each second.
+func (r *run) lifetime() time.Duration {
+	span := r.MaxUp - r.MinUp
+	if r.rng.IntN(6) > 0 {
+		span /= 5
+	}
+	return r.MinUp + time.Duration(r.rng.Int64N(int64(span)+1))
 }
 
 // recovery is the time that kills during recovery are spread over.
@@ -190,13 +232,16 @@ func (r *run) live(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (r *run) kill(recovering bool) {
-	r.site.Kill()
+func (r *run) kill(ctx context.Context, recovering bool) error {
+	if err := r.Fault(ctx, r.site); err != nil {
+		return err
+	}
 	r.history.Restarted()
 	r.result.Kills++
 	if recovering {
 		r.result.RecoveryKills++
 	}
+	return nil
 }
 
 // readBack reads everything after a clean stop and start, which must lose
@@ -213,7 +258,7 @@ func (r *run) readBack(ctx context.Context) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := readAll(ctx, r.site.Addresses().Kafka, r.history); err != nil {
+	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic, deletedTopic, limitedTopic, compactedTopic); err != nil {
 		return err
 	}
 	if code, err = r.site.Stop(30 * time.Second); err == nil && code != 0 {

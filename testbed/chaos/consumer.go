@@ -130,52 +130,83 @@ func identify(r *kgo.Record) (lane string, seq int64, err error) {
 	return reading.Device, reading.Seq, nil
 }
 
-// readAll reads both topics from start to end into the history.
-func readAll(ctx context.Context, seed string, h *checker.History) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.ConsumeTopics(kafkaTopic, mqttTopic),
+// errUnread is wrapped by the error that says which records cannot be read.
+var errUnread = errors.New("the log was not read to its end")
+
+// readAll reads the topics from start to end into the history. It gives up when
+// nothing has come for the time of patience.
+func readAll(ctx context.Context, seed string, h *checker.History, patience time.Duration, topics ...string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, kafkaTopic, mqttTopic)
-	if err != nil {
-		return fmt.Errorf("list end offsets: %w", err)
-	}
-	left := map[checker.Partition]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err != nil {
-			err = fmt.Errorf("end offset of %s/%d: %w", o.Topic, o.Partition, o.Err)
-		}
-		if o.Offset > 0 {
-			left[checker.Partition{Topic: o.Topic, Index: o.Partition}] = o.Offset
-		}
-	})
+	left, err := ends(ctx, cl, topics)
 	if err != nil {
 		return err
 	}
-	reader := h.FinalReader()
+	reader, kept := h.FinalReader(), map[checker.Partition]int64{}
 	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return fmt.Errorf("read back: %d partitions are not read to their ends: %v", len(left), left)
-		}
-		if err := fetches.Err0(); err != nil {
-			return fmt.Errorf("read back: %w", err)
+		fetches, err := poll(ctx, cl, patience)
+		if err != nil {
+			return fmt.Errorf("read back: %w within %v: %v (%w)", errUnread, patience, left, err)
 		}
 		if err := note(fetches, reader); err != nil {
 			return fmt.Errorf("read back: %w", err)
 		}
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			tp := checker.Partition{Topic: p.Topic, Index: p.Partition}
 			if n := len(p.Records); n > 0 {
-				tp := checker.Partition{Topic: p.Topic, Index: p.Partition}
+				for _, r := range p.Records {
+					kept[tp] += int64(len(r.Key) + len(r.Value))
+				}
 				if p.Records[n-1].Offset+1 >= left[tp] {
 					delete(left, tp)
 				}
 			}
 		})
 	}
-	return nil
+	return checkLimit(ctx, cl, h, kept)
+}
+
+// poll returns when there are records.
+func poll(ctx context.Context, cl *kgo.Client, patience time.Duration) (kgo.Fetches, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		fetches := cl.PollFetches(ctx)
+		if fetches.NumRecords() > 0 {
+			return fetches, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ends are the end offsets of the partitions that hold records.
+func ends(ctx context.Context, cl *kgo.Client, topics []string) (map[checker.Partition]int64, error) {
+	adm := kadm.NewClient(cl)
+	starts, err := adm.ListStartOffsets(ctx, topics...)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list start offsets: %w", err)
+	}
+	listed, err := adm.ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list end offsets: %w", err)
+	}
+	left := map[checker.Partition]int64{}
+	listed.Each(func(o kadm.ListedOffset) {
+		if start, ok := starts.Lookup(o.Topic, o.Partition); ok && start.Offset < o.Offset {
+			left[checker.Partition{Topic: o.Topic, Index: o.Partition}] = o.Offset
+		}
+	})
+	return left, nil
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/weirmq/weir/testbed/chaos"
 )
 
-// TestKill9 needs a weir binary, so it runs only when asked to: make chaos does 60
-// cycles, make e2e a few. For one seed again:
+// TestKill9 needs a weir binary, so it runs only when asked to: make chaos does 200
+// cycles, make crash 1,000, make e2e a few. For one seed again:
 //
-//	WEIR_CHAOS=1 WEIR_SEED=n [WEIR_CYCLES=60] go test ./testbed/chaos -run TestKill9 -v
+//	WEIR_CHAOS=1 WEIR_SEED=n [WEIR_CYCLES=200] go test ./testbed/chaos -run TestKill9 -v
 func TestKill9(t *testing.T) {
-	cycles, err := 60, error(nil)
+	cycles, err := 200, error(nil)
 	switch {
 	case os.Getenv("WEIR_CHAOS") != "":
 	case os.Getenv("WEIR_E2E") != "":

@@ -30,9 +30,14 @@ type load struct {
 	history *checker.History
 	devices []*checker.Lane
 	commits *checker.Commits
+	starts  *checker.Commits // log starts, which move by requests as committed offsets do
 
 	adm   *kadm.Client
 	admin *kgo.Client
+
+	// life is what outlasts produce: getting the rest acked. abort ends it.
+	life  context.Context
+	abort context.CancelFunc
 
 	produce, consume, publish context.CancelFunc
 	producers, others         sync.WaitGroup
@@ -47,7 +52,7 @@ type load struct {
 }
 
 func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.History) (*load, error) {
-	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits(groupName)}
+	l := &load{opts: o, seed: addrs.Kafka, history: h, commits: h.Commits(groupName), starts: h.Commits("log start")}
 	var err error
 	if l.admin, err = kgo.NewClient(l.clientOptions()...); err != nil {
 		return nil, err
@@ -56,13 +61,19 @@ func newLoad(ctx context.Context, o Options, addrs site.Addresses, h *checker.Hi
 	if _, err := l.adm.CreateTopic(ctx, int32(o.Partitions), 1, nil, kafkaTopic); err != nil {
 		return nil, fmt.Errorf("create topic %s: %w", kafkaTopic, err)
 	}
+	if err := l.createRemovalTopics(ctx); err != nil {
+		return nil, err
+	}
+	l.life, l.abort = context.WithCancel(ctx)
 	var produceCtx, consumeCtx, publishCtx context.Context
 	produceCtx, l.produce = context.WithCancel(ctx)
 	consumeCtx, l.consume = context.WithCancel(ctx)
 	publishCtx, l.publish = context.WithCancel(ctx)
 	for i := range o.Producers {
-		l.producers.Go(func() { l.failed(l.runProducer(produceCtx, i)) })
+		l.producers.Go(func() { l.failed(l.runProducer(produceCtx, l.producer(i))) })
 	}
+	l.runRemovals(produceCtx)
+	l.producers.Go(func() { l.failed(l.runTopics(produceCtx)) })
 	l.others.Go(func() { l.failed(l.runGroup(consumeCtx)) })
 	l.runDevices(publishCtx, addrs.MQTT)
 	return l, nil
@@ -75,6 +86,7 @@ func (l *load) clientOptions(more ...kgo.Opt) []kgo.Opt {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.RetryTimeout(l.opts.DrainTimeout),
 		kgo.RequestRetries(1 << 20),
+		kgo.AlwaysRetryEOF(), // a broker that ends in order closes connections, too
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.DialTimeout(time.Second),
 		kgo.RequestTimeoutOverhead(5 * time.Second),
@@ -158,6 +170,7 @@ func (l *load) stop() error {
 	l.failed(l.catchUp())
 	l.consume()
 	l.others.Wait()
+	l.abort()
 	l.admin.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +180,7 @@ func (l *load) stop() error {
 // catchUp waits until the group has committed to the end: it may not stay stuck
 // after all the kills.
 func (l *load) catchUp() error {
-	ctx, cancel := context.WithTimeout(context.Background(), l.opts.DrainTimeout)
+	ctx, cancel := context.WithTimeout(l.life, l.opts.DrainTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -17,22 +17,52 @@ const (
 	maxUnacked = 2000
 	// burst is how many records a producer writes at once.
 	burst = 20
+	// maxBatch bounds a batch, so that the smallest message.max.bytes of a test takes it.
+	maxBatch = 32 << 10
 )
 
 // codecs are used in turn, one for each producer.
 var codecs = []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(), kgo.SnappyCompression(), kgo.GzipCompression()}
 
-// runProducer writes to all partitions with idempotence until ctx ends and then
-// waits until all is acked. A producer and a partition are a lane.
-func (l *load) runProducer(ctx context.Context, number int) error {
+// workload is what one producer writes: bursts of records, spread over its lanes.
+// A producer and a partition, or a key, are a lane.
+type workload struct {
+	id, topic  string
+	codec      kgo.CompressionCodec
+	burst      int
+	pause      time.Duration
+	lanes      []*checker.Lane
+	partitions []int32 // of the lanes
+}
+
+func (w *workload) add(lane *checker.Lane, partition int32) {
+	w.lanes, w.partitions = append(w.lanes, lane), append(w.partitions, partition)
+}
+
+// producer is the workload of the main topic's number-th producer.
+func (l *load) producer(number int) workload {
+	w := workload{
+		id: fmt.Sprintf("%d", number), topic: kafkaTopic, codec: codecs[number%len(codecs)],
+		burst: burst, pause: 10 * time.Millisecond,
+	}
+	for p := range l.opts.Partitions {
+		w.add(l.history.Lane(fmt.Sprintf("kafka-%d.%d", number, p), false), int32(p))
+	}
+	return w
+}
+
+// runProducer writes with idempotence until ctx ends and then waits until all is
+// acked.
+func (l *load) runProducer(ctx context.Context, w workload) error {
 	cl, err := kgo.NewClient(l.clientOptions(
-		kgo.ClientID(fmt.Sprintf("chaos-%d", number)),
-		kgo.DefaultProduceTopic(kafkaTopic),
+		kgo.ClientID("chaos-"+w.id),
+		kgo.DefaultProduceTopic(w.topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(codecs[number%len(codecs)]),
+		kgo.ProducerBatchCompression(w.codec),
 		kgo.ProducerLinger(2*time.Millisecond),
 		kgo.MaxBufferedRecords(maxUnacked),
+		kgo.ProducerBatchMaxBytes(maxBatch),
 		kgo.UnknownTopicRetries(-1),
 		// A producer that was told of data loss stops: it must not begin anew
 		// under another id, which would hide the loss as a duplicate.
@@ -42,23 +72,20 @@ func (l *load) runProducer(ctx context.Context, number int) error {
 		return err
 	}
 	defer cl.Close()
-	lanes := make([]*checker.Lane, l.opts.Partitions)
-	for p := range lanes {
-		lanes[p] = l.history.Lane(fmt.Sprintf("kafka-%d.%d", number, p), false)
-	}
-	for ctx.Err() == nil {
-		for i := range burst {
-			l.send(cl, lanes[i%len(lanes)], int32(i%len(lanes)))
+	for next := 0; ctx.Err() == nil; {
+		for range w.burst {
+			l.send(cl, w.lanes[next], w.partitions[next])
+			next = (next + 1) % len(w.lanes)
 		}
 		select {
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(w.pause):
 		case <-ctx.Done():
 		}
 	}
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opts.DrainTimeout)
+	flush, cancel := context.WithTimeout(l.life, l.opts.DrainTimeout)
 	defer cancel()
 	if err := cl.Flush(flush); err != nil {
-		return fmt.Errorf("producer %d: not all records were acked within %v: %w", number, l.opts.DrainTimeout, err)
+		return fmt.Errorf("producer %s: not all records were acked within %v: %w", w.id, l.opts.DrainTimeout, err)
 	}
 	return nil
 }

@@ -81,9 +81,9 @@ func (h *History) Check() *Result {
 	placed := map[*Lane][]copyAt{}
 	ends := map[Partition]int64{}
 	for p, part := range h.log {
-		for offset, s := range part {
+		for _, offset := range slices.Sorted(maps.Keys(part)) {
+			s := part[offset]
 			if !s.last {
-				h.checkVanished(p, offset, s, &found)
 				continue
 			}
 			r.Records++
@@ -91,6 +91,7 @@ func (h *History) Check() *Result {
 			placed[s.lane] = append(placed[s.lane], copyAt{p, offset, s.seq})
 		}
 	}
+	h.checkVanished(placed, &found)
 	for _, l := range h.order {
 		r.Duplicates += l.check(placed[l], ends, &found)
 		for i := range l.sends {
@@ -104,17 +105,23 @@ func (h *History) Check() *Result {
 		}
 	}
 	h.checkJumps(&found)
+	h.checkWaits(&found)
 	r.Anomalies, r.Details = found.count, found.details
 	return r
 }
 
-// checkVanished judges an offset that was read or acked and is not there at the
-// end. An ack alone is left to the lane, which knows whether the value is elsewhere.
-func (h *History) checkVanished(p Partition, offset int64, s seen, found *anomalies) {
-	if ack := s.lane.sends[s.seq-1]; ack.state == acked && ack.at == p && ack.offset == offset {
-		return
+// checkVanished looks for offsets that were read and are not there at the end. An
+// ack alone is left to the lane, which knows whether the value is elsewhere.
+func (h *History) checkVanished(placed map[*Lane][]copyAt, found *anomalies) {
+	for p, part := range h.log {
+		for offset, s := range part {
+			ack := s.lane.sends[s.seq-1]
+			if s.last || ack.state == acked && ack.at == p && ack.offset == offset || h.removed(p, offset, s.value, placed[s.lane]) {
+				continue
+			}
+			found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
+		}
 	}
-	found.add(Vanished, "%v was read at %s offset %d and is not there at the end", s.value, p, offset)
 }
 
 // check judges one lane and returns the number of surplus copies that it allows.
@@ -131,10 +138,10 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 		}
 		return int(min(1, max(-1, a.offset-b.offset)))
 	})
-	var highest int64
+	lowest, highest := int64(len(l.sends))+1, int64(0)
 	where := map[Partition]bool{}
 	for _, c := range copies {
-		where[c.p] = true
+		where[c.p], lowest = true, min(lowest, c.seq)
 		s := &l.sends[c.seq-1]
 		if s.copies++; s.copies > 1 {
 			if surplus++; !l.duplicates {
@@ -150,7 +157,7 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 	if len(where) > 1 {
 		found.add(Reorder, "%s is on %d partitions, a lane belongs on one", l.name, len(where))
 	}
-	l.checkMissing(highest, ends, found)
+	l.checkMissing(lowest, highest, ends, found)
 	l.checkAckOffsets(copies, found)
 	if !l.duplicates {
 		return 0
@@ -158,11 +165,11 @@ func (l *Lane) check(copies []copyAt, ends map[Partition]int64, found *anomalies
 	return surplus
 }
 
-func (l *Lane) checkMissing(highest int64, ends map[Partition]int64, found *anomalies) {
+func (l *Lane) checkMissing(lowest, highest int64, ends map[Partition]int64, found *anomalies) {
 	for i := range l.sends {
 		s, seq := &l.sends[i], int64(i+1)
 		switch {
-		case s.copies > 0 || s.state == abandoned:
+		case s.copies > 0 || s.state == abandoned || l.gone(seq, lowest, highest):
 		case seq < highest:
 			found.add(Hole, "%s#%d (%s) is missing, #%d is there", l.name, seq, s.state, highest)
 		case s.state == unknown:

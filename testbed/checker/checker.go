@@ -39,6 +39,20 @@ const (
 	Reorder Class = "A9 reorder"
 	// Vanished: a record that was read once is not in the log at the end.
 	Vanished Class = "A11 vanished"
+	// WatermarkBack: a reader was told of an end below one that was told before.
+	WatermarkBack Class = "A11 watermark went back"
+	// EarlyEnd: a partition's end was told below a record that was acked or read:
+	// damage, or a file that is missing, taken for the end of the log.
+	EarlyEnd Class = "A14 end before known records"
+	// Removed: a partition starts above what anybody was allowed to remove.
+	Removed Class = "A14 records removed"
+	// AckMoved: a resend was acked at another offset than the value before.
+	AckMoved Class = "A15 resend at another offset"
+	// StartBack: a partition starts below where it started before, or a value that
+	// was compacted away is there again.
+	StartBack Class = "A18 log start went back"
+	// Stuck: something that had to end did not.
+	Stuck Class = "A19 stuck"
 	// Invented: a record was read that nobody sent.
 	Invented Class = "invented"
 )
@@ -76,11 +90,14 @@ type History struct {
 	readers   []*Reader
 	anomalies anomalies
 	reads     int64
+	bounds    map[Partition]*bounds
+	waits     map[*wait]bool
 }
 
 // New returns an empty history.
 func New() *History {
-	return &History{lanes: map[string]*Lane{}, log: map[Partition]map[int64]seen{}}
+	return &History{lanes: map[string]*Lane{}, log: map[Partition]map[int64]seen{}, bounds: map[Partition]*bounds{},
+		waits: map[*wait]bool{}}
 }
 
 // Restarted notes that the log under test was restarted.
@@ -95,6 +112,7 @@ type Lane struct {
 	h          *History
 	name       string
 	duplicates bool
+	compacted  bool
 	sends      []send // of value seq at seq-1
 }
 
@@ -163,6 +181,9 @@ func (l *Lane) ack(seq int64, p Partition, offset int64) {
 		l.h.anomalies.add(SpuriousOffset, "%s#%d acked at %s offset %d", l.name, seq, p, offset)
 		return
 	}
+	if s.offset != noOffset && (s.at != p || s.offset != offset) && !l.duplicates {
+		l.h.anomalies.add(AckMoved, "%s#%d was acked at %s offset %d, and then at %s offset %d", l.name, seq, s.at, s.offset, p, offset)
+	}
 	s.at, s.offset = p, offset
 	l.h.place(p, offset, value{l, seq}, "acked")
 }
@@ -201,6 +222,7 @@ func (h *History) place(p Partition, offset int64, v value, how string) seen {
 	case !ok:
 		old = seen{value: v, boot: h.boot}
 		part[offset] = old
+		h.of(p).known = max(h.of(p).known, offset+1)
 	case old.value == v:
 	case old.boot != h.boot:
 		h.anomalies.add(OffsetReuse, "%s offset %d: %v before a restart, %v %s after it", p, offset, old.value, v, how)

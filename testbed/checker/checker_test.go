@@ -165,6 +165,89 @@ func TestPlantedFaults(t *testing.T) {
 			m.h.Restarted()
 			m.readAll(10)
 		}, map[checker.Class]int64{checker.Vanished: 1}},
+		{"A11: a stale leader tells of an end that is passed", func(m *model) {
+			m.h.Reader("first").Range(p1, 0, 7)
+			m.h.Reader("second").Range(p1, 0, 6)
+			m.readAll()
+		}, map[checker.Class]int64{checker.WatermarkBack: 1}},
+		{"A14: damage is taken for the end of the log", func(m *model) {
+			m.h.Restarted()
+			r := m.h.FinalReader()
+			r.Range(p0, 0, 6)
+			m.read(r, 6, 7, 8, 9)
+		}, map[checker.Class]int64{checker.EarlyEnd: 1, checker.LostTail: 4}},
+		{"A14: segments are deleted as orphans", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Restarted()
+			r := m.h.FinalReader()
+			r.Range(p0, 4, 10)
+			m.read(r, 0, 1, 2, 3)
+		}, map[checker.Class]int64{checker.Removed: 1, checker.Hole: 4, checker.Vanished: 2}},
+		{"A14: good segments behind a bad one are deleted", func(m *model) {
+			m.produce("kafka", true)
+			m.h.Restarted()
+			m.produce("mqtt", true)
+			m.readAll(6, 7, 8, 9, 10)
+		}, map[checker.Class]int64{checker.Lost: 3, checker.Hole: 2}},
+		{"A15: a resend after a restart is stored again", func(m *model) {
+			m.h.Restarted()
+			m.log = append(m.log, entry{"kafka", 5})
+			m.lanes["kafka"].AckedAt(5, p0, 10)
+			m.readAll()
+		}, map[checker.Class]int64{checker.AckMoved: 1, checker.Duplicate: 1}},
+		{"A15: the window is too small for a resend of the sixth batch back", func(m *model) {
+			for range 5 {
+				m.produce("kafka", true)
+			}
+			m.log = append(m.log, entry{"kafka", 5})
+			m.readAll()
+		}, map[checker.Class]int64{checker.Duplicate: 1}},
+		{"none: a resend is acked at the offset that it has", func(m *model) {
+			m.h.Restarted()
+			m.lanes["kafka"].AckedAt(5, p0, 8)
+			m.readAll()
+		}, nil},
+		{"none: retention removes what it may", func(m *model) {
+			r := m.h.Reader("group")
+			r.Range(p0, 0, 10)
+			m.read(r)
+			m.h.Trimmed(p0, 4)
+			r = m.h.FinalReader()
+			r.Range(p0, 4, 10)
+			m.read(r, 0, 1, 2, 3)
+		}, nil},
+		{"A18: retention removes more than it may", func(m *model) {
+			m.h.Trimmed(p0, 4)
+			r := m.h.FinalReader()
+			r.Range(p0, 5, 10)
+			m.read(r, 0, 1, 2, 3, 4)
+		}, map[checker.Class]int64{checker.Removed: 1, checker.Hole: 1}},
+		{"A18: a crash brings back what was deleted", func(m *model) {
+			m.h.Trimmed(p0, 4)
+			m.h.Reader("before").Range(p0, 4, 10)
+			m.h.Restarted()
+			m.h.Reader("after").Range(p0, 0, 10)
+			m.readAll()
+		}, map[checker.Class]int64{checker.StartBack: 1}},
+		{"none: compaction keeps the last value of each key", func(m *model) {
+			m.compacted()
+			m.read(m.h.Reader("before"))
+			m.readAll(0, 1, 2, 4, 5, 6, 7)
+		}, nil},
+		{"A18: compaction removes the last value of a key", func(m *model) {
+			m.compacted()
+			m.readAll(0, 1, 2, 3, 4, 5, 6, 8)
+		}, map[checker.Class]int64{checker.Lost: 1}},
+		{"A18: compaction under a reader drops records that stay", func(m *model) {
+			m.compacted()
+			m.read(m.h.Reader("group"), 5, 6)
+			m.readAll(0, 1, 6)
+		}, map[checker.Class]int64{checker.PollSkip: 1}},
+		{"A19: a producer is stuck after the disk has healed", func(m *model) {
+			m.h.Begin("append to t-0")
+			m.h.Begin("poll of group g")()
+			m.readAll()
+		}, map[checker.Class]int64{checker.Stuck: 1}},
 		{"invented: a value that was never sent", func(m *model) {
 			m.log = append(m.log, entry{"kafka", 6}, entry{"nobody", 1})
 			m.readAll()
@@ -182,6 +265,27 @@ func TestPlantedFaults(t *testing.T) {
 			c.Found(p0, 7)
 			m.readAll()
 		}, nil},
+		{"none: records are gone that were to be deleted", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 5)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, nil},
+		{"A3, A11: a record above the log start is gone with those below", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Trimmed(p0, 4)
+			m.h.Lane("mqtt", true).AckedAt(2, p0, 3)
+			m.readAll(0, 1, 2, 3, 4)
+		}, map[checker.Class]int64{checker.Hole: 1}},
+		{"none: a compacted lane keeps its last value", func(m *model) {
+			m.read(m.h.Reader("before"))
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(0, 2, 4, 6)
+		}, nil},
+		{"A2: a compacted lane lost its last value", func(m *model) {
+			m.h.Lane("kafka", false).Compacted()
+			m.readAll(8)
+		}, map[checker.Class]int64{checker.Lost: 1}},
 		{"an acked commit is gone", func(m *model) {
 			c := m.h.Commits("g")
 			c.Tried(p0, 7)
@@ -250,4 +354,11 @@ func Example() {
 	// 1 lanes: 2 sent, 2 acked, 0 unknown; 1 records at the end, 0 allowed duplicates; 1 reads; ANOMALIES
 	//   A2 lost tail: 1
 	//     A2 lost tail: pump-1#2 was acked and is missing; the lane's last value there is #1
+}
+
+// compacted says that all lanes are.
+func (m *model) compacted() {
+	for _, l := range m.lanes {
+		l.Compacted()
+	}
 }

@@ -65,8 +65,7 @@ func StartKafka(tb testing.TB, overrides ...string) *Cluster {
 	c.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 	args := append([]string{c.script, "format", c.dir, strconv.Itoa(ports[0]), strconv.Itoa(ports[1])}, overrides...)
 	if out, err := exec.Command("sh", args...).CombinedOutput(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() == toolMissing {
+		if ToolMissing(err) {
 			tb.Skipf("skipped: %s", bytes.TrimSpace(out))
 		}
 		tb.Fatalf("compat: format kafka: %v\n%s", err, out)
@@ -77,9 +76,19 @@ func StartKafka(tb testing.TB, overrides ...string) *Cluster {
 }
 
 // Tool runs one of Kafka's own command line tools and returns its output.
-func (c *Cluster) Tool(class string, args ...string) (string, error) {
-	out, err := exec.Command("sh", append([]string{c.script, "tool", class}, args...)...).CombinedOutput()
+func (c *Cluster) Tool(class string, args ...string) (string, error) { return Tool(class, args...) }
+
+// Tool runs one of Kafka's own command line tools, which needs no broker, and
+// returns its output.
+func Tool(class string, args ...string) (string, error) {
+	out, err := exec.Command("sh", append([]string{kafkaScript(), "tool", class}, args...)...).CombinedOutput()
 	return string(out), err
+}
+
+// ToolMissing reports whether an error of Tool means that java or mvn is not there.
+func ToolMissing(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == toolMissing
 }
 
 // Stop shuts the broker down as an operator would and waits for its end.

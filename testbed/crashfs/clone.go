@@ -17,6 +17,11 @@ type CloneConfig struct {
 	// Rand decides; nil is allowed where nothing is left to chance: Keep is 0, or
 	// Keep is 100 and Torn 0. Two clones of one disk by Rands of one seed are equal.
 	Rand *rand.Rand
+	// Write names a file whose newest write the power cut came into: of that write
+	// the first Prefix bytes are kept and the rest is lost, while Keep and Torn
+	// decide about everything else. It changes nothing once the write is durable.
+	Write  string
+	Prefix int
 }
 
 func (cfg CloneConfig) kept() bool { return cfg.chance(cfg.Keep) }
@@ -31,6 +36,9 @@ func (f *FS) Clone(cfg CloneConfig) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := &cloner{cfg: cfg, names: map[*node]map[string]*node{}, nodes: map[*node]*node{}}
+	if cfg.Write != "" {
+		k.cut, _ = f.find(cfg.Write)
+	}
 	for _, c := range f.pending {
 		if !cfg.kept() {
 			continue
@@ -93,6 +101,7 @@ type cloner struct {
 	cfg   CloneConfig
 	names map[*node]map[string]*node // what is left of each folder with pending edits
 	nodes map[*node]*node
+	cut   *node // the file in whose newest write the power went
 }
 
 func (k *cloner) of(dir *node) map[string]*node {
@@ -109,7 +118,11 @@ func (k *cloner) clone(n *node) *node {
 	out := &node{}
 	k.nodes[n] = out
 	if n.names == nil {
-		out.data = k.cfg.content(&n.data)
+		if n == k.cut && n.data.last.n > 0 {
+			out.data = k.cfg.within(&n.data)
+		} else {
+			out.data = k.cfg.content(&n.data)
+		}
 		return out
 	}
 	left := k.of(n)
@@ -146,6 +159,25 @@ func (cfg CloneConfig) content(c *content) content {
 	out := content{live: blocks, liveSize: size}
 	out.truncate(size) // zeroes what lies past the end
 	return content{live: out.live, durable: slices.Clone(out.live), liveSize: size, durableSize: size}
+}
+
+// within is what is left of a file when the power goes in its newest write.
+func (cfg CloneConfig) within(c *content) content {
+	before := c.clone()
+	at, n := c.last.at, min(int64(cfg.Prefix), int64(c.last.n))
+	for i := int(at / blockSize); i <= int((at+int64(c.last.n)-1)/blockSize); i++ {
+		if v := before.versions[i]; len(v) > 0 {
+			before.versions[i] = v[:len(v)-1]
+		}
+	}
+	if c.last.grew {
+		before.sizes = before.sizes[:len(before.sizes)-1]
+	}
+	out := cfg.content(&before)
+	prefix := make([]byte, n)
+	_, _ = c.read(prefix, at) // no further than what was written
+	out.write(prefix, at)
+	return content{live: out.live, durable: slices.Clone(out.live), liveSize: out.liveSize, durableSize: out.liveSize}
 }
 
 // tear returns b, or a mixture of the sectors of old and b.

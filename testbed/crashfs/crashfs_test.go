@@ -249,6 +249,31 @@ func TestTornBlockIsTornAtSectors(t *testing.T) {
 }
 
 // A block written twice may have reached the disk in between.
+// A cut inside the newest write leaves a prefix of it, whatever becomes of the rest.
+func TestCutInsideTheNewestWrite(t *testing.T) {
+	f := crashfs.New()
+	h := create(t, f, "a")
+	must(t, f.SyncDir(""))
+	put(t, h, "durable", 0)
+	must(t, h.Sync())
+	put(t, h, "BEFORE", 1)
+	put(t, h, "newest write", 4)
+	inside := func(keep, prefix int) *crashfs.FS {
+		return f.Clone(crashfs.CloneConfig{Keep: keep, Write: "a", Prefix: prefix})
+	}
+	wantFiles(t, inside(0, 0), "a=durable")
+	wantFiles(t, inside(0, 3), "a=duranew")
+	wantFiles(t, inside(0, 6), "a=duranewest")
+	wantFiles(t, inside(100, 6), "a=dBEFnewest")
+	wantFiles(t, inside(100, 99), "a=dBEFnewest write")
+	wantFiles(t, killed(inside(0, 6)), "a=duranewest")
+	must(t, h.Sync())
+	wantFiles(t, inside(0, 0), "a=dBEFnewest write")
+	put(t, h, string(bytes.Repeat([]byte("x"), 5000)), 4000)
+	must(t, h.Truncate(5))
+	wantFiles(t, inside(100, 0), "a=dBEFn")
+}
+
 func TestOlderVersionOfABlockMaySurvive(t *testing.T) {
 	f := crashfs.New()
 	h := create(t, f, "a")

@@ -27,6 +27,15 @@ type content struct {
 	// first: the kernel may have written back any of it. A failed Sync leaves them.
 	versions map[int][]*block
 	sizes    []int64
+	// last is the newest write, until it is durable or something else happens to
+	// the file: what a power cut may come into.
+	last lastWrite
+}
+
+type lastWrite struct {
+	at   int64
+	n    int
+	grew bool // the file
 }
 
 func (c *content) set(i int, b *block) {
@@ -53,6 +62,7 @@ func (c *content) write(p []byte, off int64) {
 	if len(p) == 0 {
 		return
 	}
+	c.last = lastWrite{off, len(p), off+int64(len(p)) > c.liveSize}
 	for len(p) > 0 {
 		i, at := int(off/blockSize), int(off%blockSize)
 		b := new(block)
@@ -68,6 +78,7 @@ func (c *content) write(p []byte, off int64) {
 
 // truncate zeroes what it cuts off, so that growing again shows zeros.
 func (c *content) truncate(size int64) {
+	c.last = lastWrite{}
 	for i := range c.live {
 		end := size - int64(i)*blockSize
 		if end >= blockSize || c.live[i] == nil {
@@ -105,6 +116,7 @@ func (c *content) read(p []byte, off int64) (int, error) {
 // sync makes durable what is dirty, and only that: a block that a failed sync
 // left clean stays out.
 func (c *content) sync() {
+	c.last = lastWrite{}
 	for i := range c.dirty {
 		for len(c.durable) <= i {
 			c.durable = append(c.durable, nil)
@@ -124,6 +136,7 @@ func (c *content) sync() {
 
 // syncFailed is what Linux does: all is clean, nothing more is durable.
 func (c *content) syncFailed() {
+	c.last = lastWrite{}
 	clear(c.dirty)
 	c.sizeDirty = false
 }

@@ -17,6 +17,8 @@ type layer struct {
 var layers = []layer{
 	{"appliance/record", nil, "record is the language of all parts: a leaf that knows no file, socket or topic"},
 	{"appliance/vfs", nil, "vfs is the only door to the disk and knows nothing of what goes through it"},
+	{"appliance/clock", []string{"appliance/vfs"}, "what time it is depends on nothing but a file"},
+	{"appliance/device", nil, "what a device counts depends on nothing"},
 	{"appliance/metric", nil, "metric is a leaf, so that every part can show figures"},
 	{"appliance/wal", []string{"appliance/record", "appliance/vfs", "appliance/metric"}, "the write-ahead log carries entries and does not know what they mean"},
 	{"appliance/commitlog", []string{"appliance/record", "appliance/vfs", "appliance/metric"}, "one partition on disk knows neither topics nor the write-ahead log"},
@@ -25,7 +27,7 @@ var layers = []layer{
 	{"appliance/group", []string{"appliance/record", "appliance/metric", "appliance/topic"}, "a coordinator is a state machine on the log, not on a wire"},
 	{"appliance/kafka", []string{"appliance/record", "appliance/metric", "appliance/topic", "appliance/group"}, "the wire stands on the log and is known only to the appliance"},
 	{"appliance/console", []string{"appliance/metric"}, "the console shows what it is given and knows no part"},
-	{"appliance", []string{"appliance/record", "appliance/vfs", "appliance/metric", "appliance/wal", "appliance/commitlog", "appliance/metadata", "appliance/topic", "appliance/group", "appliance/kafka"}, "the broker is one value that knows nothing of MQTT, WASM or mirrors"},
+	{"appliance", []string{"appliance/clock", "appliance/device", "appliance/record", "appliance/vfs", "appliance/metric", "appliance/wal", "appliance/commitlog", "appliance/metadata", "appliance/topic", "appliance/group", "appliance/kafka"}, "the broker is one value that knows nothing of MQTT, WASM or mirrors"},
 	{"bridge", []string{"appliance/record", "appliance/vfs", "appliance/metric"}, "siblings (bridge, plugins, mirror) take record's interfaces and never import one another"},
 	{"plugins", []string{"appliance/record", "appliance/vfs", "appliance/metric"}, "siblings (bridge, plugins, mirror) take record's interfaces and never import one another"},
 	{"mirror", []string{"appliance/record", "appliance/vfs", "appliance/metric"}, "siblings (bridge, plugins, mirror) take record's interfaces and never import one another"},

@@ -140,8 +140,11 @@ func (s *Site) Launch() error {
 	args := []string{"serve", "--data", s.opts.Dir, "--kafka", s.addrs.Kafka, "--mqtt", s.addrs.MQTT, "--http", s.addrs.HTTP}
 	if s.opts.Config != "" {
 		path := filepath.Clean(s.opts.Dir) + ".yaml"
-		if err := os.WriteFile(path, []byte(s.opts.Config), 0o600); err != nil {
-			return fmt.Errorf("site: %w", err)
+		// Written once: a later start may find the disk read-only or full.
+		if old, err := os.ReadFile(path); err != nil || string(old) != s.opts.Config {
+			if err := os.WriteFile(path, []byte(s.opts.Config), 0o600); err != nil {
+				return fmt.Errorf("site: %w", err)
+			}
 		}
 		args = append(args, "--config", path)
 	}

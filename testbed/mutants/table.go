@@ -1,0 +1,39 @@
+package main
+
+import "slices"
+
+// mutants is every fsync, fsync of a folder, checksum and gate of the log, each
+// taken away once.
+var mutants = slices.Concat(diskMutants, walMutants, commitlogMutants, topicMutants, recordMutants)
+
+// without is a call whose error is looked at, not made: "if err := CALL; err != nil".
+func without(name, file, call string, tests ...suite) mutant {
+	return mutant{name, file, "if err := " + call + "; err != nil", "if err := error(nil); err != nil", tests}
+}
+
+// instead is a piece of the source replaced by another.
+func instead(name, file, old, new string, tests ...suite) mutant {
+	return mutant{name, file, old, new, tests}
+}
+
+const crashTests = "PowerCut|ErrorAt"
+
+// What is run for mutants of a package, cheapest first.
+var (
+	vfsTests        = suite{pkg: "./appliance/vfs"}
+	walHoles        = suite{pkg: "./appliance/wal", run: "RelaxedRounds|Holes|EarlierLife"}
+	walTests        = suite{pkg: "./appliance/wal"}
+	commitlogTests  = suite{pkg: "./appliance/commitlog"}
+	topicTests      = suite{pkg: "./appliance/topic"}
+	topicDamage     = suite{pkg: "./appliance/topic", run: "Damaged"}
+	topicCheckpoint = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint"}
+	topicReads      = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
+	topicIdempotent = suite{pkg: "./appliance/topic", run: "Idempotent"}
+	topicAbove      = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
+	topicCrash      = suite{pkg: "./appliance/topic", run: crashTests}
+	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfter", args: []string{"-crash.full"}}
+	recordTests     = suite{pkg: "./appliance/record"}
+	metadataTests   = suite{pkg: "./appliance/metadata"}
+	groupDamage     = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}
+	groupTests      = suite{pkg: "./appliance/group"}
+)

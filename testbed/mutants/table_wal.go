@@ -1,0 +1,52 @@
+package main
+
+const (
+	walRing       = "appliance/wal/ring.go"
+	walRound      = "appliance/wal/round.go"
+	walCommit     = "appliance/wal/commit.go"
+	walCheckpoint = "appliance/wal/checkpoint.go"
+	walRecover    = "appliance/wal/recover.go"
+)
+
+var walMutants = []mutant{
+	without("wal: fdatasync of a round", walRing, "g.cur.f.Sync()", walTests),
+	without("wal: header of a file, before its first round", walRing, "f.f.Sync()", walTests),
+	without("wal: name of a file, before its first round", walRing, "g.opts.FS.SyncDir(g.opts.Dir)", walTests),
+	// The sync of a new file's zeros is not here: that of its header, which follows
+	// before the file is used, covers them too.
+	instead("wal: rounds without a sync, before the next file", walRing, "	if err := g.sync(); err != nil {\n		return err\n	}\n	f, err := g.spare()", "	f, err := g.spare()", walHoles),
+	instead("wal: a failed sync is not tried again", walRing, "	g.unsynced = false // also if it fails: nothing is tried twice\n", "	defer func() { g.unsynced = false }()\n	_ = g.cur.f.Sync()\n", walTests, topicCrash),
+	instead("wal: header, CRC", walRing, "crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:])", "false", walTests),
+	instead("wal: header, number of the file", walRing, "binary.BigEndian.Uint64(b[12:]) != f.number", "false", walTests, topicCrash, topicAtLength),
+	instead("wal: round, CRC", walRound, "crc32.Checksum(b[8:end], castagnoli) != binary.BigEndian.Uint32(b[4:])", "false", walTests),
+	instead("wal: round, nonce of the file's life", walRound, " || binary.BigEndian.Uint64(b[8:]) != nonce", "", walHoles),
+
+	instead("wal: readers are let in after the sync", walCommit, "	r.last, r.rounds = l.ring.seq, 1\n",
+		"	r.last, r.rounds = l.ring.seq, 1\n	for i := range r.entries {\n		r.entries[i].sink.Commit(r.buf[r.entries[i].start:r.entries[i].end])\n	}\n", walTests, topicCrash),
+	instead("wal: acknowledgements come after the sync", walCommit, "		if r.relaxed > 0 {\n",
+		"		for i := range r.entries {\n			r.entries[i].relaxed = true\n		}\n		if true {\n", walTests),
+	instead("wal: a failed sync is no acknowledgement", walCommit, "	if err := l.ring.sync(); err != nil {\n		return err\n	}\n	l.stats", "	_ = l.ring.sync()\n	l.stats", walTests),
+	instead("wal: a failed write is no acknowledgement", walCommit, "		if err := l.write(r); err != nil {\n			return err\n		}\n", "		if err := l.write(r); err != nil {\n			r.last, r.rounds = l.ring.seq, 1\n		}\n", walTests),
+	instead("wal: nothing is committed after a failure", walCommit, "if isFailed(l.failed) || l.closed && len", "if l.closed && len", walTests, topicCrash),
+	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(); err != nil {", topicCrash, topicAtLength),
+	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(); err != nil {\n				l.fail(err)\n", "			if err := r.apply(); err != nil {\n", walTests, topicCrash),
+
+	without("wal: checkpoint, fdatasync", walCheckpoint, "c.f.Sync()", walTests),
+	// The sync of the folder when the checkpoint file is made is not here: that of the
+	// next file taken into use covers it, and until then nothing that the checkpoint
+	// speaks of is written over.
+	instead("wal: checkpoint, written again after a kill", walCheckpoint, "c.write(c.generation, c.seq), fsys.SyncDir(dir)", "fsys.SyncDir(dir)", walTests, topicAtLength),
+	instead("wal: checkpoint, written again in its own place", walCheckpoint, "c.write(c.generation, c.seq), fsys", "c.save(c.seq), fsys", walTests, topicAtLength),
+	instead("wal: checkpoint, beside the one before", walCheckpoint, "int64(generation%2)*blockBytes", "0", walTests, topicAtLength),
+	instead("wal: checkpoint, CRC", walCheckpoint, " || binary.BigEndian.Uint32(b[4:]) != crc32.Checksum(b[8:], castagnoli)", "", walTests),
+	instead("wal: checkpoint, none after a failure", walCheckpoint, "	if isFailed(l.failed) {\n		return l.Err()\n	}\n	if seq < ", "	if seq < ", topicCheckpoint, walTests),
+	instead("wal: checkpoint, a failure stops the log", walCheckpoint, "			l.Fail(err)\n", "", walTests, topicCrash),
+	instead("wal: checkpoint, never backwards", walCheckpoint, "seq < l.ring.cp.seq", "false", walTests),
+
+	without("wal: name of the folder", walRecover, "o.FS.SyncDir(path.Dir(o.Dir))", topicCrash),
+	instead("wal: recovery, what no round vouches for is written again", walRecover, "f.f.WriteAt(b[at:end], at)", "f.f.WriteAt(b[:0], at)", walTests, topicCrash, topicAtLength),
+	instead("wal: recovery, what is replayed is synced", walRecover, "	if err := f.f.Sync(); err != nil", "	if err := error(nil); err != nil", walTests, topicCrash, topicAtLength),
+	instead("wal: recovery, a hole that was never durable", walRecover, " && durableBefore(b[at:]) > g.seq {", " {", walHoles),
+	instead("wal: recovery, only the last round is written again", walRecover, "if at == 0 && seq > durable {", "if seq > durable || true {", topicCrash, topicAtLength),
+	instead("wal: recovery, a round that is missing in the middle", walRecover, "ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", "false && ok && seq > g.seq && durableBefore(b[at:]) > g.seq {", walTests),
+}
