@@ -13,6 +13,11 @@ func (l *Log) OffsetForTime(from, ts int64) (offset, timestamp int64, ok bool, e
 			return err == nil, err
 		}
 		offset, timestamp, ok, err = s.offsetForTime(from, ts)
+		if err != nil {
+			if err = l.heal(s, err); err == nil {
+				offset, timestamp, ok, err = s.offsetForTime(from, ts)
+			}
+		}
 		return !ok, err
 	})
 	return offset, timestamp, ok, err
@@ -62,6 +67,11 @@ func (l *Log) MaxTimestamp(from int64) (offset, timestamp int64, ok bool, err er
 		if s.base < from && maxTS > greatest { // it may be that of a record before from
 			var err error
 			if maxTS, err = s.maxTimestamp(from); err != nil {
+				if err = l.heal(s, err); err == nil {
+					maxTS, err = s.maxTimestamp(from)
+				}
+			}
+			if err != nil {
 				return false, err
 			}
 		}
@@ -101,7 +111,7 @@ func (s *segment) maxTimestamp(from int64) (int64, error) {
 func (s *segment) records(pos, length int64, fn func(r *record.Record) error) error {
 	b := make(record.Batch, length)
 	if _, err := s.f.ReadAt(b, pos); err != nil {
-		return err
+		return s.readError(pos, err)
 	}
 	if err := b.Validate(); err != nil {
 		return &CorruptError{s.path(logSuffix), pos, err}

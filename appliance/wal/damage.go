@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"syscall"
 
 	"github.com/weirmq/weir/appliance/vfs"
@@ -24,13 +25,21 @@ type Damage struct {
 	Cause string `json:"cause"`
 }
 
+// quarantine is the folder that keeps damaged bytes.
+func (o Options) quarantine() string {
+	if o.Quarantine != "" {
+		return o.Quarantine
+	}
+	return path.Join(path.Dir(o.Dir), "quarantine")
+}
+
 // damaged keeps the bytes of d, salvages what it can of a round and tells the owner.
 // It is done before anything uses the file again, and again after a crash in between.
 func (g *ring) damaged(f *file, d Damage) error {
 	d.File = f.name
 	if d.To > d.From {
 		kept := fmt.Sprintf("wal-%020d-%d-%d", f.number, d.From, d.To)
-		err := vfs.Keep(g.opts.FS, g.opts.Quarantine, kept, f.f, d.From, d.To-d.From)
+		err := vfs.Keep(g.opts.FS, g.opts.quarantine(), kept, f.f, d.From, d.To-d.From)
 		switch {
 		case err == nil:
 			d.Kept = kept
@@ -38,7 +47,7 @@ func (g *ring) damaged(f *file, d Damage) error {
 			// To serve what is whole matters more than a copy of what is not.
 			g.opts.Log.Error("no room to keep damaged bytes of the write-ahead log", "file", f.name, "err", err)
 		default:
-			return fmt.Errorf("wal: keep the damaged bytes %d to %d of %s in %s: %w", d.From, d.To, f.name, g.opts.Quarantine, err)
+			return fmt.Errorf("wal: keep the damaged bytes %d to %d of %s in %s: %w", d.From, d.To, f.name, g.opts.quarantine(), err)
 		}
 	}
 	g.report(d)
@@ -55,7 +64,8 @@ func (g *ring) report(d Damage) {
 }
 
 // salvage offers the entries of a round whose checksum is wrong to the owner, if
-// the round's frame still holds: one flipped bit spoils one entry at most.
+// the round's frame still holds: one flipped bit spoils one entry at most. Each may
+// be damaged: the owner must be able to tell, and skip it without an error.
 func (g *ring) salvage(w *window, from, to int64) error {
 	if g.opts.Salvage == nil {
 		return nil

@@ -36,7 +36,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,9 +78,7 @@ type Options struct {
 	Quarantine string
 	// Damaged is told by Open of what can no longer be read; nil: only the Log is.
 	Damaged func(Damage)
-	// Salvage is offered by Open, in the place of a round whose checksum is wrong, the
-	// entries that its frame still delimits. Each may be damaged: the owner must be
-	// able to tell, and skip it without an error. nil: such a round is lost whole.
+	// Salvage takes what is left of a damaged round, see ring.salvage; nil: it is lost.
 	Salvage func(entry []byte) error
 	// Log receives what an operator should know; nil discards it.
 	Log *slog.Logger
@@ -102,9 +99,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LingerWaiters == 0 {
 		o.LingerWaiters = 512
-	}
-	if o.Quarantine == "" {
-		o.Quarantine = path.Join(path.Dir(o.Dir), "quarantine")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -181,14 +175,6 @@ type Log struct {
 	lastCommit time.Time
 	ring       *ring
 }
-
-// Stats counts since Open. Fields are atomics because metrics read them at will.
-type Stats struct {
-	Rounds, Syncs, Entries, PayloadBytes, WrittenBytes atomic.Uint64
-}
-
-// Stats returns the log's counters, live.
-func (l *Log) Stats() *Stats { return &l.stats }
 
 // Begin opens a group of entries that will commit together, n bytes in all, and
 // holds the open round until End. It waits while the round is too full to take them.
