@@ -101,6 +101,10 @@ crash-check: ## The same for one workload: 20,000 disks at the least, in a minut
 mutants: ## Take away each fsync, checksum and gate of the log: the tests must notice (ARGS='-run wal').
 	go run ./testbed/mutants $(ARGS)
 
+.PHONY: damage
+damage: ## Every byte of a small store flipped, every file cut at every boundary, zeroed, swapped, removed.
+	go test -count=1 -timeout 60m -run 'Flipped|Truncated|Swapped|Foreign|Quarantine' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog ./appliance/topic -damage.full
+
 .PHONY: chaos
 chaos: build guests ## kill -9 under load, CYCLES times, with a checker of unique values.
 	WEIR_CHAOS=1 WEIR_CYCLES=$(CYCLES) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 3h $(TESTFLAGS) ./testbed/chaos

@@ -338,6 +338,7 @@ type Status struct {
 	RelaxedTopics []string     `json:"relaxed_topics"` // their names, the first MaxRelaxedNamed
 	Partitions    int          `json:"partitions"`
 	Offline       int          `json:"partitions_offline"`
+	Damage        DamageStatus `json:"damage"`
 	Records       int64        `json:"records"` // offsets from log start to high watermark
 	Bytes         int64        `json:"bytes"`
 	Clock         clock.Status `json:"clock"`
@@ -369,6 +370,7 @@ func (b *Broker) Status() Status {
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
 		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
+		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
 	if b.meter != nil {
 		measured := b.meter.Status()
@@ -389,6 +391,7 @@ func (b *Broker) Status() Status {
 			if p.Err() != nil {
 				st.Offline++
 			}
+			st.Damage.add(p.Lost())
 			st.Records += p.HighWatermark() - p.LogStartOffset()
 			st.Bytes += p.Size()
 		}
@@ -418,6 +421,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	}
 	w.Gauge("weir_partitions", "Partitions of all topics.", float64(st.Partitions))
 	w.Gauge("weir_partitions_offline", "Partitions that do not serve.", float64(st.Offline))
+	st.Damage.metrics(w)
 	w.Gauge("weir_log_records", "Records that can be read.", float64(st.Records))
 	w.Gauge("weir_log_bytes", "Bytes of all segments.", float64(st.Bytes))
 	if d := st.Device; d != nil {

@@ -86,7 +86,7 @@ func (r *cleanRun) recover(disk *crashfs.FS, clean bool) error {
 				return err
 			}
 		}
-		if err := redo.Finish(0); err != nil {
+		if err := redo.Finish(0, nil); err != nil {
 			return err
 		}
 		o.Redo = redo

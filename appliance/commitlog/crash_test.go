@@ -108,7 +108,7 @@ func (p *partition) recover(disk *crashfs.FS) error {
 		}
 	}
 	defer redo.Abandon()
-	if err := redo.Finish(p.start); err != nil {
+	if err := redo.Finish(p.start, nil); err != nil {
 		return err
 	}
 	o := p.options(disk)

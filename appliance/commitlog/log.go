@@ -21,10 +21,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
 
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/vfs"
 )
 
@@ -43,6 +45,23 @@ type Options struct {
 	// Redo, if not nil, has been finished. Open takes over its files; the first Sync
 	// makes them durable.
 	Redo *Redo
+
+	// Known is what the owner remembers of the segment that starts at base; of several
+	// any may be there. A file that is none of them is damaged, or another's. It must
+	// not call the Log. nil: nothing is known.
+	Known func(base int64) []SegmentID
+	// Dense says that no offset is missing from segments that Known does not call
+	// cleaned: one that is was lost.
+	Dense bool
+	// Epochs is between which leader epochs the owner knows an offset to have been
+	// appended. Like Known it must not call the Log. nil: nothing is known.
+	Epochs func(offset int64) (least, greatest int32)
+	// Quarantine is the folder for files that are not the segment whose name they
+	// bear; "" means "quarantine".
+	Quarantine string
+	// Damaged is told of what cannot be read any more, once in the life of a Log, by
+	// whoever found it. It must not call the Log. nil: nobody is.
+	Damaged func(Damage)
 }
 
 const defaultIndexInterval = 4096
@@ -53,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.IndexFS == nil {
 		o.IndexFS = o.FS
+	}
+	if o.Quarantine == "" {
+		o.Quarantine = "quarantine"
 	}
 	return o
 }
@@ -91,8 +113,9 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() error { return e.Err }
 
 // Open opens the log in its folder, which must exist. Only the active segment is
-// looked into, the others when they are read. A *CorruptError means that the active
-// segment has a batch that cannot be read, so that it is not known where the log ends.
+// looked into, and those whose size is not what the owner remembers; the others when
+// they are read. What is damaged is stepped over, and Options.Damaged is told. Where
+// the log ends with bytes that are no batch, Torn says so.
 func Open(o Options) (*Log, error) {
 	o = o.withDefaults()
 	bases, err := segmentsFrom(o)
@@ -114,6 +137,22 @@ func Open(o Options) (*Log, error) {
 		l.segments = append(l.segments, s)
 		if s.dirty.Load() {
 			l.dirty, l.newNames = append(l.dirty, s), true
+		}
+	}
+	for _, s := range slices.Clone(l.segments) {
+		if s.likely() {
+			continue
+		}
+		if err := l.load(s); err != nil && err != errRemoved && !errors.Is(err, record.ErrStorage) {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	// The last may turn out not to belong here, and then the one before is the last.
+	for s := l.active(); s != nil; s = l.active() {
+		if err := l.load(s); err == nil {
+			break
+		} else if err != errRemoved {
+			return nil, errors.Join(err, l.Close())
 		}
 	}
 	return l, nil
@@ -307,7 +346,10 @@ func (l *Log) find(offset int64) (*segment, error) {
 		if s == nil {
 			return nil, nil
 		}
-		if err := s.load(); err != nil {
+		if err := l.load(s); err == errRemoved {
+			s.release()
+			continue
+		} else if err != nil {
 			s.release()
 			return nil, err
 		}

@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -103,28 +102,58 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // (or the first after it, where records were removed) on, and at least one batch.
 // The section is empty when the log has nothing at or after offset.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
-	s, err := l.find(offset)
-	if s == nil {
-		return Section{}, err
+	for {
+		s, err := l.find(offset)
+		if s == nil {
+			return Section{}, err
+		}
+		c, err := s.read(offset, maxBytes)
+		if err == nil {
+			next := l.following(s)
+			if c.n > 0 || next <= offset {
+				return c, nil
+			}
+			_ = c.Close() // all of it that was behind offset is lost
+			offset = next
+			continue
+		}
+		err = l.heal(s, err)
+		s.release()
+		if err != nil {
+			return Section{}, err
+		}
 	}
+}
+
+// following is where the segment behind s starts; 0 for the active one.
+func (l *Log) following(s *segment) int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.next
+}
+
+// read makes a section of an acquired segment; on success it is the section's.
+func (s *segment) read(offset int64, maxBytes int) (Section, error) {
 	f, err := s.pin()
 	if err != nil {
-		s.release()
-		return Section{}, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
+		return Section{}, s.readError(0, err)
 	}
 	pos, n, err := s.section(offset, maxBytes)
-	c := Section{s, f, pos, n}
-	if err != nil {
-		return Section{}, errors.Join(err, c.Close())
+	if err == nil {
+		err = s.verify(pos, int64(n))
 	}
-	return c, nil
+	if err != nil {
+		s.unpin()
+		return Section{}, err
+	}
+	return Section{s, f, pos, n}, nil
 }
 
 // section is where a read of offset begins, and its length.
 func (s *segment) section(offset int64, maxBytes int) (pos int64, n int, err error) {
 	size := s.size.Load()
 	pos, length, err := s.position(offset, size)
-	if err != nil || size-pos <= int64(maxBytes) {
+	if size = s.goodUntil(pos, size); err != nil || size-pos <= int64(maxBytes) {
 		return pos, int(size - pos), err
 	}
 	end, err := s.boundary(pos, length, maxBytes)
@@ -152,6 +181,9 @@ func (s *segment) position(offset, size int64) (pos, length int64, err error) {
 	if err == errFound {
 		return pos, length, nil
 	}
+	if err == nil && s.audited.Load() {
+		return size, 0, nil // it was at the end, and is lost
+	}
 	if err == nil {
 		err = &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d is not where the index says", record.ErrCorrupt, offset)}
 	}
@@ -171,14 +203,23 @@ func (s *segment) boundary(pos, length int64, maxBytes int) (int64, error) {
 	if !ok || e.pos < pos+length {
 		return pos + length, nil
 	}
-	return e.pos, nil
+	return s.goodUntil(pos, e.pos), nil
 }
 
 // Headers calls fn with the header of every batch from the start of the log, to
 // rebuild what is derived from them. The header is valid until fn returns.
 func (l *Log) Headers(fn func(h record.Batch) error) error {
 	return l.each(func(s *segment) (bool, error) {
-		return true, s.headers(0, s.size.Load(), func(_ int64, h record.Batch) error { return fn(h) })
+		if err := l.load(s); err != nil {
+			return false, err
+		}
+		size := s.size.Load()
+		if err := s.verify(0, size); err != nil {
+			if err = l.heal(s, err); err != nil {
+				return false, err
+			}
+		}
+		return true, s.headers(0, size, func(_ int64, h record.Batch) error { return fn(h) })
 	})
 }
 
@@ -227,7 +268,11 @@ func (s *segment) pinned(fn func(s *segment) (bool, error)) (bool, error) {
 		return false, fmt.Errorf("commitlog: open %s: %w", s.path(logSuffix), err)
 	}
 	defer s.unpin()
-	return fn(s)
+	more, err := fn(s)
+	if err == errRemoved {
+		return true, nil
+	}
+	return more, err
 }
 
 type foundError struct{}

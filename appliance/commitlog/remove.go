@@ -18,7 +18,7 @@ type SegmentInfo struct {
 func (l *Log) Segments() ([]SegmentInfo, error) {
 	var out []SegmentInfo
 	err := l.each(func(s *segment) (bool, error) {
-		if err := s.load(); err != nil {
+		if err := l.load(s); err != nil {
 			return false, err
 		}
 		out = append(out, SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()})

@@ -24,6 +24,9 @@ func (r *Redo) Roll(base int64) error {
 	if r.names[base] && len(r.touched) > 0 && r.touched[len(r.touched)-1].base == base {
 		return nil
 	}
-	_, err := r.segment(Position{Segment: base})
+	s, err := r.segment(Position{Segment: base})
+	if err == nil {
+		s.next = base
+	}
 	return err
 }

@@ -36,6 +36,12 @@ type segment struct {
 
 	refs    atomic.Int32 // readers, plus one for the log itself
 	removed atomic.Bool
+
+	foreign   atomic.Int64  // bytes below were there when it was opened; see verify.go
+	checked   atomic.Uint64 // chunks of those whose CRCs were checked
+	verifying sync.Mutex
+	audited   atomic.Bool
+	bad       atomic.Pointer[[]stretch] // what is stepped over, in order
 }
 
 func createSegment(o Options, base int64) (*segment, error) {
@@ -82,13 +88,9 @@ func openSegment(o Options, redo *Redo, base, next int64) (_ *segment, err error
 		return nil, fmt.Errorf("commitlog: size of %s: %w", s.path(logSuffix), err)
 	}
 	s.size.Store(size)
+	s.foreign.Store(size)
 	if s.next = next; next > 0 {
 		s.end.Store(next)
-		return s, nil
-	}
-	if err := s.load(); err != nil {
-		s.release()
-		return nil, err
 	}
 	return s, nil
 }
@@ -106,6 +108,9 @@ func (s *segment) load() error {
 	defer s.idxMu.Unlock()
 	if s.ready.Load() {
 		return nil
+	}
+	if err := s.identify(); err != nil {
+		return err
 	}
 	size := s.size.Load()
 	if size <= smallSegment {
@@ -142,8 +147,11 @@ func (s *segment) scan(size int64) error {
 		}
 		pos, maxTS = e.pos, e.timestamp
 	}
+	last, dense := int64(-1), !s.sparse()
 	err := s.headers(pos, size, func(pos int64, h record.Batch) error {
-		if h.BaseOffset() < end {
+		follows := last >= 0 || !indexed
+		last = pos
+		if h.BaseOffset() < end || dense && follows && h.BaseOffset() != end || h.NextOffset() <= h.BaseOffset() {
 			return &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: offset %d follows offset %d", record.ErrCorrupt, h.BaseOffset(), end-1)}
 		}
 		maxTS = max(maxTS, h.MaxTimestamp())
@@ -155,6 +163,12 @@ func (s *segment) scan(size int64) error {
 		end = h.NextOffset()
 		return nil
 	})
+	if err == nil && s.next == 0 && last >= 0 {
+		err = s.vouch(last, size) // where the log ends hangs on it
+	}
+	if err == nil && s.next > 0 && (end > s.next || end < s.next && (!s.sparse() || s.covers() < s.next)) {
+		err = &CorruptError{s.path(logSuffix), size, fmt.Errorf("%w: it ends with offset %d, the next segment starts at %d", record.ErrCorrupt, end-1, s.next)}
+	}
 	if err != nil {
 		s.idx.tail = nil
 		return err
@@ -164,6 +178,23 @@ func (s *segment) scan(size int64) error {
 	return nil
 }
 
+// vouch checks the batch at pos: a *CorruptError says that it is not whole.
+func (s *segment) vouch(pos, size int64) error {
+	r := s.reader()
+	defer r.close()
+	h, err := r.header(pos)
+	ok := false
+	if err == nil && h != nil {
+		ours := s.ofEpoch(h)
+		ok, err = r.whole(pos, size, h)
+		ok = ok && ours
+	}
+	if err == nil && !ok {
+		err = &CorruptError{s.path(logSuffix), pos, fmt.Errorf("%w: the last batch is not whole", record.ErrCorrupt)}
+	}
+	return err
+}
+
 // headers calls fn with the header of every batch from pos to size. The header
 // is valid until fn returns.
 func (s *segment) headers(pos, size int64, fn func(pos int64, h record.Batch) error) error {
@@ -171,10 +202,14 @@ func (s *segment) headers(pos, size int64, fn func(pos int64, h record.Batch) er
 	defer headerBufs.Put(buf)
 	var start, end int64 // of what buf holds
 	for pos < size {
+		if st, bad := s.badAt(pos); bad {
+			pos = st.to
+			continue
+		}
 		if pos < start || pos+record.HeaderLen > end {
 			n, err := s.f.ReadAt(buf[:], pos)
 			if err != nil && err != io.EOF {
-				return fmt.Errorf("commitlog: read %s at %d: %w", s.path(logSuffix), pos, err)
+				return s.readError(pos, err)
 			}
 			start, end = pos, pos+int64(n)
 		}

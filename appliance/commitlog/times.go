@@ -9,10 +9,15 @@ func (l *Log) OffsetForTime(from, ts int64) (offset, timestamp int64, ok bool, e
 		if s.end.Load() <= from {
 			return true, nil
 		}
-		if err := s.load(); err != nil || s.maxTS.Load() < ts {
+		if err := l.load(s); err != nil || s.maxTS.Load() < ts {
 			return err == nil, err
 		}
 		offset, timestamp, ok, err = s.offsetForTime(from, ts)
+		if err != nil {
+			if err = l.heal(s, err); err == nil {
+				offset, timestamp, ok, err = s.offsetForTime(from, ts)
+			}
+		}
 		return !ok, err
 	})
 	return offset, timestamp, ok, err
@@ -55,13 +60,18 @@ func (l *Log) MaxTimestamp(from int64) (offset, timestamp int64, ok bool, err er
 		if s.end.Load() <= from {
 			return true, nil
 		}
-		if err := s.load(); err != nil {
+		if err := l.load(s); err != nil {
 			return false, err
 		}
 		maxTS := s.maxTS.Load()
 		if s.base < from && maxTS > greatest { // it may be that of a record before from
 			var err error
 			if maxTS, err = s.maxTimestamp(from); err != nil {
+				if err = l.heal(s, err); err == nil {
+					maxTS, err = s.maxTimestamp(from)
+				}
+			}
+			if err != nil {
 				return false, err
 			}
 		}
@@ -117,7 +127,7 @@ func (s *segment) maxTimestamp(from int64) (int64, error) {
 func (s *segment) records(pos, length int64, fn func(r *record.Record) error) error {
 	b := make(record.Batch, length)
 	if _, err := s.f.ReadAt(b, pos); err != nil {
-		return err
+		return s.readError(pos, err)
 	}
 	if err := b.Validate(); err != nil {
 		return &CorruptError{s.path(logSuffix), pos, err}

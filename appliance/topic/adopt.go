@@ -126,7 +126,7 @@ func (s *Set) fromFolders(name string, folders []string) (e Entry, ok bool) {
 	e = Entry{Name: name, Internal: strings.HasPrefix(name, "__"), Created: s.opts.Now()}
 	for _, folder := range folders {
 		_, partition, _ := parsePartitionDir(folder)
-		if id, has := loadFolderID(s.opts.FS, topicsDir+"/"+folder); has {
+		if id, has, _ := loadFolderID(s.opts.FS, topicsDir+"/"+folder); has {
 			if ok && id != e.ID {
 				s.opts.Log.Error("folders of one name are of two topics and stay as they are", "topic", name)
 				return e, false

@@ -46,15 +46,28 @@ func (s *Set) checkpoint() error {
 	}
 	s.dirtyMu.Unlock()
 	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool { return p.Err() != nil }) // deleted
+	if err := s.syncPartitions(dirty); err != nil {
+		s.wal.Fail(err)
+		return err
+	}
+	return s.wal.Checkpoint(seq)
+}
+
+// syncPartitions makes segments and states durable, and then notes how far.
+func (s *Set) syncPartitions(dirty []*Partition) error {
+	for _, p := range dirty {
+		if err := p.remember(p.log.End()); err != nil {
+			return err
+		}
+	}
 	sync := syncEach
 	if len(dirty) >= together && s.files.CanSyncAll() {
 		sync = s.syncTogether
 	}
 	if err := sync(dirty); err != nil {
-		s.wal.Fail(err)
 		return err
 	}
-	return s.wal.Checkpoint(seq)
+	return s.saveWatermarks(dirty)
 }
 
 func syncEach(dirty []*Partition) error {
@@ -128,7 +141,10 @@ func (p *Partition) takeState() []byte {
 		return nil
 	}
 	hw := p.hw.Load()
+	p.state.forget()
+	p.state.generation++
 	b := p.state.encode(hw)
+	p.mark.generation = p.state.generation
 	// What is staged beyond the watermark is not in b: the next checkpoint, after
 	// the commit that marks the partition dirty again, must write it.
 	p.state.dirty = p.state.ahead(hw)

@@ -61,7 +61,7 @@ func TestCheckpointBesideAnIdempotentBatch(t *testing.T) {
 	}
 	syncing, goOn := make(chan struct{}), make(chan struct{})
 	disk.OnOp(func(op crashfs.Op) error {
-		if op.Kind == crashfs.Sync && strings.HasSuffix(op.Name, ".wal") {
+		if op.Kind == crashfs.Sync && strings.Contains(op.Name, ".wal") {
 			syncing <- struct{}{}
 			<-goOn
 		}
@@ -153,7 +153,7 @@ func TestIdempotentResendWaitsForItsFirstCopy(t *testing.T) {
 	syncing, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	disk.OnOp(func(op crashfs.Op) error {
-		if op.Kind == crashfs.Sync && strings.HasSuffix(op.Name, ".wal") {
+		if op.Kind == crashfs.Sync && strings.Contains(op.Name, ".wal") {
 			once.Do(func() {
 				close(syncing)
 				<-goOn

@@ -333,9 +333,9 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 		Retain: w.p.retained(),
 		BeforeSwap: func(r commitlog.Replacement) error {
 			w.p.stateMu.Lock()
-			defer w.p.stateMu.Unlock()
 			w.p.times.join(r.New.Base, r.New.End)
-			return nil
+			w.p.stateMu.Unlock()
+			return w.p.Expect(commitlog.Identify(r.New, r.First, true))
 		},
 	})
 }

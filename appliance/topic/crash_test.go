@@ -269,8 +269,8 @@ func (w *world) checkStopped(op *crashfs.Op, acksThen int, f fault) error {
 	if set == nil || op.Kind != crashfs.Sync && op.Kind != crashfs.Write {
 		return nil
 	}
-	ofWAL := strings.HasSuffix(op.Name, ".wal") || op.Name == "wal/checkpoint"
-	if acks := w.acks(); strings.HasSuffix(op.Name, ".wal") && acks != acksThen {
+	ofWAL := strings.Contains(op.Name, ".wal") || op.Name == "wal/checkpoint"
+	if acks := w.acks(); strings.Contains(op.Name, ".wal") && acks != acksThen {
 		return fmt.Errorf("%d acks after it", acks-acksThen)
 	}
 	if !ofWAL && !(op.Kind == crashfs.Sync && strings.HasSuffix(op.Name, ".log")) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -184,44 +183,6 @@ func (p *Partition) makeFolder() error {
 	if err := fsys.MkdirAll(p.dir); err != nil {
 		return fmt.Errorf("topic: make folder %s: %w", p.dir, err)
 	}
-	return nil
-}
-
-// open opens the partition's log and takes its offsets from it.
-func (p *Partition) open() (err error) {
-	if p.state == nil {
-		p.state, err = loadState(p.set.opts.FS, p.dir)
-		if errors.Is(err, errState) {
-			p.state, err = &state{producers: producers{}, rebuild: true}, nil
-		}
-		if err != nil {
-			p.log, p.state = &commitlog.Log{}, &state{producers: producers{}}
-			return err
-		}
-	}
-	o := p.options()
-	o.Start, o.Redo = p.state.logStart, p.redo
-	if p.log, err = commitlog.Open(o); err != nil {
-		p.log = &commitlog.Log{} // nothing to read; Err says why
-		return err
-	}
-	if _, end := p.log.End(); len(p.state.epochs) == 0 && end.Byte > 0 {
-		p.state.rebuild = true // every batch leaves an epoch: the file was lost
-	}
-	if p.state.rebuild {
-		p.state = &state{logStart: p.state.logStart, producers: producers{}, dirty: true}
-		p.set.opts.Log.Warn("partition state was damaged and is rebuilt from the log", "partition", p.tp.String())
-		if err := p.log.Headers(func(h record.Batch) error { p.state.note(h); return nil }); err != nil {
-			return err
-		}
-	}
-	p.next, p.at = p.log.End()
-	_, p.opened = p.set.opts.Clock.Read()
-	p.since = p.opened
-	p.ahead.Store(p.next)
-	p.hw.Store(p.next)
-	p.from = max(p.log.Start(), p.state.logStart)
-	p.start.Store(p.from)
 	return nil
 }
 

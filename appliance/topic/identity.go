@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -94,27 +93,6 @@ func loadIdentity(fsys vfs.FS, dir, name string) (Entry, error) {
 	return e, err
 }
 
-// readFile reads a whole file of at most limit bytes.
-func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > limit {
-		return nil, fmt.Errorf("topic: %s has %d bytes, the limit is %d", name, size, limit)
-	}
-	b := make([]byte, size)
-	if n, err := f.ReadAt(b, 0); int64(n) < size && err != io.EOF {
-		return nil, fmt.Errorf("topic: read %s: %w", name, err)
-	}
-	return b, nil
-}
-
 // saveIdentities puts the identities of topics in their places. They are durable
 // once the caller has synced topicsDir. A temporary name is made of the id: the
 // topic's may leave no room for a suffix.
@@ -185,17 +163,19 @@ func parsePartitionDir(dir string) (name string, partition int32, ok bool) {
 }
 
 // loadFolderID reads partition.metadata: the topic that a partition's folder is of.
-func loadFolderID(fsys vfs.FS, dir string) (id ID, ok bool) {
+// ok is false where the file does not say.
+func loadFolderID(fsys vfs.FS, dir string) (id ID, ok bool, err error) {
 	b, err := readFile(fsys, dir+"/"+metadataFile, maxIdentityBytes)
 	if err != nil {
-		return id, false
+		return id, false, err
 	}
 	for line := range strings.SplitSeq(string(b), "\n") {
 		if text, found := strings.CutPrefix(line, "topic_id: "); found {
-			return parseID(text)
+			id, ok = parseID(text)
+			return id, ok, nil
 		}
 	}
-	return id, false
+	return id, false, nil
 }
 
 // identify puts partition.metadata into a folder that gets its first segment. It
@@ -215,8 +195,13 @@ func (p *Partition) takeIdentity() []byte {
 		return nil
 	}
 	p.identified = true
-	if _, ok := loadFolderID(p.set.opts.FS, p.dir); ok {
+	if _, ok, _ := loadFolderID(p.set.opts.FS, p.dir); ok {
 		return nil
 	}
+	return p.folderID()
+}
+
+// folderID is partition.metadata as Kafka writes it.
+func (p *Partition) folderID() []byte {
 	return fmt.Appendf(nil, "version: 0\ntopic_id: %s\n", p.topic.id)
 }

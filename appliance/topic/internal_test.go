@@ -3,7 +3,9 @@ package topic
 import (
 	"bytes"
 	"errors"
+	"github.com/weirmq/weir/appliance/commitlog"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -86,6 +88,9 @@ func TestStateHoldsOnlyWhatIsCommitted(t *testing.T) {
 func FuzzState(f *testing.F) {
 	s := &state{producers: producers{}}
 	s.note(sequencedBatch(f, 9, 1, 0, 10, 1))
+	s.know(commitlog.SegmentID{Base: 1, End: 9, Bytes: 100, First: 1, CRC: 7, Cleaned: true})
+	s.lose(lost{Damage: commitlog.Damage{First: 3, Next: 5, Segment: 1, From: 10, To: 20, Cause: "a reason"}})
+	s.unknown = []byte{77, 0, 0, 0, 2, 1, 2}
 	f.Add(s.encode(100))
 	f.Add([]byte(stateMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -94,7 +99,8 @@ func FuzzState(f *testing.F) {
 			return
 		}
 		again, err := decodeState(s.encode(math.MaxInt64))
-		if err != nil || len(again.epochs) != len(s.epochs) || len(again.producers) != len(s.producers) {
+		if err != nil || len(again.epochs) != len(s.epochs) || len(again.producers) != len(s.producers) || !slices.Equal(again.segments, s.segments) ||
+			!slices.Equal(again.lost, s.lost) || !bytes.Equal(again.unknown, s.unknown) || again.owner != s.owner || again.generation != s.generation {
 			t.Fatal(err)
 		}
 	})
@@ -116,4 +122,27 @@ func FuzzEntry(f *testing.F) {
 			t.Fatal("a batch that is not whole")
 		}
 	})
+}
+
+// FuzzWatermarks: no bytes make the parser panic, and what it takes is written the same.
+func FuzzWatermarks(f *testing.F) {
+	f.Add(watermark{logStart: 1, end: 9, segment: 3, bytes: 77, crc: 5, epoch: 2, generation: 4}.append(nil, identity{ID{1}, 3}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		decodeWatermarks(b, func(id identity, w watermark) {
+			if !bytes.Contains(b, w.append(nil, id)) {
+				t.Fatal("read something that is not there")
+			}
+		})
+	})
+}
+
+// Sections of a newer version are kept, and an old copy is told by its generation.
+func TestStateKeepsWhatItDoesNotKnow(t *testing.T) {
+	s := newState(identity{ID{1}, 2})
+	s.unknown = []byte{200, 0, 0, 0, 3, 1, 2, 3}
+	s.generation = 7
+	got, err := decodeState(s.encode(0))
+	if err != nil || !bytes.Equal(got.unknown, s.unknown) || got.generation != 7 || got.owner != s.owner {
+		t.Fatalf("%+v, %v", got, err)
+	}
 }

@@ -32,8 +32,9 @@ type Partition struct {
 
 	stateMu sync.Mutex
 	state   *state
-	times   appendTimes
-	opened  time.Duration // elapsed; set once
+	recovered
+	times  appendTimes
+	opened time.Duration // elapsed; set once
 
 	// ahead is next, for readers: who was told of an offset before it is committed
 	// (flush.messages) waits there instead of being refused.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/wal"
 )
 
@@ -29,7 +30,13 @@ func (s *Set) recover() (err error) {
 			r.abandon()
 		}
 	}()
-	if s.wal, err = wal.Open(s.opts.WAL, r.replay); err != nil {
+	if err := s.loadWatermarks(); err != nil {
+		return err
+	}
+	o := s.opts.WAL
+	o.Quarantine, o.Salvage = quarantineDir, r.salvage
+	o.Damaged = func(d wal.Damage) { s.walDamage = append(s.walDamage, d) }
+	if s.wal, err = wal.Open(o, r.replay); err != nil {
 		return err
 	}
 	if err = r.finish(); err == nil {
@@ -67,42 +74,79 @@ func (r *recovery) replay(b []byte) error {
 	switch e.kind {
 	case entryAppend:
 		p.state.note(e.batch)
+		p.reserved = max(p.reserved, e.batch.NextOffset())
+		if e.batch.NextOffset() <= p.mark.end {
+			return nil // durable in its segment, which may have been cleaned since
+		}
 		return redo.Write(e.at, e.batch)
 	case entryLogStart:
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
 	case entryRoll:
+		if e.offset < p.mark.end {
+			return nil // so is what came into that segment
+		}
 		return redo.Roll(e.offset)
 	}
 	return nil
+}
+
+// salvage takes an entry of a round whose checksum is wrong. A batch has a checksum
+// of its own, and what stands before it is believed if it is what must be next.
+func (r *recovery) salvage(b []byte) error {
+	e, err := parseEntry(b)
+	if err != nil || e.kind != entryAppend {
+		return nil
+	}
+	t := r.set.ids[e.id]
+	if t == nil || e.partition < 0 || int(e.partition) >= len(t.Partitions()) {
+		return nil
+	}
+	p := t.Partitions()[e.partition]
+	redo, err := r.redo(p)
+	if err != nil {
+		return err
+	}
+	if !redo.Follows(e.at, e.batch.BaseOffset()) {
+		return nil
+	}
+	if epochs := p.state.epochs; len(epochs) == 0 || epochs[len(epochs)-1].epoch != e.batch.LeaderEpoch() {
+		return nil // the epoch is under no checksum of its own
+	}
+	if e.batch.Validate() != nil {
+		if e.batch.Count() == e.batch.LastOffsetDelta()+1 && int(e.batch.Count()) < len(e.batch) {
+			p.reserved = max(p.reserved, e.batch.NextOffset())
+		}
+		return nil
+	}
+	p.state.note(e.batch)
+	return redo.Write(e.at, e.batch)
 }
 
 func (r *recovery) redo(p *Partition) (*commitlog.Redo, error) {
 	if redo := r.redos[p]; redo != nil {
 		return redo, nil
 	}
-	st, err := loadState(r.set.opts.FS, p.dir)
-	if errors.Is(err, errState) {
-		st, err = &state{producers: producers{}, rebuild: true}, nil
-	}
-	if err != nil {
+	if err := p.adoptState(); err != nil {
 		return nil, err
 	}
 	redo, err := commitlog.NewRedo(p.options())
 	if err != nil {
 		return nil, err
 	}
-	p.state, r.redos[p] = st, redo
+	redo.After(p.mark.end)
+	r.redos[p] = redo
 	return redo, nil
 }
 
 func (r *recovery) finish() error {
 	ps := slices.Collect(maps.Keys(r.redos))
 	return inParallel(len(ps), func(i int) error {
-		p := ps[i]
-		if err := r.redos[p].Finish(p.state.logStart); err != nil {
+		p, redo := ps[i], r.redos[ps[i]]
+		p.holes = redo.Holes()
+		if err := redo.Finish(p.state.logStart, func(h record.Batch) { p.state.note(h) }); err != nil {
 			return fmt.Errorf("recover %s: %w", p.tp, err)
 		}
-		p.redo = r.redos[p]
+		p.redo = redo
 		p.touch()
 		return nil
 	})
@@ -153,3 +197,6 @@ func (s *Set) raise() (err error) {
 	s.opts.LeaderEpoch, err = s.opts.Raise(epoch, producer)
 	return err
 }
+
+// WALDamage lists what the start found damaged in the write-ahead log.
+func (s *Set) WALDamage() []wal.Damage { return s.walDamage }

@@ -126,6 +126,8 @@ type Set struct {
 	cleaning      sync.Mutex // one log at a time, and no topic removed meanwhile
 	cleaner       *cleaner
 	checkpointing sync.Mutex // one at a time, and no topic removed meanwhile
+	marks         watermarks
+	walDamage     []wal.Damage // found by Open
 	closing       chan struct{}
 	closeOnce     sync.Once
 	closeErr      error
@@ -143,6 +145,8 @@ var _ interface {
 const (
 	walDir    = "wal"
 	topicsDir = "topics"
+	// quarantineDir keeps what is damaged, or is not what it should be.
+	quarantineDir = "quarantine"
 )
 
 // Open opens the set, after a crash with everything that was acknowledged: what
@@ -325,7 +329,7 @@ func (s *Set) Close() error {
 				}
 			}
 		}
-		s.closeErr = errors.Join(s.closeErr, s.wal.Close())
+		s.closeErr = errors.Join(s.closeErr, s.closeWatermarks(), s.wal.Close())
 	})
 	return s.closeErr
 }
@@ -338,5 +342,6 @@ func (s *Set) markDirty(p *Partition) {
 }
 
 func (p *Partition) options() commitlog.Options {
-	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir}
+	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir,
+		Known: p.known, Epochs: p.epochsAt, Quarantine: quarantineDir, Damaged: p.lose}
 }

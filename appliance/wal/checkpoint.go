@@ -23,6 +23,10 @@ type checkpoint struct {
 	f          vfs.File
 	generation uint64
 	seq        uint64
+
+	// lost says that neither slot can be read, unsure that one cannot: seq may be
+	// behind the true checkpoint, whose rounds may have been overwritten since.
+	lost, unsure bool
 }
 
 // openCheckpoint opens the file, or makes it with no checkpoint in it.
@@ -36,17 +40,15 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 		return checkpoint{}, fmt.Errorf("wal: open %s: %w", name, err)
 	}
 	c := checkpoint{f: f}
-	b := make([]byte, checkpointLen)
-	for slot := range int64(2) {
-		if _, err := f.ReadAt(b, slot*blockBytes); err != nil && err != io.EOF {
-			return c, errors.Join(fmt.Errorf("wal: read %s: %w", name, err), f.Close())
+	if err := c.load(); err != nil {
+		return c, errors.Join(fmt.Errorf("wal: read %s: %w", name, err), f.Close())
+	}
+	if c.lost || c.unsure {
+		// Not to be made to look sound: the owner's next checkpoint will be.
+		if err := fsys.SyncDir(dir); err != nil {
+			return c, errors.Join(err, f.Close())
 		}
-		if binary.BigEndian.Uint32(b) != checkpointMagic || binary.BigEndian.Uint32(b[4:]) != crc32.Checksum(b[8:], castagnoli) {
-			continue
-		}
-		if g := binary.BigEndian.Uint64(b[8:]); g >= c.generation {
-			c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
-		}
+		return c, nil
 	}
 	// What was read may be in the kernel's cache alone, if the process was killed
 	// before the sync or the sync failed. Files are about to be used again on the
@@ -56,6 +58,31 @@ func openCheckpoint(fsys vfs.FS, dir string) (checkpoint, error) {
 		return c, errors.Join(err, f.Close())
 	}
 	return c, nil
+}
+
+// load reads both slots.
+func (c *checkpoint) load() error {
+	valid, blank := 0, 0
+	for slot := range int64(2) {
+		b := make([]byte, checkpointLen)
+		if _, err := c.f.ReadAt(b, slot*blockBytes); err != nil && err != io.EOF {
+			return err
+		}
+		switch {
+		case binary.BigEndian.Uint32(b) == checkpointMagic && binary.BigEndian.Uint32(b[4:]) == crc32.Checksum(b[8:], castagnoli):
+			valid++
+			if g := binary.BigEndian.Uint64(b[8:]); g >= c.generation {
+				c.generation, c.seq = g, binary.BigEndian.Uint64(b[16:])
+			}
+		case [checkpointLen]byte(b) == [checkpointLen]byte{}:
+			blank++
+		}
+	}
+	// The first generation leaves one slot blank; any other that cannot be read was
+	// torn by a power cut, and then the one before it counts, or it has rotted.
+	c.lost = valid == 0
+	c.unsure = valid == 1 && !(blank == 1 && c.generation == 1)
+	return nil
 }
 
 // createCheckpoint makes the file with no checkpoint in it. openCheckpoint makes it durable.
@@ -103,10 +130,18 @@ func (l *Log) Checkpoint(seq uint64) error {
 	if seq < l.ring.cp.seq {
 		return fmt.Errorf("wal: checkpoint %d is behind the last, %d", seq, l.ring.cp.seq)
 	}
-	if seq > l.ring.cp.seq {
-		if err := l.ring.cp.save(seq); err != nil {
+	if cp := &l.ring.cp; seq > cp.seq || cp.lost || cp.unsure {
+		if err := cp.save(seq); err != nil {
 			l.Fail(err)
 			return err
+		}
+		if cp.lost || cp.unsure {
+			// The other slot too, which is the one that cannot be read.
+			if err := cp.save(seq); err != nil {
+				l.Fail(err)
+				return err
+			}
+			cp.lost, cp.unsure = false, false
 		}
 	}
 	l.ring.recycle(seq)

@@ -42,6 +42,12 @@ type Options struct {
 	// BlockLinger is how long a round that lingers may wait in all while it does not
 	// fill a block of the disk (4 KiB), which wears out by blocks. 0 means Linger.
 	BlockLinger time.Duration
+	// Quarantine is the folder that keeps damaged bytes; "" means "quarantine" beside Dir.
+	Quarantine string
+	// Damaged is told by Open of what can no longer be read; nil: only the Log is.
+	Damaged func(Damage)
+	// Salvage takes what is left of a damaged round, see ring.salvage; nil: it is lost.
+	Salvage func(entry []byte) error
 	// Log receives what an operator should know; nil discards it.
 	Log *slog.Logger
 }

@@ -16,14 +16,16 @@ import (
 //
 //	offset size
 //	 0     8   magic "WEIRWAL1"
-//	 8     4   CRC-32C of bytes 12 to 36
+//	 8     4   CRC-32C of bytes 12 to 44
 //	12     8   number, as in the file's name
 //	20     8   nonce, random for each life of the file
 //	28     8   sequence of the first round
+//	36     8   size of the file: one that is shorter was cut off
 const (
-	fileMagic      = "WEIRWAL1"
-	fileHeaderLen  = 36
+	fileMagic      = "WEIRWAL2"
+	fileHeaderLen  = 44
 	fileSuffix     = ".wal"
+	newSuffix      = ".new" // of a file that is being made
 	checkpointFile = "checkpoint"
 )
 
@@ -33,6 +35,8 @@ type file struct {
 	number      uint64
 	nonce       uint64
 	first, last uint64 // sequences of its rounds; last < first while it has none
+	made        int64  // its size, as the header says
+	from        int64  // its first round, if the header cannot be read; 0 otherwise
 	f           vfs.File
 }
 
@@ -57,7 +61,8 @@ type ring struct {
 	durable  uint64 // of the last round synced
 	unsynced bool   // cur was written since its last sync
 
-	cp checkpoint // owned by who calls Checkpoint
+	cp  checkpoint // owned by who calls Checkpoint
+	buf []byte     // Open's: what its windows read into
 }
 
 func fileName(number uint64) string { return fmt.Sprintf("%020d%s", number, fileSuffix) }
@@ -120,7 +125,10 @@ func (g *ring) roll() error {
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return fmt.Errorf("wal: %w", err)
 	}
-	f.nonce, f.first, f.last = binary.BigEndian.Uint64(nonce[:]), g.seq+1, g.seq
+	f.nonce, f.first, f.last, f.made, f.from = binary.BigEndian.Uint64(nonce[:]), g.seq+1, g.seq, g.opts.FileBytes, 0
+	if err := g.resize(f); err != nil {
+		return err
+	}
 	if _, err := f.f.WriteAt(f.header(), 0); err != nil {
 		return fmt.Errorf("wal: write the header of %s: %w", name, err)
 	}
@@ -134,6 +142,18 @@ func (g *ring) roll() error {
 	g.files, g.cur = append(g.files, f), f
 	g.mu.Unlock()
 	g.pos = blockBytes
+	return nil
+}
+
+// resize gives a file that was cut off, or is of another configuration, its size.
+func (g *ring) resize(f *file) error {
+	size, err := f.f.Size()
+	if err == nil && size != g.opts.FileBytes {
+		err = f.f.Truncate(g.opts.FileBytes)
+	}
+	if err != nil {
+		return fmt.Errorf("wal: size of %s: %w", f.name, err)
+	}
 	return nil
 }
 
@@ -170,9 +190,10 @@ func (g *ring) mayGrow() bool {
 }
 
 // create makes a file full of zeros: blocks that are allocated and written cost
-// a small round least.
+// a small round least. It gets its name once it is whole, when it is taken into
+// use, so one of that name that is shorter was cut off.
 func (g *ring) create(number uint64) (*file, error) {
-	name := fileName(number)
+	name := fileName(number) + newSuffix
 	f, err := g.opts.FS.Create(g.path(name))
 	if err != nil {
 		return nil, fmt.Errorf("wal: create %s: %w", name, err)
@@ -249,24 +270,25 @@ func (f *file) header() []byte {
 	binary.BigEndian.PutUint64(b[12:], f.number)
 	binary.BigEndian.PutUint64(b[20:], f.nonce)
 	binary.BigEndian.PutUint64(b[28:], f.first)
+	binary.BigEndian.PutUint64(b[36:], uint64(f.made))
 	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
 	return b
 }
 
-// parseHeader fills in f from its header block. False means that the file holds
-// no rounds: it was never used, or a crash came between taking it and its first round.
-func (f *file) parseHeader(b []byte) bool {
+// parseHeader fills in f from its header block. valid is false for a file that was
+// never used, and for one whose header is damaged; own is false where the header
+// names another file: f was renamed for its next life, which never began, or it is
+// not where it belongs.
+func (f *file) parseHeader(b []byte) (valid, own bool) {
 	if len(b) < fileHeaderLen || string(b[:8]) != fileMagic ||
 		crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:]) {
-		return false
-	}
-	if binary.BigEndian.Uint64(b[12:]) != f.number {
-		return false // renamed for its next life, which never began
+		return false, false
 	}
 	f.nonce = binary.BigEndian.Uint64(b[20:])
 	f.first = binary.BigEndian.Uint64(b[28:])
 	f.last = f.first - 1
-	return f.first > 0
+	f.made = int64(binary.BigEndian.Uint64(b[36:]))
+	return f.first > 0, binary.BigEndian.Uint64(b[12:]) == f.number
 }
 
 // parseName returns the number in a file's name.

@@ -28,7 +28,8 @@
 // Open replays the rounds after the last checkpoint, in order. The first round
 // that is not whole ends the log if nothing valid follows it: it was being written
 // and nobody was told of it. If something valid does follow, acknowledged data is
-// damaged, and Open says so instead of cutting it away.
+// damaged: its bytes are kept in the quarantine, the owner is told, and replay goes
+// on behind them.
 package wal
 
 import (
@@ -101,14 +102,6 @@ type Log struct {
 	lastCommit time.Time
 	ring       *ring
 }
-
-// Stats counts since Open. Fields are atomics because metrics read them at will.
-type Stats struct {
-	Rounds, Syncs, Entries, PayloadBytes, WrittenBytes atomic.Uint64
-}
-
-// Stats returns the log's counters, live.
-func (l *Log) Stats() *Stats { return &l.stats }
 
 // Begin opens a group of entries that will commit together, n bytes in all, and
 // holds the open round until End. It waits while the round is too full to take them.

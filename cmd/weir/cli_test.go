@@ -286,7 +286,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		t.Fatal("the value is in no segment")
 	}
 	out, errs, code := weir(t, "", "log", "verify", data)
-	if code != exitUnhealthy || !strings.Contains(out, "corrupt") {
+	if code != exitUnhealthy || !strings.Contains(out, "! batches: topics/t-0/") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,7 +14,8 @@ import (
 
 type logCmd struct {
 	Dump   logDumpCmd   `cmd:"" help:"Print the batches (or records) of segment files."`
-	Verify logVerifyCmd `cmd:"" help:"Check structure, checksums and offsets of segment files."`
+	Verify logVerifyCmd `cmd:"" help:"Check a data folder, a partition's folder or segment files; changes nothing."`
+	Repair logRepairCmd `cmd:"" help:"Set aside what is damaged in a data folder, while the appliance is stopped."`
 }
 
 // maxBatchBytes bounds one batch read from disk, so that a broken length
@@ -172,62 +172,4 @@ func quoted(s *string) string {
 		return "null"
 	}
 	return fmt.Sprintf("%q", *s)
-}
-
-type logVerifyCmd struct {
-	Path string `arg:"" help:"Segment file, or a folder of them. The appliance should be stopped: a segment in use may end within a batch."`
-}
-
-type verifyReport struct {
-	Files    int      `json:"files"`
-	Batches  int64    `json:"batches"`
-	Records  int64    `json:"records"`
-	Bytes    int64    `json:"bytes"`
-	Problems []string `json:"problems"`
-}
-
-func (c *logVerifyCmd) Run(s *session) error {
-	files, err := segments(c.Path)
-	if err != nil {
-		return err
-	}
-	report := verifyReport{Files: len(files), Problems: []string{}}
-	next := map[string]int64{} // folder -> offset that must follow
-	for _, file := range files {
-		if err := verifySegment(file, next, &report); err != nil {
-			report.Problems = append(report.Problems, err.Error())
-		}
-	}
-	err = s.show(report, func(w io.Writer) {
-		for _, p := range report.Problems {
-			fmt.Fprintln(w, "! "+p)
-		}
-		fmt.Fprintf(w, "%d files, %d batches, %d records, %s: %d problems\n",
-			report.Files, report.Batches, report.Records, bytesText(report.Bytes), len(report.Problems))
-	})
-	if err == nil && len(report.Problems) > 0 {
-		err = failf(exitUnhealthy, "%s: %d of %d segment files have a problem", c.Path, len(report.Problems), len(files))
-	}
-	return err
-}
-
-func verifySegment(file string, next map[string]int64, report *verifyReport) error {
-	dir := filepath.Dir(file)
-	return readSegment(file, func(_ int64, b record.Batch) error {
-		if err := b.Validate(); err != nil {
-			return err
-		}
-		records, err := b.Records()
-		if err != nil {
-			return err
-		}
-		if want, ok := next[dir]; ok && b.BaseOffset() < want {
-			return errors.New("offset " + fmt.Sprint(b.BaseOffset()) + " stands again: " + fmt.Sprint(want) + " should follow")
-		}
-		next[dir] = b.NextOffset()
-		report.Batches++
-		report.Records += int64(len(records))
-		report.Bytes += int64(len(b))
-		return nil
-	})
 }
