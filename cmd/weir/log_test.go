@@ -127,3 +127,39 @@ func TestLogDumpOfTheWriteAheadLog(t *testing.T) {
 		t.Errorf("a file of zeros: %d %s", code, out)
 	}
 }
+
+// What the disk did not keep is in front of the operator, not only in the log of a start.
+func TestStatusWarnsOfDamage(t *testing.T) {
+	data := t.TempDir()
+	s := startSite(t, "--data", data)
+	for _, value := range []string{"one", "two", "three"} {
+		if code, out := runLog(t, "produce", "--kafka", s.kafka, "t", value); code != exitOK {
+			t.Fatal(out)
+		}
+	}
+	if code := s.stop(); code != exitOK {
+		t.Fatal("exit", code)
+	}
+	segment := filepath.Join(data, "topics", "t-0", "00000000000000000000.log")
+	b, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[70] ^= 1
+	if err := os.WriteFile(segment, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = startSite(t, "--data", data)
+	if code, out := runLog(t, "consume", "--kafka", s.kafka, "t", "-n", "2"); code != exitOK || strings.Contains(out, "one") {
+		t.Fatalf("%d %s", code, out)
+	}
+	if code, out := runLog(t, "status", "--http", s.http); code != exitOK || !strings.Contains(out, "! records lost to damage on the disk: 1, the first of them offsets 0 to 0 of t-0") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code := s.stop(); code != exitOK {
+		t.Fatal("exit", code)
+	}
+	if code, out := runLog(t, "log", "verify", data); code != exitUnhealthy || !strings.Contains(out, "known already") {
+		t.Errorf("%d %s", code, out)
+	}
+}
