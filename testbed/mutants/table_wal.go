@@ -47,7 +47,7 @@ var walMutants = []mutant{
 	instead("wal: recovery, what no round vouches for is written again", walRecover, "_, err := w.f.f.WriteAt(b, pos)", "err := error(nil)", walHoles, walTests),
 	instead("wal: recovery, all of it is", walRecover, "for pos := from.pos;", "for pos := last.pos;", walHoles, walTests),
 	without("wal: recovery, what is replayed is synced", walRecover, "w.f.f.Sync()", walTests, topicCrash, topicAtLength),
-	instead("wal: recovery, a hole that was never durable", walRecover, "r.seq > g.seq+1 && g.seq >= synced || ", "", walHoles, walTests),
+	instead("wal: recovery, a hole that was never durable", walRecover, "r.seq > g.seq+1 && g.seq >= synced || ", "r.seq > g.seq+1 && synced+1 == 0 || ", walHoles, walTests),
 	instead("wal: recovery, a round tells of those synced before it", walRecover, "r.synced > synced || from.pos == 0", "from.pos == 0", walHoles, walTests),
 	instead("wal: recovery, a round that is missing in the middle is reported", walRecover, "if r.seq > g.seq+1 {", "if false {", walHoles, walTests),
 }
