@@ -141,7 +141,8 @@ func (s *Set) updateIdentity(t *Topic) error {
 		err = s.syncTopics()
 	}
 	if err != nil {
-		return fmt.Errorf("%w: topic %s is changed, but not the copy beside its folders: %w", record.ErrStorage, t.name, err)
+		err = fmt.Errorf("topic: %s is changed, but not the copy beside its folders: %w", t.name, err)
+		return fmt.Errorf("%w: %w", record.ErrStorage, s.failStop(err))
 	}
 	return nil
 }

@@ -218,13 +218,13 @@ func (s *Set) Delete(name string) error {
 	d, changed, err := s.discard(t)
 	if err != nil {
 		if changed {
-			s.wal.Fail(err) // nothing may be acknowledged for a topic that may be gone
+			s.Fail(err) // nothing may be acknowledged for a topic that may be gone
 		}
-		return err
+		return s.failStop(err)
 	}
 	s.forget(t)
 	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
-	return errors.Join(err, s.bury(t, d))
+	return s.failStop(errors.Join(err, s.bury(t, d)))
 }
 
 // forget takes the topic out of the set. What is staged still commits.

@@ -26,7 +26,7 @@ const (
 // servesFull says that weir lives on a full disk: it is not ended by ENOSPC, also
 // not at its start, and serves reads. Without, it may end with an error and must be
 // back, with everything acked, once there is room.
-const servesFull = false
+const servesFull = true
 
 // Somebody else fills the file system while weir runs or starts, to the last byte
 // or nearly. Rolls, checkpoints and new files of the write-ahead log happen many
