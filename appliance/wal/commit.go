@@ -185,6 +185,7 @@ func (r *round) apply() error {
 // disk, and trying again proves nothing: only a restart, which reads the disk, does.
 func (l *Log) fail(err error) {
 	l.opts.Log.Error("storage failed: nothing more is accepted until a restart", "err", err)
+	l.ring.stop(err) // the committer may wait for a file that no checkpoint will free any more
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = err
