@@ -215,6 +215,7 @@ func (s *Set) spaceLoop() {
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
 	refused := false
+	s.keepBallast()
 	for ticks := 0; ; {
 		short := s.space.short
 		if !s.Reclaim() {
@@ -223,9 +224,7 @@ func (s *Set) spaceLoop() {
 		select {
 		case <-tick.C:
 			s.space.measure()
-			if err := s.space.growBallast(); err != nil {
-				s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
-			}
+			s.keepBallast()
 			if now := s.space.refused.Load(); now != refused {
 				// The less a recovery has to write again the less room it needs.
 				if refused = now; now {
@@ -239,6 +238,12 @@ func (s *Set) spaceLoop() {
 		case <-s.stop:
 			return
 		}
+	}
+}
+
+func (s *Set) keepBallast() {
+	if err := s.space.growBallast(); err != nil {
+		s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
 	}
 }
 
