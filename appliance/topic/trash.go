@@ -224,7 +224,13 @@ func (s *Set) Delete(name string) error {
 	}
 	s.forget(t)
 	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
-	return s.failStop(errors.Join(err, s.bury(t, d)))
+	if err = s.failStop(errors.Join(err, s.bury(t, d))); s.Err() != nil {
+		return err
+	}
+	if err != nil { // it is deleted all the same, and what is left to do is done later
+		s.opts.Log.Warn("a deleted topic is not yet all in the trash", "topic", name, "err", err)
+	}
+	return nil
 }
 
 // forget takes the topic out of the set. What is staged still commits.
