@@ -20,7 +20,12 @@ type Section struct {
 	f   vfs.File // of s, pinned
 	pos int64
 	n   int
+
+	made []byte // of no segment
 }
+
+// Made is a section of batches that stand in no segment.
+func Made(batches []byte) Section { return Section{n: len(batches), made: batches} }
 
 // Len is the section's length in bytes.
 func (c Section) Len() int { return c.n }
@@ -39,6 +44,9 @@ func (c Section) AppendTo(dst []byte) ([]byte, error) {
 	if c.n == 0 {
 		return dst, nil
 	}
+	if c.made != nil {
+		return append(dst, c.made...), nil
+	}
 	at := len(dst)
 	dst = append(dst, make([]byte, c.n)...)
 	if n, err := c.f.ReadAt(dst[at:], c.pos); n < c.n {
@@ -52,6 +60,10 @@ func (c Section) AppendTo(dst []byte) ([]byte, error) {
 func (c Section) WriteTo(w io.Writer) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
+	}
+	if c.made != nil {
+		n, err := w.Write(c.made)
+		return int64(n), err
 	}
 	if d, ok := c.f.(vfs.Descriptor); ok {
 		if tcp, ok := w.(*net.TCPConn); ok {
@@ -177,7 +189,7 @@ func (s *segment) read(offset int64, maxBytes int) (Section, error) {
 		s.unpin()
 		return Section{}, err
 	}
-	return Section{s, f, pos, n}, nil
+	return Section{s: s, f: f, pos: pos, n: n}, nil
 }
 
 // section is where a read of offset begins, and its length.

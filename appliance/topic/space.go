@@ -229,6 +229,7 @@ func (s *Set) spaceLoop() {
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
 	refused, said := false, time.Time{}
+	s.keepBallast()
 	for ticks := 0; ; {
 		short := s.space.short
 		if !s.Reclaim() {
@@ -237,9 +238,7 @@ func (s *Set) spaceLoop() {
 		select {
 		case <-tick.C:
 			s.space.measure()
-			if err := s.space.growBallast(); err != nil {
-				s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
-			}
+			s.keepBallast()
 			if now := s.space.refused.Load(); now != refused {
 				refused = now
 				s.logRefusing(now, &said)
@@ -266,6 +265,12 @@ func (s *Set) logRefusing(refusing bool, said *time.Time) {
 		s.opts.Log.Warn("appends are refused", "err", s.space.full(0))
 	case !refusing && !said.IsZero():
 		s.opts.Log.Info("appends are accepted again")
+	}
+}
+
+func (s *Set) keepBallast() {
+	if err := s.space.growBallast(); err != nil {
+		s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
 	}
 }
 
