@@ -136,7 +136,9 @@ func (s *Set) due(olderThan time.Duration) ([]discarded, error) {
 		return nil, err
 	}
 	now := s.opts.Now()
-	all = slices.DeleteFunc(all, func(d discarded) bool { return now.Sub(d.at) < olderThan })
+	all = slices.DeleteFunc(all, func(d discarded) bool {
+		return now.Sub(d.at) < olderThan || s.ByID(d.id) != nil // a Delete that nobody knows the outcome of
+	})
 	slices.SortFunc(all, func(a, b discarded) int { return a.at.Compare(b.at) })
 	left := map[string][]string{}
 	if len(all) > 0 {
