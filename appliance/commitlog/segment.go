@@ -304,10 +304,10 @@ const indexTail = 32
 func (s *segment) flushIndex() error {
 	s.idxMu.Lock()
 	defer s.idxMu.Unlock()
-	if !s.sealed.Load() && len(s.idx.tail) < indexTail {
+	if s.removed.Load() || !s.sealed.Load() && len(s.idx.tail) < indexTail {
 		return nil
 	}
-	if err := s.idx.flush(); err != nil {
+	if err := s.idx.flush(); err != nil && !s.removed.Load() { // a closed file is opened by its name, which goes
 		return fmt.Errorf("commitlog: write the index of %s: %w", s.path(logSuffix), err)
 	}
 	return nil
