@@ -153,7 +153,7 @@ func (p *Partition) settleOffsets() {
 	if next < end || torn {
 		at = commitlog.Position{Segment: end}
 	}
-	p.next, p.at = end, at
+	p.next, p.at, p.reserved = end, at, end
 	p.ahead.Store(end)
 	p.hw.Store(max(end, start))
 	p.from = start
@@ -175,7 +175,7 @@ func (p *Partition) remember(end int64, at commitlog.Position) error {
 		}
 	}
 	var sealed []commitlog.SegmentID
-	if rolled {
+	if rolled || p.state.guessed {
 		for _, base := range p.log.Sealed() {
 			if p.remembers(base) {
 				continue
@@ -191,7 +191,7 @@ func (p *Partition) remember(end int64, at commitlog.Position) error {
 	}
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
-	p.mark = watermark{logStart: p.state.logStart, end: max(end, p.mark.end), segment: at.Segment, bytes: at.Byte,
+	p.mark = watermark{logStart: p.state.logStart, end: max(end, p.mark.end, p.reserved), segment: at.Segment, bytes: at.Byte,
 		crc: crc, epoch: epoch, generation: p.state.generation}
 	for _, id := range sealed {
 		id.Cleaned = id.Cleaned || p.state.guessed

@@ -1,0 +1,184 @@
+package topic
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/testbed/crashfs"
+)
+
+// A sync that failed for a segment succeeds the next time although the records are
+// not on the disk: no watermark may say that they are.
+func TestNoWatermarkAfterAFailedSync(t *testing.T) {
+	disk := diskOfOne(t)
+	s, p := openOne(t, disk, 1)
+	send := func(offset int64) {
+		if base, err := s.Append(context.Background(), p.tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); base != offset || err != nil {
+			t.Error(base, err)
+		}
+		s.wal.CatchUp()
+	}
+	send(0)
+	failed := false
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind != crashfs.Sync || !strings.HasSuffix(op.Name, ".log") || failed {
+			return nil
+		}
+		failed = true
+		send(1)
+		return syscall.EIO
+	}, nil)
+	for range 2 {
+		if err := s.checkpoint(); err == nil {
+			t.Error("a checkpoint came about after a sync that failed")
+		}
+	}
+	disk.OnOp(nil, nil)
+	_, p = openOne(t, disk.Clone(crashfs.CloneConfig{}), 2)
+	if n := len(records(t, p)); n != 2 || len(p.Lost()) > 0 {
+		t.Errorf("%d records, lost %+v; want both", n, p.Lost())
+	}
+}
+
+// records reads all of a partition.
+func records(t *testing.T, p *Partition) (offsets []int64) {
+	t.Helper()
+	for next := p.LogStartOffset(); next < p.HighWatermark(); {
+		bs, err := p.fetch(next, 1<<20)
+		if err != nil {
+			t.Fatal("read from", next, err)
+		}
+		for b := range bs.All() {
+			if b.Count() > 0 {
+				offsets = append(offsets, b.BaseOffset())
+			}
+			next = b.NextOffset()
+		}
+	}
+	return offsets
+}
+
+// What could not be saved of a state is saved at the next checkpoint: its watermark
+// would say otherwise that the file is an old one.
+func TestStateThatWasNotSavedIsSavedLater(t *testing.T) {
+	disk := diskOfOne(t)
+	s, p := openOne(t, disk, 1)
+	send := func() {
+		if _, err := s.Append(context.Background(), p.tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send()
+	p.stateMu.Lock()
+	p.state.dirty = true
+	p.stateMu.Unlock()
+	disk.OnOp(func(op crashfs.Op) error {
+		if strings.Contains(op.Name, stateFile) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}, nil)
+	if err := p.saveState(); err == nil {
+		t.Fatal("saved on a full disk")
+	}
+	disk.OnOp(nil, nil)
+	send()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, p = openOne(t, disk, 2); p.state.guessed {
+		t.Error("the state was taken for an old one")
+	}
+}
+
+// Whoever restores a deleted topic from the trash finds all of it, though a checkpoint
+// came between the deletion and the funeral.
+func TestCheckpointLeavesTheDeletedToBury(t *testing.T) {
+	disk := diskOfOne(t)
+	s, p := openOne(t, disk, 1)
+	if _, err := s.Append(context.Background(), p.tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	p.retire()
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	if !p.dirty.Load() {
+		t.Error("nobody syncs what was written last")
+	}
+}
+
+// Offsets of records that the write-ahead log has lost are never given again, however
+// many checkpoints and starts come before the next append.
+func TestLostOffsetsAreNeverGivenAgain(t *testing.T) {
+	disk := crashfs.New()
+	open := func(disk *crashfs.FS, epoch int32) *Set {
+		s, err := Open(Options{FS: disk, Catalog: noTopics{}, LeaderEpoch: epoch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	s := open(disk, 1)
+	if _, err := s.Create("t", Spec{Partitions: 2}); err != nil {
+		t.Fatal(err)
+	}
+	a, b := record.TopicPartition{Topic: "t"}, record.TopicPartition{Topic: "t", Partition: 1}
+	for _, w := range []struct {
+		tp    record.TopicPartition
+		value string
+	}{{a, "first"}, {a, "damaged"}, {b, "other"}} {
+		batch, err := record.NewBatch(record.None, record.Record{Value: []byte(w.value)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Append(context.Background(), w.tp, batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk = disk.Clone(crashfs.CloneConfig{})
+	names, err := disk.List(walDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := false
+	for _, name := range names {
+		f, err := disk.Open(walDir + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := f.Size()
+		raw := make([]byte, size)
+		f.ReadAt(raw, 0)
+		if i := bytes.Index(raw, []byte("damaged")); i > 0 {
+			f.WriteAt([]byte("D"), int64(i))
+			f.Sync()
+			damaged = true
+		}
+		f.Close()
+	}
+	if !damaged {
+		t.Fatal("nothing to damage")
+	}
+	for epoch := int32(2); epoch < 5; epoch++ {
+		s := open(disk, epoch)
+		p, err := s.Partition(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.HighWatermark() != 2 || len(p.Lost()) != 1 {
+			t.Errorf("start %d: high watermark %d, lost %+v; want 2 and one record", epoch, p.HighWatermark(), p.Lost())
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
