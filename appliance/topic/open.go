@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
@@ -121,6 +122,7 @@ func (p *Partition) rebuildState() error {
 	st.lost = p.state.lost
 	p.state = st
 	p.stateMu.Unlock()
+	p.touch() // before the cleaner saves it, a checkpoint notes what the segments are
 	return nil
 }
 
@@ -246,6 +248,42 @@ func (p *Partition) Expect(id commitlog.SegmentID) error {
 	p.state.know(id)
 	p.stateMu.Unlock()
 	return p.saveState()
+}
+
+// replaced forgets what segments were before others took their places, or they became
+// part of others: what is expected would grow with each cleaning, and an old copy of a
+// segment pass for the new one. No replacement may be under way.
+func (p *Partition) replaced() error {
+	p.set.checkpointing.Lock()
+	defer p.set.checkpointing.Unlock()
+	now := map[int64]commitlog.SegmentID{}
+	for _, base := range p.log.Sealed() {
+		p.stateMu.Lock()
+		ids := p.state.segmentsAt(base)
+		p.stateMu.Unlock()
+		now[base] = commitlog.SegmentID{Bytes: -1}
+		if len(ids) < 2 {
+			continue
+		}
+		is, ok, err := p.log.Identity(base)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if ok && id.Bytes == is.Bytes && id.CRC == is.CRC && id.First == is.First {
+				now[base] = id
+			}
+		}
+	}
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	p.state.segments = slices.DeleteFunc(p.state.segments, func(id commitlog.SegmentID) bool {
+		is, there := now[id.Base]
+		gone := !there || is.Bytes >= 0 && id != is
+		p.state.dirty = p.state.dirty || gone
+		return gone
+	})
+	return nil
 }
 
 // epochsAt is between which leader epochs a record at offset was appended.

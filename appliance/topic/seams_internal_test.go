@@ -182,3 +182,78 @@ func TestLostOffsetsAreNeverGivenAgain(t *testing.T) {
 		}
 	}
 }
+
+// compactedBox is a set with a compacted topic, and how to overwrite n keys of it.
+func compactedBox(t *testing.T, disk *crashfs.FS, epoch int32) (s *Set, p *Partition, fill func(n int)) {
+	t.Helper()
+	s, err := Open(Options{FS: disk, Catalog: noTopics{}, LeaderEpoch: epoch, Cleaner: CleanerOptions{Disabled: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	to, err := s.Ensure("t", Spec{Partitions: 1, Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "16384", "min.cleanable.dirty.ratio": "0.01"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = to.Partitions()[0]
+	return s, p, func(n int) {
+		for i := range n {
+			b, err := record.NewBatch(record.None, record.Record{Key: []byte{byte(i % 3)}, Value: make([]byte, 500)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Append(context.Background(), p.tp, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What is remembered of segments does not grow with each cleaning.
+func TestCleaningsDoNotGrowTheState(t *testing.T) {
+	disk := crashfs.New()
+	s, p, fill := compactedBox(t, disk, 1)
+	for range 10 {
+		fill(80)
+		s.Compact()
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, segments := len(p.state.segments), len(p.log.Sealed()); n > segments {
+		t.Errorf("%d identities for %d segments", n, segments)
+	}
+	want := records(t, p)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, p, _ = compactedBox(t, disk, 2)
+	if err := p.log.Audit(0); err != nil || len(p.Lost()) > 0 || len(records(t, p)) != len(want) {
+		t.Errorf("%v, lost %+v, %d records; want %d", err, p.Lost(), len(records(t, p)), len(want))
+	}
+}
+
+// A compacted log whose state was lost has not lost what compaction removed, at any
+// start after that either.
+func TestRebuiltStateOfACompactedLog(t *testing.T) {
+	disk := crashfs.New()
+	s, p, fill := compactedBox(t, disk, 1)
+	fill(150)
+	s.Compact()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Remove("topics/t-0/" + stateFile); err != nil {
+		t.Fatal(err)
+	}
+	for epoch := int32(2); epoch < 5; epoch++ {
+		s, p, fill = compactedBox(t, disk, epoch)
+		if err := p.log.Audit(0); err != nil || len(p.Lost()) > 0 {
+			t.Fatalf("start %d: %v, lost %+v", epoch, err, p.Lost())
+		}
+		fill(1)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
