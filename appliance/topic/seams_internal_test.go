@@ -257,3 +257,33 @@ func TestRebuiltStateOfACompactedLog(t *testing.T) {
 		}
 	}
 }
+
+// Retention looks at what is to go and not into every segment of the box.
+func TestRetentionLooksIntoNoSegment(t *testing.T) {
+	disk := crashfs.New()
+	s, _, fill := compactedBox(t, disk, 1)
+	fill(150)
+	if err := s.AlterConfigs("t", func(map[string]string) (map[string]string, error) {
+		return map[string]string{"cleanup.policy": "delete", "segment.bytes": "16384", "retention.bytes": "40000"}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, p, _ := compactedBox(t, disk, 2)
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Read && strings.Contains(op.Name, "/t-0/0") {
+			t.Error(op)
+		}
+		return nil
+	}, nil)
+	s.Retain()
+	disk.OnOp(nil, nil)
+	if p.LogStartOffset() == 0 {
+		t.Error("nothing was removed")
+	}
+	if n := int64(len(records(t, p))); n != p.HighWatermark()-p.LogStartOffset() {
+		t.Errorf("%d records from %d to %d", n, p.LogStartOffset(), p.HighWatermark())
+	}
+}
