@@ -234,6 +234,24 @@ func (r *Redo) extend(s *redone, bound int64, kept func(h record.Batch)) error {
 	return nil
 }
 
+// Sync makes what was written durable where no log could take over the files.
+func (r *Redo) Sync() error {
+	for _, s := range r.touched {
+		name := r.path(s.base, logSuffix)
+		f, err := r.opts.FS.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // set aside, or not needed
+		}
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("commitlog: sync %s: %w", name, err)
+		}
+	}
+	return r.opts.syncDir()
+}
+
 // Abandon closes the files that no log has taken over.
 func (r *Redo) Abandon() {
 	for _, s := range r.touched {

@@ -40,8 +40,9 @@ func (s *Set) recover() (err error) {
 		return err
 	}
 	if err = r.finish(); err == nil {
-		s.openPartitions()
-		err = s.raise()
+		if err = s.openPartitions(); err == nil {
+			err = s.raise()
+		}
 	}
 	if err == nil && len(r.redos) == 0 {
 		err = s.wal.Checkpoint(s.wal.Applied())
@@ -158,23 +159,27 @@ func (r *recovery) abandon() {
 	}
 }
 
-// openPartitions opens all logs. One that is damaged is offline, the others serve.
-func (s *Set) openPartitions() {
+// openPartitions opens all logs. One that is damaged is offline, the others serve. No
+// checkpoint comes by an offline one: what was replayed into it is made durable here.
+func (s *Set) openPartitions() error {
 	var all []*Partition
 	for _, t := range s.Topics() {
 		all = append(all, t.Partitions()...)
 	}
-	_ = inParallel(len(all), func(i int) error {
+	return inParallel(len(all), func(i int) (err error) {
 		p := all[i]
-		if err := p.open(); err != nil {
-			p.fail(err)
-			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
+		if why := p.open(); why != nil {
+			p.fail(why)
+			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", why)
+			if p.redo != nil {
+				err = errors.Join(p.redo.Sync(), p.saveState())
+			}
 		}
 		if p.redo != nil {
 			p.redo.Abandon() // what the log has not taken over
 			p.redo = nil
 		}
-		return nil
+		return err
 	})
 }
 

@@ -287,3 +287,76 @@ func TestRetentionLooksIntoNoSegment(t *testing.T) {
 		t.Errorf("%d records from %d to %d", n, p.LogStartOffset(), p.HighWatermark())
 	}
 }
+
+// A partition that cannot be opened after its rounds were replayed keeps them, though
+// the write-ahead log forgets them while it is offline.
+func TestOfflinePartitionKeepsWhatWasReplayed(t *testing.T) {
+	disk := diskOfOne(t)
+	s, p := openOne(t, disk, 1)
+	for range 3 {
+		if _, err := s.Append(context.Background(), p.tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk = disk.Clone(crashfs.CloneConfig{})
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Read && strings.HasSuffix(op.Name, ".log") {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+	s, p = openOne(t, disk, 2)
+	disk.OnOp(nil, nil)
+	if p.Err() == nil {
+		t.Fatal("the partition is not offline")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, p = openOne(t, disk.Clone(crashfs.CloneConfig{}), 3); len(records(t, p)) != 3 {
+		t.Errorf("%d records, lost %+v", len(records(t, p)), p.Lost())
+	}
+}
+
+// shortCatalog has forgotten partitions of a topic.
+type shortCatalog struct {
+	noTopics
+	entry Entry
+}
+
+func (c shortCatalog) Topics() ([]Entry, error) { return []Entry{c.entry}, nil }
+
+// A Catalog of before AddPartitions does not take the new partitions away.
+func TestOldCatalogDoesNotTakePartitionsAway(t *testing.T) {
+	disk := crashfs.New()
+	open := func(c Catalog, epoch int32) *Set {
+		s, err := Open(Options{FS: disk, Catalog: c, LeaderEpoch: epoch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	s := open(noTopics{}, 1)
+	to, err := s.Create("t", Spec{Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := to.entry()
+	if err := s.AddPartitions("t", 2); err != nil {
+		t.Fatal(err)
+	}
+	tp := record.TopicPartition{Topic: "t", Partition: 1}
+	if _, err := s.Append(context.Background(), tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	disk = disk.Clone(crashfs.CloneConfig{})
+	s = open(shortCatalog{entry: old}, 2)
+	p, err := s.Partition(tp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(records(t, p)); n != 1 {
+		t.Errorf("%d records, want 1", n)
+	}
+}
