@@ -352,6 +352,9 @@ func (l *Log) find(offset int64) (*segment, error) {
 			continue
 		} else if err != nil {
 			s.release()
+			if s.removed.Load() {
+				continue // by retention, after it was found
+			}
 			return nil, err
 		}
 		if s.end.Load() > offset {

@@ -122,16 +122,19 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 		c, err := s.read(offset, maxBytes)
 		if err == nil {
 			next := l.following(s)
-			if c.n > 0 || next <= offset {
+			if c.n > 0 {
 				return c, nil
 			}
 			_ = c.Close() // all of it that was behind offset is lost
+			if next <= offset {
+				return Section{}, nil
+			}
 			offset = next
 			continue
 		}
 		err = l.heal(s, err)
 		s.release()
-		if err != nil {
+		if err != nil && !s.removed.Load() {
 			return Section{}, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"sort"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
@@ -220,22 +221,20 @@ func (p *Partition) remembers(base int64) bool {
 }
 
 func (s *state) segmentsAt(base int64) (ids []commitlog.SegmentID) {
-	for _, id := range s.segments {
-		if id.Base == base {
-			ids = append(ids, id)
-		}
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Base >= base })
+	for ; i < len(s.segments) && s.segments[i].Base == base; i++ {
+		ids = append(ids, s.segments[i])
 	}
 	return ids
 }
 
 // know adds what a segment is, or may be soon.
 func (s *state) know(id commitlog.SegmentID) {
-	for _, known := range s.segments {
-		if known == id {
-			return
-		}
+	if slices.Contains(s.segmentsAt(id.Base), id) {
+		return
 	}
-	s.segments, s.dirty = append(s.segments, id), true
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Base > id.Base })
+	s.segments, s.dirty = slices.Insert(s.segments, i, id), true
 }
 
 // Expect notes, durably, that a segment may be replaced by the one that id describes:
