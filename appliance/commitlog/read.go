@@ -113,21 +113,36 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // Read returns about maxBytes of whole batches, from the one that holds offset
 // (or the first after it, where records were removed) on, and at least one batch.
 // The section is empty when the log has nothing at or after offset.
+//
+// A segment of which cleaning left only batches without records is passed over as long
+// as something follows: librdkafka takes ten answers without a record for a message
+// that is too large, and gives up.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
+	var vacant Section // passed over, for when nothing follows
 	for {
 		s, err := l.find(offset)
-		if s == nil {
+		if err != nil {
+			_ = vacant.Close()
 			return Section{}, err
+		}
+		if s == nil {
+			return vacant, nil
 		}
 		c, err := s.read(offset, maxBytes)
 		if err == nil {
 			next := l.following(s)
-			if c.n > 0 {
+			switch {
+			case next > offset && c.n == 0: // all of it that was behind offset is lost
+				_ = c.Close()
+			case next > offset && c.vacant():
+				_ = vacant.Close()
+				vacant = c
+			case c.n == 0:
+				_ = c.Close()
+				return vacant, nil
+			default:
+				_ = vacant.Close()
 				return c, nil
-			}
-			_ = c.Close() // all of it that was behind offset is lost
-			if next <= offset {
-				return Section{}, nil
 			}
 			offset = next
 			continue
@@ -135,9 +150,26 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 		err = l.heal(s, err)
 		s.release()
 		if err != nil && !s.removed.Load() {
+			_ = vacant.Close()
 			return Section{}, err
 		}
 	}
+}
+
+// maxVacant bounds what is looked at for records: 64 headers.
+const maxVacant = 64 * record.HeaderLen
+
+// vacant reports whether the section is the rest of its segment and has no records: a
+// batch that lost them all is a header. One that cannot be read counts as having some.
+func (c Section) vacant() bool {
+	if c.n%record.HeaderLen != 0 || c.n > maxVacant || c.pos+int64(c.n) != c.s.size.Load() {
+		return false
+	}
+	b, err := c.AppendTo(nil)
+	for err == nil && len(b) > 0 && record.Batch(b).Count() == 0 && batchLen(b) == record.HeaderLen {
+		b = b[record.HeaderLen:]
+	}
+	return err == nil && len(b) == 0
 }
 
 // following is where the segment behind s starts; 0 for the active one.

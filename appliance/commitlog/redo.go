@@ -234,13 +234,15 @@ func (r *Redo) extend(s *redone, bound int64, kept func(h record.Batch)) error {
 	return nil
 }
 
-// Sync makes what was written durable where no log could take over the files.
+// Sync makes what was written again durable where no log will: it cannot be opened.
 func (r *Redo) Sync() error {
 	for _, s := range r.touched {
 		name := r.path(s.base, logSuffix)
-		f, err := r.opts.FS.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // set aside, or not needed
+		f, err := s.f, error(nil)
+		if s.f = nil; f == nil { // the log had taken it over, or it was removed
+			if f, err = r.opts.FS.Open(name); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
 		}
 		if err == nil {
 			err = errors.Join(f.Sync(), f.Close())

@@ -88,9 +88,13 @@ func (c *court) crash(w *world, disk *crashfs.FS, s snapshot, deep bool, rnd *ra
 	}
 	if deep {
 		c.cases.Add(1)
-		err = w.goOn(disk, set, s)
+		err = w.goOn(disk, set, s, rnd)
 	}
-	return errors.Join(err, set.Close())
+	if err = errors.Join(err, set.Close()); err == nil && deep {
+		c.cases.Add(1)
+		err = s.restore(disk)
+	}
+	return err
 }
 
 // recovering is a power cut in the recovery, after op.
@@ -133,6 +137,7 @@ func TestPowerCutAfterEveryOperation(t *testing.T) {
 			for _, o := range all {
 				rnd := rand.New(rand.NewPCG(seed, rnd.Uint64()))
 				disk, s := w.cut(func(disk *crashfs.FS) *crashfs.FS { return o.Of(disk, op, rnd) })
+				s = s.lose(rnd)
 				cuts++
 				c.try(func() {
 					if err := c.crash(w, disk, s, rnd.IntN(deep) == 0, rnd); err != nil {
@@ -250,7 +255,7 @@ func (c *court) fault(w *world, at int, f fault) bool {
 	for _, keep := range []int{0, 50, 100, -1} {
 		o := crashfs.Outcome{Keep: keep, Prefix: -1}
 		disk, s := w.cut(func(disk *crashfs.FS) *crashfs.FS { return o.Of(disk, *failed, rnd) })
-		if err := c.crash(w, disk, s, rnd.IntN(32) == 0, rnd); err != nil {
+		if err := c.crash(w, disk, s.lose(rnd), rnd.IntN(32) == 0, rnd); err != nil {
 			report(fmt.Errorf("%s: %w", o, err))
 		}
 	}

@@ -33,6 +33,10 @@ var verbs = []verb{
 	{"retain", 1, (*world).retain},
 	{"delete records", 1, func(w *world) { w.deleteRecords(w.anyLog("a", "b")) }},
 	{"recreate", 1, (*world).recreate},
+	{"keyed", 2, (*world).keyed},
+	{"compact", 2, (*world).compact},
+	{"drop", 1, (*world).drop},
+	{"empty the trash", 1, (*world).emptyTrash},
 	{"grow", 1, (*world).grow},
 	{"alter", 1, (*world).alter},
 	{"restart", 1, (*world).restart},
@@ -41,7 +45,7 @@ var verbs = []verb{
 }
 
 // steps is how many verbs a workload has, beside its beginning and its end.
-const steps = 32
+const steps = 36
 
 var smallSegments = map[string]string{"segment.ms": "60000", "segment.bytes": "16384", "retention.ms": "1800000"}
 
@@ -84,13 +88,37 @@ func (w *world) anyLog(names ...string) record.TopicPartition {
 	return tp
 }
 
-func (w *world) create(name string, partitions int32) {
-	_, err := w.set.Load().Create(name, topic.Spec{Partitions: partitions, Configs: smallSegments})
-	w.ok("create "+name, err)
+func (w *world) create(name string, partitions int32) { w.createWith(name, partitions, smallSegments) }
+
+func (w *world) createWith(name string, partitions int32, configs map[string]string) {
+	t, err := w.set.Load().Create(name, topic.Spec{Partitions: partitions, Configs: configs})
+	if w.ok("create "+name, err) {
+		w.mu.Lock()
+		w.owed[t.ID()] = name
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) remove(name string) {
+	t := w.set.Load().Topic(name)
+	if t == nil {
+		return // its creation failed
+	}
+	w.mu.Lock()
+	delete(w.owed, t.ID())
+	w.mu.Unlock()
+	if w.ok("delete "+name, w.set.Load().Delete(name)) {
+		w.mu.Lock()
+		w.dead[t.ID()] = grave{name: name}
+		w.mu.Unlock()
+	}
 }
 
 func (w *world) recreate() {
-	w.ok("delete b", w.set.Load().Delete("b"))
+	if w.rnd.IntN(3) == 0 {
+		w.remove("k") // the next verb that needs it makes it
+	}
+	w.remove("b")
 	w.create("b", 1)
 	w.append(record.TopicPartition{Topic: "b"}, 1, 700)
 }
@@ -109,7 +137,7 @@ func (w *world) append(tp record.TopicPartition, n, size int) {
 		values := w.unique(k, 1+w.rnd.IntN(3), size)
 		w.mu.Unlock()
 		waiting++
-		w.set.Load().AppendAsync(tp, batch(w.t, record.None, values...), &ack{w: w, log: log, values: values, done: done})
+		w.set.Load().AppendAsync(tp, keyedBatch(w.t, record.None, values...), &ack{w: w, log: log, values: values, done: done})
 	}
 	for range waiting {
 		w.ok("append to "+tp.String(), <-done)
@@ -130,10 +158,7 @@ func (w *world) large() {
 func (w *world) relaxed() {
 	set := w.set.Load()
 	if set.Topic("c") == nil {
-		_, err := set.Create("c", topic.Spec{Partitions: 1, Configs: map[string]string{"flush.messages": "4", "flush.ms": "60000"}})
-		if !w.ok("create c", err) {
-			return
-		}
+		w.createWith("c", 1, map[string]string{"flush.messages": "4", "flush.ms": "60000"})
 	}
 	for range 1 + w.rnd.IntN(3) {
 		w.mu.Lock()
@@ -288,7 +313,8 @@ func (w *world) alter() {
 func (w *world) change(t *topic.Topic, into func(form) form, do func() error) {
 	now := formOf(t)
 	w.mu.Lock()
-	w.forms[t.ID()] = []form{now, into(now)}
+	// With an error before, the catalog and the folder may differ.
+	w.forms[t.ID()] = append(slices.Clone(w.forms[t.ID()]), now, into(now))
 	w.mu.Unlock()
 	if w.ok("change "+t.Name(), do()) {
 		w.mu.Lock()
@@ -306,6 +332,11 @@ func (w *world) restart() {
 func (w *world) kill() { w.goneTo((*crashfs.FS).Killed) }
 
 func (w *world) powerCut() {
+	if w.rnd.IntN(3) == 0 {
+		w.mu.Lock()
+		clear(w.catalog)
+		w.mu.Unlock()
+	}
 	w.goneTo(func(disk *crashfs.FS) *crashfs.FS {
 		return disk.Clone(crashfs.CloneConfig{Keep: w.rnd.IntN(101), Torn: 30, Rand: w.rnd})
 	})

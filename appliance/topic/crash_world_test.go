@@ -45,6 +45,8 @@ type world struct {
 	sent     []placed // every value, by its number
 	groups   [][]placed
 	forms    map[topic.ID][]form
+	owed     map[topic.ID]string // topics whose Create was acknowledged, and no Delete asked for
+	dead     map[topic.ID]grave  // topics whose Delete was acknowledged
 	sequence int32
 	unsure   []string // what the idempotent producer sent and had no answer to
 }
@@ -82,7 +84,8 @@ const catalogKind crashfs.Kind = "catalog"
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), now: time.UnixMilli(1_700_000_000_000),
-		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{}}
+		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{},
+		owed: map[topic.ID]string{}, dead: map[topic.ID]grave{}}
 	w.use(crashfs.New())
 	return w
 }
@@ -142,14 +145,22 @@ func (w *world) catalogOp(name string, change func()) error {
 }
 
 func openOn(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time) (*topic.Set, error) {
-	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, OpenFiles: 3, Now: now,
-		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
-		CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
+	return openWithin(disk, c, epoch, now, 0)
 }
 
-func (w *world) open() {
+// openWithin opens a set that lets go of records when it has more bytes; 0: no limit.
+func openWithin(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time, budget int64) (*topic.Set, error) {
+	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, OpenFiles: 3, Now: now, BudgetBytes: budget,
+		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
+		CheckpointInterval: time.Hour, RetentionInterval: time.Hour,
+		Cleaner: topic.CleanerOptions{Disabled: true, MapBytes: 1 << 10}})
+}
+
+func (w *world) open() { w.openWithin(0) }
+
+func (w *world) openWithin(budget int64) {
 	w.set.Store(nil)
-	s, err := openOn(w.fs, w, w.epoch.Add(1), func() time.Time { return w.now })
+	s, err := openWithin(w.fs, w, w.epoch.Add(1), func() time.Time { return w.now }, budget)
 	if !w.ok("open", err) {
 		panic(stopped{})
 	}
@@ -236,6 +247,17 @@ type snapshot struct {
 	sent    []placed
 	groups  [][]placed
 	forms   map[topic.ID][]form
+	owed    map[topic.ID]string
+	dead    map[topic.ID]grave
+}
+
+// lose is the snapshot, about once in three, of a box that has lost its catalog as
+// well: the folders must tell.
+func (s snapshot) lose(rnd *rand.Rand) snapshot {
+	if rnd.IntN(3) == 0 {
+		s.catalog = map[string]topic.Entry{}
+	}
+	return s
 }
 
 func (s snapshot) Topics() ([]topic.Entry, error) { return slices.Collect(maps.Values(s.catalog)), nil }
@@ -258,7 +280,7 @@ func (w *world) cut(clone func(*crashfs.FS) *crashfs.FS) (*crashfs.FS, snapshot)
 	if set := w.set.Load(); set != nil {
 		w.watermarks(set)
 	}
-	s := snapshot{maps.Clone(w.catalog), make(map[logKey]promises, len(w.logs)), w.sent, w.groups, maps.Clone(w.forms)}
+	s := snapshot{maps.Clone(w.catalog), make(map[logKey]promises, len(w.logs)), w.sent, w.groups, maps.Clone(w.forms), maps.Clone(w.owed), maps.Clone(w.dead)}
 	for k, p := range w.logs {
 		s.logs[k] = *p
 	}

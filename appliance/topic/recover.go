@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
@@ -40,9 +41,10 @@ func (s *Set) recover() (err error) {
 		return err
 	}
 	if err = r.finish(); err == nil {
-		if err = s.openPartitions(); err == nil {
-			err = s.raise()
-		}
+		err = s.openPartitions()
+	}
+	if err == nil {
+		err = s.raise()
 	}
 	if err == nil && len(r.redos) == 0 {
 		err = s.wal.Checkpoint(s.wal.Applied())
@@ -159,28 +161,50 @@ func (r *recovery) abandon() {
 	}
 }
 
-// openPartitions opens all logs. One that is damaged is offline, the others serve. No
-// checkpoint comes by an offline one: what was replayed into it is made durable here.
+// openPartitions opens all logs. One that cannot be opened is offline, the others serve.
 func (s *Set) openPartitions() error {
 	var all []*Partition
 	for _, t := range s.Topics() {
 		all = append(all, t.Partitions()...)
 	}
-	return inParallel(len(all), func(i int) (err error) {
+	return inParallel(len(all), func(i int) error {
 		p := all[i]
-		if why := p.open(); why != nil {
-			p.fail(why)
-			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", why)
-			if p.redo != nil {
-				err = errors.Join(p.redo.Sync(), p.saveState())
-			}
+		err := p.open()
+		if err != nil {
+			p.fail(err)
+			s.opts.Log.Error("partition is offline", "partition", p.tp.String(), "err", err)
 		}
-		if p.redo != nil {
-			p.redo.Abandon() // what the log has not taken over
-			p.redo = nil
+		if p.redo == nil {
+			return nil
 		}
+		if err != nil {
+			err = p.secure(err)
+		}
+		p.redo.Abandon() // what the log has not taken over
+		p.redo = nil
 		return err
 	})
+}
+
+// secure makes durable what was replayed into a partition that cannot be opened:
+// checkpoints pass it over, and the write-ahead log forgets. If it cannot be done,
+// nor can the set be opened, for every checkpoint would lose records.
+func (p *Partition) secure(why error) error {
+	err := p.redo.Sync()
+	if err == nil && p.state.rebuild {
+		err = errors.New("its state is damaged, too")
+	}
+	if err == nil {
+		err = p.identify()
+	}
+	if err == nil {
+		p.state.generation++
+		err = replaceFile(p.set.opts.FS, p.dir, stateFile, p.state.encode(math.MaxInt64))
+	}
+	if err != nil {
+		return fmt.Errorf("topic: %s cannot be opened (%w), nor can what the write-ahead log has of it be kept: %w", p.tp, why, err)
+	}
+	return nil
 }
 
 // raise has the epoch and the producer ids go on above those in the log.

@@ -136,7 +136,9 @@ func (s *Set) due(olderThan time.Duration) ([]discarded, error) {
 		return nil, err
 	}
 	now := s.opts.Now()
-	all = slices.DeleteFunc(all, func(d discarded) bool { return now.Sub(d.at) < olderThan })
+	all = slices.DeleteFunc(all, func(d discarded) bool {
+		return now.Sub(d.at) < olderThan || s.ByID(d.id) != nil // a Delete that nobody knows the outcome of
+	})
 	slices.SortFunc(all, func(a, b discarded) int { return a.at.Compare(b.at) })
 	left := map[string][]string{}
 	if len(all) > 0 {
@@ -218,13 +220,19 @@ func (s *Set) Delete(name string) error {
 	d, changed, err := s.discard(t)
 	if err != nil {
 		if changed {
-			s.wal.Fail(err) // nothing may be acknowledged for a topic that may be gone
+			s.Fail(err) // nothing may be acknowledged for a topic that may be gone
 		}
-		return err
+		return s.failStop(err)
 	}
 	s.forget(t)
 	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
-	return errors.Join(err, s.bury(t, d))
+	if err = s.failStop(errors.Join(err, s.bury(t, d))); s.Err() != nil {
+		return err
+	}
+	if err != nil { // it is deleted all the same, and what is left to do is done later
+		s.opts.Log.Warn("a deleted topic is not yet all in the trash", "topic", name, "err", err)
+	}
+	return nil
 }
 
 // forget takes the topic out of the set. What is staged still commits.

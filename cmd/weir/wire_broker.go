@@ -127,9 +127,9 @@ func fillDisk(s *console.Snapshot, d *topic.DiskStatus) {
 	s.Disk.FullInSeconds, s.Disk.LosesFirst, s.Disk.Forecast, s.Disk.Refusing = d.FullInSeconds, d.LosesFirst, d.Forecast, d.Refusing
 	switch {
 	case d.Refusing:
-		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: "the disk is " + d.Forecast})
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: d.Forecast})
 	case d.FullInSeconds >= 0 && d.FullInSeconds < int64(forecastWarning/time.Second):
-		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: "the disk is " + d.Forecast})
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: d.Forecast})
 	}
 	for _, t := range d.Topics {
 		if t.DroppedRecords > 0 {

@@ -4,7 +4,7 @@ var topicMutants = []mutant{
 	without("topic: name of a new partition's folder", "appliance/topic/identity.go", `s.opts.FS.SyncDir(topicsDir)`, topicCrash, topicAtLength),
 	instead("topic: state file, sync before the rename", "appliance/topic/replace.go", "\t\terr = f.Sync()", "\t\terr = nil", topicCrash, topicAtLength),
 	without("topic: state file, name after the rename", "appliance/topic/replace.go", `fsys.SyncDir(dir)`, topicCrash, topicAtLength),
-	instead("topic: state file, CRC", "appliance/topic/state.go",
+	instead("topic: state file, CRC", "appliance/topic/statefile.go",
 		`crc32.Checksum(b[8:], castagnoli) != binary.BigEndian.Uint32(b[4:])`, "false", topicDamage),
 	without("topic: checkpoint, sync of the segments", "appliance/topic/checkpoint.go", "p.log.Sync()", topicCrash),
 	without("topic: checkpoint, state of the partitions", "appliance/topic/checkpoint.go", "p.saveState()", topicCrash, topicAtLength),

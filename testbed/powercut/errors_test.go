@@ -21,13 +21,26 @@ import (
 // failTimeout bounds how long a fault may take to be met, and the process to end.
 const failTimeout = 15 * time.Second
 
+// Patterns of names: a topic's identity before its rename, 22 characters of base64,
+// and the folder of a deleted topic in the trash.
+const (
+	identities = "??????????????????????.tmp"
+	trashed    = "[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-*"
+)
+
 // diskErrors are the calls that fail, each on every kind of file that must be durable.
 var diskErrors = []faultfs.Fault{
 	{Op: faultfs.Fsync, Name: "*.wal"}, {Op: faultfs.Write, Name: "*.wal"}, {Op: faultfs.Torn, Name: "*.wal"}, {Op: faultfs.Short, Name: "*.wal"},
 	{Op: faultfs.Fsync, Name: "*.log"}, {Op: faultfs.Write, Name: "*.log"}, {Op: faultfs.Torn, Name: "*.log"}, {Op: faultfs.Short, Name: "*.log"},
 	{Op: faultfs.Fsync, Name: "checkpoint*"}, {Op: faultfs.Write, Name: "checkpoint*"},
 	{Op: faultfs.Fsync, Name: "partition.state*"}, {Op: faultfs.Write, Name: "partition.state*"},
-	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "chaos-[0-9]"}, // folders
+	{Op: faultfs.Fsync, Name: "watermarks*"}, {Op: faultfs.Write, Name: "watermarks*"},
+	{Op: faultfs.Fsync, Name: "metadata.db"}, {Op: faultfs.Write, Name: "metadata.db"},
+	{Op: faultfs.Fsync, Name: "metadata.copy*"}, {Op: faultfs.Write, Name: "metadata.copy*"}, {Op: faultfs.Torn, Name: "metadata.copy*"},
+	{Op: faultfs.Fsync, Name: identities}, {Op: faultfs.Write, Name: identities}, {Op: faultfs.Short, Name: identities},
+	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "topics"}, {Op: faultfs.Fsync, Name: "trash"}, // folders
+	{Op: faultfs.Fsync, Name: "chaos-*"}, {Op: faultfs.Fsync, Name: trashed},
+	{Op: faultfs.Fsync, Name: "data"},
 }
 
 // One call fails, once, and the next of its kind would succeed. The process may
@@ -87,6 +100,7 @@ func failStop(ctx context.Context, s *site.Site, struck <-chan struct{}, harmles
 	select {
 	case <-s.Exited():
 	case <-ctx.Done():
+		s.Stacks()
 		return fmt.Errorf("weir goes on %v after the disk failed; its log:\n%s", failTimeout, s.Output())
 	}
 	if code := s.ExitCode(); code <= 0 {

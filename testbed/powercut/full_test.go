@@ -18,15 +18,16 @@ import (
 )
 
 const (
-	smallBytes = 128 << 20 // of the file system
-	maxLeave   = 1 << 20   // that the foreign file leaves free
-	resumeTime = 20 * time.Second
+	smallBytes   = 128 << 20 // of the file system
+	reserveBytes = 4 << 20   // as configured
+	maxLeave     = 1 << 20   // that the foreign file leaves free
+	resumeTime   = 20 * time.Second
 )
 
 // servesFull says that weir lives on a full disk: it is not ended by ENOSPC, also
 // not at its start, and serves reads. Without, it may end with an error and must be
 // back, with everything acked, once there is room.
-const servesFull = false
+const servesFull = true
 
 // Somebody else fills the file system while weir runs or starts, to the last byte
 // or nearly. Rolls, checkpoints and new files of the write-ahead log happen many
@@ -60,6 +61,9 @@ type volumeFull struct {
 // whileRunning fills the disk under a running weir, which must be there with all
 // its services again when there is room.
 func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
+	if err := whole(ctx, s); err != nil {
+		return err
+	}
 	if err := f.fill(); err != nil {
 		return err
 	}
@@ -78,6 +82,9 @@ func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
 
 // whileRecovering kills weir, fills the disk and starts it.
 func (f *volumeFull) whileRecovering(ctx context.Context, s *site.Site) error {
+	if err := whole(ctx, s); err != nil {
+		return err
+	}
 	s.Kill()
 	if err := f.fill(); err != nil {
 		return err
@@ -147,6 +154,26 @@ func (f *volumeFull) resume(ctx context.Context, s *site.Site) error {
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("no append %v after room was made: %w; its log:\n%s", resumeTime, err, s.Output())
+		}
+	}
+}
+
+// whole waits until the reserve is taken from the disk, which is promised once
+// there is room for it: without, nobody lives on a full disk.
+func whole(ctx context.Context, s *site.Site) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTime)
+	defer cancel()
+	for {
+		held, err := s.Metric(ctx, "weir_disk_ballast_bytes")
+		if err == nil && held == reserveBytes {
+			return nil
+		}
+		select {
+		case <-s.Exited():
+			return fmt.Errorf("weir ended by itself with code %d; its log:\n%s", s.ExitCode(), s.Output())
+		case <-ctx.Done():
+			return fmt.Errorf("the reserve has %v of %d bytes after %v: %w; its log:\n%s", held, reserveBytes, resumeTime, err, s.Output())
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

@@ -1,0 +1,142 @@
+package topic_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/testbed/crashfs"
+)
+
+// nth makes the nth operation fail for which match is true.
+func nth(disk *crashfs.FS, n int, match func(op crashfs.Op) bool) {
+	disk.OnOp(func(op crashfs.Op) error {
+		if !match(op) {
+			return nil
+		}
+		if n--; n == 0 {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+}
+
+// A partition that cannot be opened is passed over by checkpoints. What was replayed
+// into it must not be forgotten by the write-ahead log before it is on the disk.
+func TestWhatAnOfflinePartitionReplayedIsKept(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		create(t, s, name, topic.Spec{Partitions: 1})
+	}
+	tp := record.TopicPartition{Topic: "a"}
+	sent := batch(t, record.None, "one", "two", "three")
+	sent.SetProducer(producerID, 0, 0)
+	if _, err := s.Append(context.Background(), tp, slices.Clone(sent)); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := s.Partition(tp)
+	if _, err := p.DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
+	left := disk.Clone(crashfs.CloneConfig{}) // the write-ahead log alone has it
+	s.Close()
+
+	nth(left, 3, func(op crashfs.Op) bool { return op.Kind == crashfs.List && op.Name == "topics/a-0" })
+	if s, err = openOn(left, names, 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	if p, _ := s.Partition(tp); !errors.Is(p.Err(), syscall.EIO) {
+		t.Fatalf("the partition is to be offline: %v", p.Err())
+	}
+	appendTo(t, s, "b", "and a checkpoint")
+	left = left.Clone(crashfs.CloneConfig{})
+	s.Close()
+
+	if s, err = openOn(left, names, 3, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got := values(t, s, tp, 1); !slices.Equal(got, []string{"two", "three"}) {
+		t.Errorf("%q", got)
+	}
+	if p, _ := s.Partition(tp); p.LogStartOffset() != 1 || p.HighWatermark() != 3 {
+		t.Errorf("from %d to %d", p.LogStartOffset(), p.HighWatermark())
+	}
+	if base, err := s.Append(context.Background(), tp, slices.Clone(sent)); base != 0 || err != nil {
+		t.Errorf("a resend: offset %d, %v", base, err)
+	}
+}
+
+// If that cannot be made durable either, the set does not open.
+func TestNoStartWhereWhatIsReplayedCannotBeKept(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", topic.Spec{Partitions: 1})
+	if _, err := s.Append(context.Background(), record.TopicPartition{Topic: "a"}, batch(t, record.None, "one")); err != nil {
+		t.Fatal(err)
+	}
+	left := disk.Clone(crashfs.CloneConfig{})
+	s.Close()
+	lists := 0
+	left.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.List && op.Name == "topics/a-0" {
+			lists++
+		}
+		if lists > 2 && strings.HasPrefix(op.Name, "topics/a-0") {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+	if s, err = openOn(left, names, 2, time.Now); err == nil {
+		s.Close()
+	}
+	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "a-0") {
+		t.Errorf("Open: %v", err)
+	}
+	if n := left.OpenFiles(); n != 0 {
+		t.Errorf("%d files open", n)
+	}
+}
+
+// A Delete that fails half way leaves the identity where the trash is. It must not be
+// shredded there: whether the topic is deleted is decided by the next start.
+func TestTheTrashOfADeleteInDoubtStays(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := create(t, s, "a", topic.Spec{Partitions: 1, Configs: smallSegments})
+	appendTo(t, s, "a", "one")
+	nth(disk, 1, func(op crashfs.Op) bool {
+		return op.Kind == crashfs.SyncDir && strings.HasPrefix(op.Name, "trash/")
+	})
+	if err := s.Delete("a"); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Delete: %v", err)
+	}
+	if n, err := s.EmptyTrash(0); n != 0 || err != nil {
+		t.Errorf("EmptyTrash: %d, %v", n, err)
+	}
+	s.Close()
+	disk.OnOp(nil, nil)
+	if s, err = openOn(disk.Clone(crashfs.CloneConfig{Keep: 100}), newCatalog(), 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.ByID(made.ID()) != nil {
+		t.Error("its identity was in the trash, and it is back")
+	}
+}
