@@ -237,7 +237,7 @@ func TestCleaningsDoNotGrowTheState(t *testing.T) {
 // start after that either.
 func TestRebuiltStateOfACompactedLog(t *testing.T) {
 	disk := crashfs.New()
-	s, p, fill := compactedBox(t, disk, 1)
+	s, _, fill := compactedBox(t, disk, 1)
 	fill(150)
 	s.Compact()
 	if err := s.Close(); err != nil {
@@ -247,7 +247,7 @@ func TestRebuiltStateOfACompactedLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for epoch := int32(2); epoch < 5; epoch++ {
-		s, p, fill = compactedBox(t, disk, epoch)
+		s, p, fill := compactedBox(t, disk, epoch)
 		if err := p.log.Audit(0); err != nil || len(p.Lost()) > 0 {
 			t.Fatalf("start %d: %v, lost %+v", epoch, err, p.Lost())
 		}
