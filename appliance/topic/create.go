@@ -151,7 +151,10 @@ func (s *Set) checkNew(n New, more int) error {
 	if err := s.space.take(int(spec.Partitions)*folderBytes, spec.Internal); err != nil {
 		return err
 	}
-	return s.Err()
+	if err := s.Err(); err != nil {
+		return storageError(err)
+	}
+	return nil
 }
 
 // makeFolder makes the partition's folder. A folder of

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 // refusals are the errors of a disk that is well and has no room, and of a process
@@ -24,6 +25,9 @@ func (s *Set) Fail(err error) { s.wal.Fail(err) }
 // error refuses the change, and the set goes on.
 func (s *Set) failStop(err error) error {
 	if !diskFailed(err) {
+		if vfs.Full(err) && !errors.Is(err, record.ErrDiskFull) {
+			return fmt.Errorf("%w: %w", record.ErrDiskFull, err)
+		}
 		return err
 	}
 	s.Fail(err)

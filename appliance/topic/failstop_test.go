@@ -1,11 +1,14 @@
 package topic_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -59,8 +62,15 @@ func TestDiskFailsInAChangeOfTopics(t *testing.T) {
 					if s.Err() == nil || !errors.Is(err, record.ErrStorage) {
 						t.Errorf("%s: the set goes on (%v) after %v", what, s.Err(), err)
 					}
-				case err != nil && s.Err() == nil:
+				case err != nil && s.Err() != nil:
+					if !errors.Is(err, record.ErrStorage) {
+						t.Errorf("%s: the set failed and the answer is %v", what, err)
+					}
+				case err != nil:
 					refused++
+					if !errors.Is(err, record.ErrDiskFull) {
+						t.Errorf("%s: refused with %v, want ErrDiskFull", what, err)
+					}
 					wantRefused(t, b, s, what, before, c.do)
 				}
 				s.Close()
@@ -85,4 +95,39 @@ func wantRefused(t *testing.T, b *box, s *topic.Set, what string, before []strin
 	if err := again(s); err != nil {
 		t.Errorf("%s: the next try: %v", what, err)
 	}
+}
+
+// Who waits for records when the set fails is told, and no checkpoint touches the disk.
+func TestFailedSetEndsReadsAndCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		b, disk := newBox(t), crashfs.New()
+		b.fs = disk
+		s := b.open()
+		defer s.Close()
+		create(t, s, "t", topic.Spec{})
+		if _, err := s.Append(context.Background(), tp, batch(t, record.None, "v")); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := s.Fetch(ctx, tp, 1, 1<<20)
+			got <- err
+		}()
+		synctest.Wait()
+		s.Fail(syscall.EIO)
+		if err := <-got; !errors.Is(err, record.ErrStorage) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("a waiting fetch got %v", err)
+		}
+		synctest.Wait()
+		disk.OnOp(func(op crashfs.Op) error {
+			t.Errorf("a checkpoint after the failure did %s", op)
+			return nil
+		}, nil)
+		if err := s.Checkpoint(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("checkpoint: %v, want EIO", err)
+		}
+		disk.OnOp(nil, nil)
+	})
 }

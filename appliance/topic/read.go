@@ -140,6 +140,8 @@ func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64,
 		case <-ch:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-s.Failed(): // also what is committed may not come to its place any more
+			return nil, storageError(s.Err())
 		case <-s.closing:
 			return nil, record.ErrClosed
 		}

@@ -221,6 +221,7 @@ func (s *Set) Delete(name string) error {
 	if err != nil {
 		if changed {
 			s.Fail(err) // nothing may be acknowledged for a topic that may be gone
+			return storageError(err)
 		}
 		return s.failStop(err)
 	}

@@ -18,8 +18,10 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
-// failTimeout bounds how long a fault may take to be met, and the process to end.
-const failTimeout = 15 * time.Second
+const (
+	metTimeout  = 45 * time.Second // bounds how long a fault may take to be met
+	failTimeout = 15 * time.Second // and then the process to end
+)
 
 // Patterns of names: a topic's identity before its rename, 22 characters of base64,
 // and the folder of a deleted topic in the trash.
@@ -80,13 +82,13 @@ func TestDiskErrors(t *testing.T) {
 // failStop waits until the fault has struck and the process has ended by itself
 // and with an error, or goes on if it is harmless.
 func failStop(ctx context.Context, s *site.Site, struck <-chan struct{}, harmless bool) error {
-	ctx, cancel := context.WithTimeout(ctx, failTimeout)
+	ctx, cancel := context.WithTimeout(ctx, metTimeout+failTimeout)
 	defer cancel()
 	go churnTopics(ctx, s)
 	select {
 	case <-struck:
-	case <-ctx.Done():
-		return fmt.Errorf("the fault was not met within %v", failTimeout)
+	case <-time.After(metTimeout):
+		return fmt.Errorf("the fault was not met within %v", metTimeout)
 	}
 	if harmless {
 		select {
@@ -99,7 +101,7 @@ func failStop(ctx context.Context, s *site.Site, struck <-chan struct{}, harmles
 	}
 	select {
 	case <-s.Exited():
-	case <-ctx.Done():
+	case <-time.After(failTimeout):
 		s.Stacks()
 		return fmt.Errorf("weir goes on %v after the disk failed; its log:\n%s", failTimeout, s.Output())
 	}

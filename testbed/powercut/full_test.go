@@ -61,7 +61,7 @@ type volumeFull struct {
 // whileRunning fills the disk under a running weir, which must be there with all
 // its services again when there is room.
 func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
-	if err := whole(ctx, s); err != nil {
+	if err := errors.Join(whole(ctx, s), doom(ctx, s)); err != nil {
 		return err
 	}
 	if err := f.fill(); err != nil {
@@ -82,7 +82,7 @@ func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
 
 // whileRecovering kills weir, fills the disk and starts it.
 func (f *volumeFull) whileRecovering(ctx context.Context, s *site.Site) error {
-	if err := whole(ctx, s); err != nil {
+	if err := errors.Join(whole(ctx, s), doom(ctx, s)); err != nil {
 		return err
 	}
 	s.Kill()
@@ -192,7 +192,8 @@ func appends(ctx context.Context, s *site.Site) error {
 	return cl.ProduceSync(ctx, &kgo.Record{Topic: "room", Value: []byte("there is room")}).FirstErr()
 }
 
-// serves reads the oldest record of each partition and the group's offsets.
+// serves reads the oldest record of each partition and the group's offsets, commits
+// some and deletes a topic.
 func serves(ctx context.Context, s *site.Site) error {
 	ctx, cancel := context.WithTimeout(ctx, failTimeout)
 	defer cancel()
@@ -204,8 +205,33 @@ func serves(ctx context.Context, s *site.Site) error {
 	if fetches := cl.PollFetches(ctx); fetches.NumRecords() == 0 {
 		return errors.Join(errors.New("reads get nothing"), fetches.Err())
 	}
-	if _, err := kadm.NewClient(cl).FetchOffsets(ctx, "chaos-group"); err != nil {
+	adm := kadm.NewClient(cl)
+	if _, err := adm.FetchOffsets(ctx, "chaos-group"); err != nil {
 		return fmt.Errorf("the group's offsets: %w", err)
 	}
+	var commit kadm.Offsets
+	commit.AddOffset("chaos", 0, 1, -1)
+	if err := adm.CommitAllOffsets(ctx, "full-group", commit); err != nil {
+		return fmt.Errorf("commit offsets: %w", err)
+	}
+	if err := deleteDoomed(ctx, adm); err != nil {
+		return fmt.Errorf("delete a topic: %w", err)
+	}
 	return nil
+}
+
+// doom makes a topic that serves deletes.
+func doom(ctx context.Context, s *site.Site) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, 1, nil, "doomed")
+	return err
+}
+
+func deleteDoomed(ctx context.Context, adm *kadm.Client) error {
+	_, err := adm.DeleteTopic(ctx, "doomed")
+	return err
 }
