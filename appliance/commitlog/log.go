@@ -231,14 +231,15 @@ func (l *Log) Write(at Position, batches []byte) error {
 	if size := s.size.Load(); size != at.Byte {
 		return fmt.Errorf("commitlog: internal error: %s is %d bytes long, a batch is to go to %d", s.name(logSuffix), size, at.Byte)
 	}
+	// Whoever has seen the new end, and then takes what is dirty, must find s there.
+	l.dirtyMu.Lock()
+	defer l.dirtyMu.Unlock()
 	if err := s.append(batches); err != nil {
 		return err
 	}
 	if !s.dirty.Load() {
-		l.dirtyMu.Lock()
 		s.dirty.Store(true)
 		l.dirty = append(l.dirty, s)
-		l.dirtyMu.Unlock()
 	}
 	return nil
 }
@@ -351,6 +352,9 @@ func (l *Log) find(offset int64) (*segment, error) {
 			continue
 		} else if err != nil {
 			s.release()
+			if s.removed.Load() {
+				continue // by retention, after it was found
+			}
 			return nil, err
 		}
 		if s.end.Load() > offset {

@@ -9,6 +9,7 @@ import (
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/vfs"
+	"github.com/weirmq/weir/testbed/crashfs"
 )
 
 // fixture is a log with batches of random sizes over several segments.
@@ -274,5 +275,46 @@ func TestSegmentsBelowTheStartAreRemovedUnread(t *testing.T) {
 	names, _ := f.fs.List("p")
 	if names[0] < commitlog.FileName(segments[1].Base)[:20] {
 		t.Fatal(names)
+	}
+}
+
+// A reader that comes to a segment as retention takes it away goes on behind it: that
+// is no failure of the disk.
+func TestReadBesideRetention(t *testing.T) {
+	f := newFixture(t, 200)
+	disk := crashfs.New()
+	f.opts.FS = vfs.NewPool(disk, 1)
+	if err := disk.MkdirAll("p"); err != nil {
+		t.Fatal(err)
+	}
+	l := f.open(t)
+	for i, b := range f.batches {
+		if err := l.Write(f.at[i], b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	infos, err := l.Segments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := false
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Open && op.Name == "p/"+commitlog.FileName(0) && !removed {
+			removed = true
+			return l.RemoveBefore(infos[1].Base)
+		}
+		return nil
+	}, nil)
+	c, err := l.Read(0, 1)
+	if err != nil || !removed {
+		t.Fatal(err, removed)
+	}
+	defer c.Close()
+	b, err := c.AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if base := record.Batch(b).BaseOffset(); base != infos[1].Base {
+		t.Errorf("read offset %d, want %d", base, infos[1].Base)
 	}
 }

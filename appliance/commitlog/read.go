@@ -121,8 +121,12 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 	var vacant Section // passed over, for when nothing follows
 	for {
 		s, err := l.find(offset)
+		if err != nil {
+			_ = vacant.Close()
+			return Section{}, err
+		}
 		if s == nil {
-			return vacant, err
+			return vacant, nil
 		}
 		c, err := s.read(offset, maxBytes)
 		if err == nil {
@@ -145,7 +149,7 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 		}
 		err = l.heal(s, err)
 		s.release()
-		if err != nil {
+		if err != nil && !s.removed.Load() {
 			_ = vacant.Close()
 			return Section{}, err
 		}

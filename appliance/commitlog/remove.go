@@ -27,6 +27,30 @@ func (l *Log) Segments() ([]SegmentInfo, error) {
 	return out, err
 }
 
+// Bounds is Segments without looking into any: MaxTimestamp is -1 where it is not
+// known, and End where the next segment begins.
+func (l *Log) Bounds() []SegmentInfo {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	out := make([]SegmentInfo, len(l.segments))
+	for i, s := range l.segments {
+		out[i] = SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()}
+	}
+	return out
+}
+
+// First is what Segments says of the first; ok is false where there is none.
+func (l *Log) First() (info SegmentInfo, ok bool, err error) {
+	err = l.each(func(s *segment) (bool, error) {
+		if err := l.load(s); err != nil {
+			return true, err
+		}
+		info, ok = SegmentInfo{s.base, s.end.Load(), s.size.Load(), s.maxTS.Load()}, true
+		return false, nil
+	})
+	return info, ok, err
+}
+
 // RemoveBefore removes the segments that end at or before offset, except the
 // active one, and makes that durable. Readers that are at it finish unharmed.
 // The caller has made the new log start offset durable before.

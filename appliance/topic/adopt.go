@@ -107,6 +107,11 @@ func (s *Set) adopt(v *survey, live map[string]Entry) (adopted []Entry) {
 		if _, gone := v.deleted[e.ID]; !gone && live[name].ID != e.ID {
 			take(e, identityFile(name))
 		}
+		if known := live[name]; known.ID == e.ID && known.Partitions < e.Partitions {
+			// Their number only grows, and the Catalog is told first: it is an old copy.
+			known.Partitions = e.Partitions
+			take(known, identityFile(name))
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.folders)) {
 		if _, known := live[name]; known {

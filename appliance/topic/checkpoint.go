@@ -37,8 +37,10 @@ func (s *Set) checkpoint() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	select {
-	case <-s.Failed(): // a sync would succeed now, and prove nothing
-		return s.Err()
+	case <-s.wal.Failed():
+		// What a sync has failed for may find nothing left to sync the next time: no
+		// watermark may say that it is on the disk.
+		return s.wal.Err()
 	default:
 	}
 	// The sequence first: what later rounds touch may be synced too early, never too late.
@@ -50,7 +52,13 @@ func (s *Set) checkpoint() error {
 		p.dirty.Store(false)
 	}
 	s.dirtyMu.Unlock()
-	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool { return p.Err() != nil }) // deleted
+	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool {
+		gone := p.Err() != nil // deleted
+		if gone {
+			p.dirty.Store(true) // bury syncs it
+		}
+		return gone
+	})
 	if err := s.syncPartitions(dirty); err != nil {
 		s.wal.Fail(err)
 		return err
@@ -135,7 +143,13 @@ func (p *Partition) saveState() error {
 	if b == nil {
 		return nil
 	}
-	return replaceFile(p.set.opts.FS, p.dir, stateFile, b)
+	err := replaceFile(p.set.opts.FS, p.dir, stateFile, b)
+	if err != nil {
+		p.stateMu.Lock()
+		p.state.dirty = true // the next watermark would say that there is a newer one than that
+		p.stateMu.Unlock()
+	}
+	return err
 }
 
 // takeState encodes the partition's state, to be written; nil if it has not changed.

@@ -327,7 +327,7 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 		return commitlog.Cleaned{}, err
 	}
 	c.partition, c.owed = w.p, 0
-	return c.log.Clean(w.p.log, commitlog.Cleaning{
+	done, err := c.log.Clean(w.p.log, commitlog.Cleaning{
 		Dirty: w.point.dirty, Until: w.until, SegmentBytes: config.segmentBytes,
 		Now: now.UnixMilli(), DeleteRetention: min(config.deleteRetention.Milliseconds(), math.MaxInt64-now.UnixMilli()),
 		Retain: w.p.retained(),
@@ -338,6 +338,10 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 			return w.p.Expect(commitlog.Identify(r.New, r.First, true))
 		},
 	})
+	if err == nil && done.Replaced > 0 {
+		err = w.p.replaced()
+	}
+	return done, err
 }
 
 // settle makes sure that the write-ahead log will not write to the segments below

@@ -90,11 +90,11 @@ func (s *Set) losesFirst() (name string) {
 			continue
 		}
 		for _, p := range t.Partitions() {
-			segments, err := p.log.Segments()
-			if err != nil || len(segments) == 0 || segments[0].MaxTimestamp < 0 {
+			oldest, ok, err := p.log.First()
+			if err != nil || !ok || oldest.MaxTimestamp < 0 {
 				continue
 			}
-			if age := segments[0].MaxTimestamp; priority < first.priority || age < first.age {
+			if age := oldest.MaxTimestamp; priority < first.priority || age < first.age {
 				first, name = victim{priority: priority, age: age}, t.name
 			}
 		}

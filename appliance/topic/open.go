@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
+	"sort"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
@@ -121,6 +123,7 @@ func (p *Partition) rebuildState() error {
 	st.lost = p.state.lost
 	p.state = st
 	p.stateMu.Unlock()
+	p.touch() // before the cleaner saves it, a checkpoint notes what the segments are
 	return nil
 }
 
@@ -153,7 +156,7 @@ func (p *Partition) settleOffsets() {
 	if next < end || torn {
 		at = commitlog.Position{Segment: end}
 	}
-	p.next, p.at = end, at
+	p.next, p.at, p.reserved = end, at, end
 	p.ahead.Store(end)
 	p.hw.Store(max(end, start))
 	p.from = start
@@ -175,7 +178,7 @@ func (p *Partition) remember(end int64, at commitlog.Position) error {
 		}
 	}
 	var sealed []commitlog.SegmentID
-	if rolled {
+	if rolled || p.state.guessed {
 		for _, base := range p.log.Sealed() {
 			if p.remembers(base) {
 				continue
@@ -191,7 +194,7 @@ func (p *Partition) remember(end int64, at commitlog.Position) error {
 	}
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
-	p.mark = watermark{logStart: p.state.logStart, end: max(end, p.mark.end), segment: at.Segment, bytes: at.Byte,
+	p.mark = watermark{logStart: p.state.logStart, end: max(end, p.mark.end, p.reserved), segment: at.Segment, bytes: at.Byte,
 		crc: crc, epoch: epoch, generation: p.state.generation}
 	for _, id := range sealed {
 		id.Cleaned = id.Cleaned || p.state.guessed
@@ -218,22 +221,20 @@ func (p *Partition) remembers(base int64) bool {
 }
 
 func (s *state) segmentsAt(base int64) (ids []commitlog.SegmentID) {
-	for _, id := range s.segments {
-		if id.Base == base {
-			ids = append(ids, id)
-		}
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Base >= base })
+	for ; i < len(s.segments) && s.segments[i].Base == base; i++ {
+		ids = append(ids, s.segments[i])
 	}
 	return ids
 }
 
 // know adds what a segment is, or may be soon.
 func (s *state) know(id commitlog.SegmentID) {
-	for _, known := range s.segments {
-		if known == id {
-			return
-		}
+	if slices.Contains(s.segmentsAt(id.Base), id) {
+		return
 	}
-	s.segments, s.dirty = append(s.segments, id), true
+	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Base > id.Base })
+	s.segments, s.dirty = slices.Insert(s.segments, i, id), true
 }
 
 // Expect notes, durably, that a segment may be replaced by the one that id describes:
@@ -246,6 +247,42 @@ func (p *Partition) Expect(id commitlog.SegmentID) error {
 	p.state.know(id)
 	p.stateMu.Unlock()
 	return p.saveState()
+}
+
+// replaced forgets what segments were before others took their places, or they became
+// part of others: what is expected would grow with each cleaning, and an old copy of a
+// segment pass for the new one. No replacement may be under way.
+func (p *Partition) replaced() error {
+	p.set.checkpointing.Lock()
+	defer p.set.checkpointing.Unlock()
+	now := map[int64]commitlog.SegmentID{}
+	for _, base := range p.log.Sealed() {
+		p.stateMu.Lock()
+		ids := p.state.segmentsAt(base)
+		p.stateMu.Unlock()
+		now[base] = commitlog.SegmentID{Bytes: -1}
+		if len(ids) < 2 {
+			continue
+		}
+		is, ok, err := p.log.Identity(base)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if ok && id.Bytes == is.Bytes && id.CRC == is.CRC && id.First == is.First {
+				now[base] = id
+			}
+		}
+	}
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	p.state.segments = slices.DeleteFunc(p.state.segments, func(id commitlog.SegmentID) bool {
+		is, there := now[id.Base]
+		gone := !there || is.Bytes >= 0 && id != is
+		p.state.dirty = p.state.dirty || gone
+		return gone
+	})
+	return nil
 }
 
 // epochsAt is between which leader epochs a record at offset was appended.

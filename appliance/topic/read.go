@@ -33,12 +33,10 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if err != nil || c.Len() > 0 {
 		return c, err
 	}
-	_ = c.Close()
 	p.set.wal.CatchUp() // it is committed, and about to be written to its segment
 	if c, err = p.log.Read(offset, maxBytes); err != nil || c.Len() > 0 {
 		return c, err
 	}
-	_ = c.Close()
 	return p.pass(offset, hw)
 }
 

@@ -40,9 +40,9 @@ func (s *Set) Retain() {
 }
 
 func (p *Partition) retain() error {
-	segments, err := p.log.Segments()
-	if err != nil || len(segments) == 0 {
-		return err
+	segments := p.log.Bounds()
+	if len(segments) == 0 {
+		return nil
 	}
 	_, elapsed := p.set.opts.Clock.Read()
 	p.stateMu.Lock()

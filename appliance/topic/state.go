@@ -20,7 +20,7 @@ type state struct {
 	logStart   int64
 	epochs     []epochStart
 	producers  producers
-	segments   []commitlog.SegmentID // what each sealed segment is, by base; more than one of a base while it is being replaced
+	segments   []commitlog.SegmentID // what each sealed segment is, by base, sorted; more than one of a base while it is being replaced
 	lost       []lost
 	unknown    []byte // sections of a newer version, kept as they are
 

@@ -1,9 +1,11 @@
 package topic
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 )
@@ -173,6 +175,7 @@ func (s *state) decodeSection(tag byte, b []byte) bool {
 		for ; len(b) >= segmentIDLen; b = b[segmentIDLen:] {
 			s.segments = append(s.segments, decodeSegmentID(b))
 		}
+		slices.SortStableFunc(s.segments, func(a, b commitlog.SegmentID) int { return cmp.Compare(a.Base, b.Base) })
 		return len(b) == 0
 	case sectionLost:
 		for len(b) >= lostLen && len(b) >= lostLen+int(b[lostLen-1]) {
