@@ -140,3 +140,46 @@ func TestTheTrashOfADeleteInDoubtStays(t *testing.T) {
 		t.Error("its identity was in the trash, and it is back")
 	}
 }
+
+// What a checkpoint said is known after a power cut: a segment that was cut off since,
+// at the end of a batch, is not taken for a log that ends there.
+func TestWatermarksAreDurable(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", topic.Spec{Partitions: 1})
+	tp := record.TopicPartition{Topic: "a"}
+	const file = "topics/a-0/00000000000000000000.log"
+	var ends []int64
+	for _, v := range []string{"one", "two", "three"} { // the first checkpoint makes the file, others write to it
+		appendTo(t, s, "a", v)
+		f, err := disk.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := f.Size()
+		ends = append(ends, size)
+		f.Close()
+	}
+	left := disk.Clone(crashfs.CloneConfig{})
+	s.Close()
+	f, err := left.Open(file)
+	if err == nil {
+		err = errors.Join(f.Truncate(ends[1]), f.Sync(), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = openOn(left, names, 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if lost := s.Lost(); len(lost) != 1 || lost[0].First != 2 || lost[0].Last != 2 {
+		t.Errorf("lost: %+v", lost)
+	}
+	if base, err := s.Append(context.Background(), tp, batch(t, record.None, "four")); base != 3 || err != nil {
+		t.Errorf("the next offset is %d, %v", base, err)
+	}
+}
