@@ -183,3 +183,66 @@ func TestWatermarksAreDurable(t *testing.T) {
 		t.Errorf("the next offset is %d, %v", base, err)
 	}
 }
+
+func onDisk(t *testing.T, disk *crashfs.FS, name string) (content string, there bool) {
+	t.Helper()
+	f, err := disk.Open(name)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	size, _ := f.Size()
+	b := make([]byte, size)
+	if n, _ := f.ReadAt(b, 0); int64(n) < size {
+		t.Fatalf("read %d of %d bytes of %s", n, size, name)
+	}
+	return string(b), true
+}
+
+// The power goes in a checkpoint, when it has noted how far the segments are and the
+// write-ahead log still begins with the end of one of them: the next, which has all
+// of its batches, is not begun again.
+func TestASegmentBelowTheWatermarkIsNotBegunAgain(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "d", topic.Spec{Partitions: 1, Configs: map[string]string{"weir.disk.policy": topic.DiskDropOldest}})
+	tp := record.TopicPartition{Topic: "d"}
+	for range 10 {
+		appendTo(t, s, "d", strings.Repeat("x", 10_000))
+	}
+	s.Close()
+	if s, err = openWithin(disk, names, 2, time.Now, 128<<10); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Reclaim()
+	p, _ := s.Partition(tp)
+	if p.LogStartOffset() != 10 {
+		t.Fatalf("the log starts at %d", p.LogStartOffset())
+	}
+	if _, err := s.Append(context.Background(), tp, batch(t, record.None, "kept")); err != nil {
+		t.Fatal(err)
+	}
+	var left *crashfs.FS
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Write && op.Name == "wal/checkpoint" {
+			left = disk.Clone(crashfs.CloneConfig{})
+		}
+		return nil
+	}, nil)
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	disk.OnOp(nil, nil)
+	again, err := openOn(left, names, 3, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if got := values(t, again, tp, 10); !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("%q, lost: %+v", got, again.Lost())
+	}
+}

@@ -34,7 +34,7 @@ var (
 	topicOffline    = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}
 	topicWatermarks = suite{pkg: "./appliance/topic", run: "Watermark"}
 	topicTrash      = suite{pkg: "./appliance/topic", run: "Trash|Restore"}
-	topicCompact    = suite{pkg: "./appliance/topic", run: "Compact|Clean"}
+	topicCompact    = suite{pkg: "./appliance/topic", run: "Compact|Clean|RoundUnderWay"}
 	topicDrops      = suite{pkg: "./appliance/topic", run: "Drop|Budget|Gap"}
 	topicCrash      = suite{pkg: "./appliance/topic", run: crashTests}
 	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
