@@ -187,6 +187,8 @@ func (b *Broker) openLog(o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the log in %s: %w", o.Data, err)
 	}
+	// The two fail together: nothing may be acknowledged for topics that nobody knows.
+	b.store.OnFailure(b.topics.Fail)
 	if err := b.store.Rebuilt(); err != nil {
 		return err
 	}
@@ -279,7 +281,7 @@ func (b *Broker) Metadata() *metadata.Store { return b.store }
 // KafkaAddr is where Kafka clients connect.
 func (b *Broker) KafkaAddr() net.Addr { return b.listener.Addr() }
 
-// Failed is closed when the storage has failed. The process should end then, with
+// Failed is closed when the storage has failed, the log's or the metadata's. The process should end then, with
 // an error: a restart reads from the disk what is really there.
 func (b *Broker) Failed() <-chan struct{} { return b.topics.Failed() }
 

@@ -18,6 +18,8 @@ import (
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
 func open(t *testing.T, dir string) *appliance.Broker {
@@ -212,5 +214,33 @@ func TestGroupsOutliveTheBroker(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A write of the metadata fails, which is outside of the log: the broker fails.
+func TestMetadataFailsTheBroker(t *testing.T) {
+	dir := t.TempDir()
+	b, err := appliance.Open(appliance.Options{Data: dir, Kafka: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	// In the way of the next copy, where it cannot be removed.
+	if err := os.MkdirAll(filepath.Join(dir, "metadata.copy.new", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Metadata().NextProducerID(); !errors.Is(err, record.ErrStorage) {
+		t.Fatalf("a producer id: %v, want ErrStorage", err)
+	}
+	select {
+	case <-b.Failed():
+	default:
+		t.Fatal("the broker goes on without its metadata")
+	}
+	if err := b.Err(); !errors.Is(err, record.ErrStorage) || b.Status().Error == "" {
+		t.Errorf("the broker's error is %v, its status says %q", err, b.Status().Error)
+	}
+	if _, err := b.Topics().Create("t", topic.Spec{Partitions: 1}); err == nil {
+		t.Error("a topic was made after that")
 	}
 }

@@ -33,18 +33,27 @@ const (
 	ProfileRelaxed Profile = "relaxed"
 )
 
-const (
-	flashLinger = 20 * time.Millisecond
-	flashBlock  = 100 * time.Millisecond // while a round does not fill a block
-	wearLinger  = time.Second
+// Pace is when commit rounds and checkpoints come.
+type Pace struct {
+	Linger, BlockLinger time.Duration // those of wal.Options
+	// Checkpoint is the interval. Checkpoints write what the write-ahead log holds a
+	// second time, in whole blocks and with the file system's journal: flash is spared by
+	// few of them, and a start after a crash reads what came since.
+	Checkpoint time.Duration
+}
 
-	// Checkpoints write what the write-ahead log holds a second time, in whole blocks and
-	// with the file system's journal: flash is spared by few of them, and a start after a
-	// crash reads what came since.
-	syncCheckpoint  = 10 * time.Second
-	flashCheckpoint = time.Minute
-	wearCheckpoint  = time.Minute
-)
+var paces = map[Profile]Pace{
+	ProfileSync:    {0, 0, 10 * time.Second},
+	ProfileFlash:   {20 * time.Millisecond, 100 * time.Millisecond, time.Minute},
+	ProfileWear:    {time.Second, 0, time.Minute},
+	ProfileRelaxed: {20 * time.Millisecond, 100 * time.Millisecond, time.Minute},
+}
+
+// Pace is the profile's; ok is false for ProfileAuto and those that there are not.
+func (p Profile) Pace() (pace Pace, ok bool) {
+	pace, ok = paces[p]
+	return pace, ok
+}
 
 // relaxedConfigs are ProfileRelaxed's defaults of topic configs: no number of
 // messages forces a sync, a second does.
@@ -53,28 +62,20 @@ var relaxedConfigs = map[string]string{"flush.messages": strconv.FormatInt(math.
 // apply fills in what o does not set, the linger, the checkpoints and topic configs,
 // and names the profile in force.
 func (p Profile) apply(o *Options) (Profile, error) {
-	type pace struct{ linger, checkpoint time.Duration }
-	paces := map[Profile]pace{
-		ProfileSync: {0, syncCheckpoint}, ProfileFlash: {flashLinger, flashCheckpoint},
-		ProfileWear: {wearLinger, wearCheckpoint}, ProfileRelaxed: {flashLinger, flashCheckpoint},
-	}
 	if p == ProfileAuto {
 		if p = detectProfile(o.Data); o.Endurance > 0 {
 			p = ProfileFlash
 		}
 	}
-	d, ok := paces[p]
+	pace, ok := p.Pace()
 	if !ok {
 		return p, fmt.Errorf("commit profile %q is unknown: use sync, flash, wear or relaxed", p)
 	}
 	if o.WAL.Linger == 0 {
-		o.WAL.Linger = d.linger
-		if p == ProfileFlash || p == ProfileRelaxed {
-			o.WAL.BlockLinger = flashBlock
-		}
+		o.WAL.Linger, o.WAL.BlockLinger = pace.Linger, pace.BlockLinger
 	}
 	if o.CheckpointInterval == 0 {
-		o.CheckpointInterval = d.checkpoint
+		o.CheckpointInterval = pace.Checkpoint
 	}
 	if p == ProfileRelaxed {
 		configs := maps.Clone(relaxedConfigs)

@@ -59,11 +59,11 @@ type Kafka struct {
 	RetentionHours          int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
 	RetentionBytes          int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
 	SegmentBytes            Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
-	RetentionCheck          Duration `yaml:"log.retention.check.interval" min:"1s" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
+	RetentionCheck          Duration `yaml:"log.retention.check.interval" min:"10ms" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
 	CleanerEnable           bool     `yaml:"log.cleaner.enable" doc:"Compact topics with cleanup.policy=compact. Without it they grow for ever."`
 	CleanerMapBytes         Size     `yaml:"log.cleaner.dedupe.buffer.size" min:"1Ki" max:"1Gi" doc:"Memory for the keys of one log while it is compacted, 32 bytes each. With too little a log is compacted in several goes."`
 	CleanerIOBytes          Size     `yaml:"log.cleaner.io.max.bytes.per.second" min:"0" max:"1Ti" doc:"What compaction may read and write together in a second, so that it leaves the disk to others. 0: no limit."`
-	CleanerBackoff          Duration `yaml:"log.cleaner.backoff" min:"1s" max:"24h" doc:"How often there is a look for logs to compact (Kafka's log.cleaner.backoff.ms)."`
+	CleanerBackoff          Duration `yaml:"log.cleaner.backoff" min:"10ms" max:"24h" doc:"How often there is a look for logs to compact (Kafka's log.cleaner.backoff.ms)."`
 	OffsetsRetentionMinutes int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
 	MessageMaxBytes         Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
 	MaxRequestBytes         Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`

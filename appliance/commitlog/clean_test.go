@@ -473,6 +473,70 @@ func TestTransactionsAreKept(t *testing.T) {
 	}
 }
 
+// librdkafka takes ten answers in a row without a record for a message that is too
+// large, and gives up. So segments that have none are passed over.
+func TestReadsPassOverSegmentsWithoutRecords(t *testing.T) {
+	k := newKept(t, 1)
+	one := func(value []byte) record.Batch {
+		return must(record.NewBatch(record.None, record.Record{Timestamp: k.now, Key: []byte("key"), Value: value}))
+	}
+	seal := func(value []byte) {
+		if err := k.log.Roll(k.next); err != nil {
+			t.Fatal(err)
+		}
+		k.at = commitlog.Position{Segment: k.next}
+		k.put(one(value))
+	}
+	k.put(one([]byte("first")))
+	for range 12 {
+		seal(make([]byte, 500))
+	}
+	k.segment = 1 // so that segments are not joined
+	seal(nil)
+	tombstone := k.next - 1
+	seal([]byte("live"))
+	k.clean(0)
+	read := func(offset int64) record.Batch {
+		c := must(k.log.Read(offset, 1<<20))
+		defer c.Close()
+		return must(c.AppendTo(nil))
+	}
+	if n := len(must(k.log.Segments())); n != 15 {
+		t.Fatalf("%d segments are left", n)
+	}
+	for offset := range tombstone {
+		if b := read(offset); b.BaseOffset() != tombstone || b.Count() == 0 {
+			t.Fatalf("a read at %d begins with offset %d, %d records", offset, b.BaseOffset(), b.Count())
+		}
+	}
+	if b := read(tombstone + 1); string(must(b.Records())[0].Value) != "live" {
+		t.Errorf("behind it is offset %d", b.BaseOffset())
+	}
+}
+
+// Where nothing follows a reader is given what is there without records: it wants to
+// know that the log has come to its end.
+func TestReadAtAnEndWithoutRecords(t *testing.T) {
+	k := newKept(t, 1)
+	for range 2 {
+		k.put(must(record.NewBatch(record.None, record.Record{Timestamp: k.now, Key: []byte("key")})))
+	}
+	if err := k.log.Roll(k.next); err != nil {
+		t.Fatal(err)
+	}
+	k.at = commitlog.Position{Segment: k.next}
+	k.clean(0)
+	k.now += deleteRetention
+	if _, err := new(commitlog.Cleaner).Clean(k.log, k.cleaning()); err != nil {
+		t.Fatal(err)
+	}
+	c := must(k.log.Read(0, 1<<20))
+	defer c.Close()
+	if b := record.Batch(must(c.AppendTo(nil))); len(b) != record.HeaderLen || b.Count() != 0 || b.LastOffset() != k.next-1 {
+		t.Errorf("%d bytes", len(b))
+	}
+}
+
 // Records without a key, from before a topic was compacted, are superseded by nothing.
 func TestRecordsWithoutKeyStay(t *testing.T) {
 	k := newKept(t, 6)

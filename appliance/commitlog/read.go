@@ -20,7 +20,12 @@ type Section struct {
 	f   vfs.File // of s, pinned
 	pos int64
 	n   int
+
+	made []byte // of no segment
 }
+
+// Made is a section of batches that stand in no segment.
+func Made(batches []byte) Section { return Section{n: len(batches), made: batches} }
 
 // Len is the section's length in bytes.
 func (c Section) Len() int { return c.n }
@@ -39,6 +44,9 @@ func (c Section) AppendTo(dst []byte) ([]byte, error) {
 	if c.n == 0 {
 		return dst, nil
 	}
+	if c.made != nil {
+		return append(dst, c.made...), nil
+	}
 	at := len(dst)
 	dst = append(dst, make([]byte, c.n)...)
 	if n, err := c.f.ReadAt(dst[at:], c.pos); n < c.n {
@@ -52,6 +60,10 @@ func (c Section) AppendTo(dst []byte) ([]byte, error) {
 func (c Section) WriteTo(w io.Writer) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
+	}
+	if c.made != nil {
+		n, err := w.Write(c.made)
+		return int64(n), err
 	}
 	if d, ok := c.f.(vfs.Descriptor); ok {
 		if tcp, ok := w.(*net.TCPConn); ok {
@@ -101,28 +113,59 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // Read returns about maxBytes of whole batches, from the one that holds offset
 // (or the first after it, where records were removed) on, and at least one batch.
 // The section is empty when the log has nothing at or after offset.
+//
+// A segment of which cleaning left only batches without records is passed over as long
+// as something follows: librdkafka takes ten answers without a record for a message
+// that is too large, and gives up.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
+	var vacant Section // passed over, for when nothing follows
 	for {
 		s, err := l.find(offset)
 		if s == nil {
-			return Section{}, err
+			return vacant, err
 		}
 		c, err := s.read(offset, maxBytes)
 		if err == nil {
 			next := l.following(s)
-			if c.n > 0 || next <= offset {
+			switch {
+			case next > offset && c.n == 0: // all of it that was behind offset is lost
+				_ = c.Close()
+			case next > offset && c.vacant():
+				_ = vacant.Close()
+				vacant = c
+			case c.n == 0:
+				_ = c.Close()
+				return vacant, nil
+			default:
+				_ = vacant.Close()
 				return c, nil
 			}
-			_ = c.Close() // all of it that was behind offset is lost
 			offset = next
 			continue
 		}
 		err = l.heal(s, err)
 		s.release()
 		if err != nil {
+			_ = vacant.Close()
 			return Section{}, err
 		}
 	}
+}
+
+// maxVacant bounds what is looked at for records: 64 headers.
+const maxVacant = 64 * record.HeaderLen
+
+// vacant reports whether the section is the rest of its segment and has no records: a
+// batch that lost them all is a header. One that cannot be read counts as having some.
+func (c Section) vacant() bool {
+	if c.n%record.HeaderLen != 0 || c.n > maxVacant || c.pos+int64(c.n) != c.s.size.Load() {
+		return false
+	}
+	b, err := c.AppendTo(nil)
+	for err == nil && len(b) > 0 && record.Batch(b).Count() == 0 && batchLen(b) == record.HeaderLen {
+		b = b[record.HeaderLen:]
+	}
+	return err == nil && len(b) == 0
 }
 
 // following is where the segment behind s starts; 0 for the active one.
@@ -146,7 +189,7 @@ func (s *segment) read(offset int64, maxBytes int) (Section, error) {
 		s.unpin()
 		return Section{}, err
 	}
-	return Section{s, f, pos, n}, nil
+	return Section{s: s, f: f, pos: pos, n: n}, nil
 }
 
 // section is where a read of offset begins, and its length.

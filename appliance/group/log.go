@@ -43,6 +43,8 @@ type Partition interface {
 	DeleteRecords(before int64) (logStart int64, err error)
 	// Err is why the partition cannot be used, nil while it can.
 	Err() error
+	// Lost lists the records that the disk has not kept.
+	Lost() []topic.Lost
 }
 
 // EnsureTopic returns the partition of __consumer_offsets, after creating the
@@ -111,8 +113,22 @@ func openLog(o *Options) *offsetsLog {
 		close(l.ended)
 		return l
 	}
+	if n := l.lost(); n > 0 {
+		l.logger.Error("records of the offsets topic were lost: some groups may go on from an older commit, or from none", "partition", TopicPartition.String(), "records", n)
+	}
 	go l.follow(ctx)
 	return l
+}
+
+// lost is how many records the disk has not kept.
+func (l *offsetsLog) lost() (n int64) {
+	if l.part == nil {
+		return 0
+	}
+	for _, g := range l.part.Lost() {
+		n += g.Last - g.First + 1
+	}
+	return n
 }
 
 func (l *offsetsLog) close() {

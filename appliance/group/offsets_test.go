@@ -297,6 +297,34 @@ func TestCorruptBatchIsPassedOver(t *testing.T) {
 	b.want("g", tp("topic4", 0), 11)
 }
 
+// A commit that the disk has not kept is gone, the one before it counts; with nothing
+// behind it up to the end of the log that must not be waited for.
+func TestLostCommitIsTold(t *testing.T) {
+	b := newBox(t)
+	b.open()
+	b.commit("g", tp("t", 0), 5)
+	b.commit("g", tp("t", 0), 6)
+	b.close()
+	b.damage(func(raw []byte) int { return int(binary.BigEndian.Uint32(raw[8:])) + record.PrefixLen }) // the second batch's offset
+	b.open()
+	b.want("g", tp("t", 0), 5)
+	if st := b.c.Status(); st.LostRecords != 1 || st.Error != "" {
+		t.Errorf("%d records lost, error %q; want 1 and none", st.LostRecords, st.Error)
+	}
+	b.commit("g", tp("t", 0), 7)
+	b.close()
+	b.open()
+	defer b.close()
+	b.want("g", tp("t", 0), 7)
+}
+
+// unreadable is a log whose disk fails.
+type unreadable struct{ group.Log }
+
+func (unreadable) Fetch(context.Context, record.TopicPartition, int64, int) (record.Batches, error) {
+	return nil, record.ErrStorage
+}
+
 // A log that cannot be read must not look like one without offsets: consumers
 // would begin at the start.
 func TestUnreadableLogRefusesAll(t *testing.T) {
@@ -305,7 +333,7 @@ func TestUnreadableLogRefusesAll(t *testing.T) {
 	b.commit("g", tp("t", 0), 5)
 	b.commit("g", tp("t", 0), 6)
 	b.close()
-	b.damage(func(raw []byte) int { return int(binary.BigEndian.Uint32(raw[8:])) + record.PrefixLen }) // the second batch's offset
+	b.wrap = func(l group.Log) group.Log { return unreadable{l} }
 	b.open()
 	defer b.close()
 	_, _, err := b.c.Committed("g", tp("t", 0))

@@ -15,6 +15,9 @@ type Status struct {
 	OffsetsLeftOut int `json:"offsets_left_out,omitempty"`
 	// Error is why commits are not accepted, empty when they are.
 	Error string `json:"error,omitempty"`
+	// LostRecords is how many records of the offsets topic the disk has not kept.
+	// Groups that had commits in them go on from older ones.
+	LostRecords int64 `json:"lost_records,omitempty"`
 }
 
 // GroupStatus is one group.
@@ -45,7 +48,7 @@ type OffsetStatus struct {
 
 // Status shows all groups, their members and committed offsets.
 func (c *Coordinator) Status() Status {
-	st := Status{Groups: []GroupStatus{}}
+	st := Status{Groups: []GroupStatus{}, LostRecords: c.log.lost()}
 	if _, err := c.log.health(); err != nil {
 		st.Error = err.Error()
 	}

@@ -88,7 +88,7 @@ func (s *Server) autoCreate(name string) (*topic.Topic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create topic on demand: %w", err)
 	}
-	s.o.Log.Info("topic created on demand", "topic", name, "partitions", len(t.Partitions()))
+	s.logTopic("topic created on demand", t)
 	return t, nil
 }
 

@@ -53,6 +53,7 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 		rt := &resp.Topics[places[i]]
 		if rt.ErrorCode, rt.ErrorMessage = errorCode(errs[i]), errorMessage(errs[i]); errs[i] == nil {
 			describeCreated(rt, t)
+			s.logTopic("topic created", t)
 		}
 	}
 	return resp

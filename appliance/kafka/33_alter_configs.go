@@ -79,8 +79,16 @@ func (s *Server) alter(target resource, named int, validateOnly bool, change fun
 	if err := s.o.Topics.AlterConfigs(t.Name(), changed); err != nil {
 		return err
 	}
-	s.o.Log.Info("topic configs altered", "topic", t.Name(), "overrides", t.Overrides())
+	s.logTopic("topic configs altered", t)
 	return nil
+}
+
+// logTopic says what a topic is like now, and what its clients have to fear of it.
+func (s *Server) logTopic(what string, t *topic.Topic) {
+	s.o.Log.Info(what, "topic", t.Name(), "partitions", len(t.Partitions()), "overrides", t.Overrides())
+	if t.Relaxed() {
+		s.o.Log.Warn("acked data can be lost on power cut", "topic", t.Name(), "flush.messages", t.Config("flush.messages"), "flush.ms", t.Config("flush.ms"))
+	}
 }
 
 // alterable finds the topic to change. Of the broker nothing can be changed at run

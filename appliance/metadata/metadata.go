@@ -87,7 +87,8 @@ type Store struct {
 
 	mu          sync.Mutex // guards what follows; held over writes of epoch and producer ids
 	failed      error      // the first write that failed; there is no other after it
-	room        func()     // called before a write; nil: nothing
+	onFailure   func(error)
+	room        func() // called before a write; nil: nothing
 	closed      bool
 	producerID  int64 // the next one
 	producerEnd int64 // of the block given out
@@ -197,6 +198,18 @@ func (s *Store) SetRoom(room func()) {
 	s.room = room
 }
 
+// OnFailure has fail called once a write has failed, after which there is no other;
+// at once if it has already. It must not call the store. The process should end then,
+// with an error: a restart reads from the disk what is really there.
+func (s *Store) OnFailure(fail func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onFailure = fail
+	if s.failed != nil {
+		fail(s.failed)
+	}
+}
+
 // Close ends the use of the store and of the data directory.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -236,6 +249,9 @@ func (s *Store) updateLocked(change func(w writer) error) (err error) {
 		if err != nil && refused == nil {
 			s.failed = fmt.Errorf("%w: metadata: write %s: %w; restart to read it anew", record.ErrStorage, s.db.Path(), err)
 			err = s.failed
+			if s.onFailure != nil {
+				s.onFailure(err)
+			}
 		}
 	}()
 	err = s.db.Update(func(tx *bolt.Tx) error {

@@ -227,6 +227,9 @@ func TestFailedWriteIsTheLast(t *testing.T) {
 	path := storePath(t)
 	s := open(t, path)
 	must(t, s.Bucket("b").Put("before", []byte("x")))
+	var failures []error
+	fail := func(err error) { failures = append(failures, err) }
+	s.OnFailure(fail)
 	s.LimitSize(1)
 	if err := s.Bucket("b").Put("big", make([]byte, metadata.MaxValueBytes)); !errors.Is(err, record.ErrStorage) {
 		t.Fatalf("write to a full disk: %v, want ErrStorage", err)
@@ -234,6 +237,10 @@ func TestFailedWriteIsTheLast(t *testing.T) {
 	s.LimitSize(0)
 	if _, err := s.NextEpoch(); !errors.Is(err, record.ErrStorage) {
 		t.Fatalf("write after a failed one: %v, want ErrStorage", err)
+	}
+	s.OnFailure(fail) // who comes late is told too
+	if len(failures) != 2 || !errors.Is(failures[0], record.ErrStorage) || !errors.Is(failures[1], record.ErrStorage) {
+		t.Fatalf("told of %v, want of one failure, twice", failures)
 	}
 	if _, ok, err := s.Bucket("b").Get("before"); !ok || err != nil {
 		t.Fatalf("reads must go on: %v, %v", ok, err)

@@ -337,6 +337,8 @@ func TestCopyThatCannotBeWritten(t *testing.T) {
 			s, err := metadata.OpenBeside(path, disk)
 			must(t, err)
 			must(t, s.PutTopic(metadata.Topic{Name: "before", Partitions: 1}))
+			told := false
+			s.OnFailure(func(error) { told = true })
 			disk.OnOp(func(op crashfs.Op) error {
 				if op.Kind == kind {
 					return failure
@@ -348,6 +350,9 @@ func TestCopyThatCannotBeWritten(t *testing.T) {
 			full := failure == syscall.ENOSPC && kind != crashfs.Rename && kind != crashfs.SyncDir
 			if err == nil || errors.Is(err, record.ErrDiskFull) != full || errors.Is(err, record.ErrStorage) == full {
 				t.Fatalf("%v of %s: %v", failure, kind, err)
+			}
+			if told == full {
+				t.Fatalf("%v of %s: told of a failure: %v", failure, kind, told)
 			}
 			err = s.PutTopic(metadata.Topic{Name: "after", Partitions: 1})
 			if (err == nil) != full {

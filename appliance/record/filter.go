@@ -148,3 +148,18 @@ func (f *Filter) empty(b Batch) Batch {
 	out.seal()
 	return out
 }
+
+// Skip is a batch without records that stands for the offsets from first up to before
+// next, or for as many as a batch can: readers go on behind it.
+func Skip(first, next int64, leaderEpoch int32) Batch {
+	b := make(Batch, HeaderLen)
+	b.SetBaseOffset(first)
+	binary.BigEndian.PutUint32(b[8:], HeaderLen-PrefixLen)
+	b.SetLeaderEpoch(leaderEpoch)
+	b[16] = 2
+	binary.BigEndian.PutUint32(b[23:], uint32(min(next-first-1, math.MaxInt32)))
+	binary.BigEndian.PutUint64(b[27:], math.MaxUint64) // no timestamp
+	binary.BigEndian.PutUint64(b[35:], math.MaxUint64)
+	b.SetProducer(NoProducerID, -1, -1)
+	return b
+}

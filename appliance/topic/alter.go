@@ -1,7 +1,6 @@
 package topic
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,7 +22,7 @@ func (s *Set) AlterConfigs(name string, change func(overrides map[string]string)
 	e := t.entry()
 	e.Configs = overrides
 	if err := s.opts.Catalog.PutTopic(e); err != nil {
-		return err
+		return s.failStop(err)
 	}
 	t.settings.Store(resolve(e.Configs, s.opts.Configs, e.Internal))
 	s.changes.Add(1)
@@ -84,7 +83,7 @@ func (s *Set) AddPartitions(name string, total int32) error {
 	old := t.Partitions()
 	added := s.buildPartitions(t, int32(len(old)), total)
 	if err := s.found(t, added); err != nil {
-		return errors.Join(err, closeLogs(added))
+		return s.withdraw(err, nil, added)
 	}
 	all := slices.Concat(old, added)
 	s.mu.Lock()

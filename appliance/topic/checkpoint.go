@@ -36,6 +36,11 @@ func (s *Set) Checkpoint() error {
 func (s *Set) checkpoint() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
+	select {
+	case <-s.Failed(): // a sync would succeed now, and prove nothing
+		return s.Err()
+	default:
+	}
 	// The sequence first: what later rounds touch may be synced too early, never too late.
 	seq := s.wal.Applied()
 	s.dirtyMu.Lock()

@@ -97,7 +97,8 @@ func newID() (id ID) {
 	return id
 }
 
-// foundAll makes new topics durable.
+// foundAll makes new topics durable, or refuses them with nothing left of them, or
+// fails the set.
 func (s *Set) foundAll(entries []Entry, partitions []*Partition) error {
 	err := s.makeLogs(partitions)
 	if err == nil {
@@ -112,20 +113,7 @@ func (s *Set) foundAll(entries []Entry, partitions []*Partition) error {
 	if err == nil {
 		return nil
 	}
-	// What was refused should not come to life at the next start.
-	for _, e := range entries {
-		_ = s.opts.FS.Remove(topicsDir + "/" + identityFile(e.Name))
-	}
-	return errors.Join(err, closeLogs(partitions))
-}
-
-func closeLogs(ps []*Partition) (err error) {
-	for _, p := range ps {
-		if p.log != nil {
-			err = errors.Join(err, p.log.Close())
-		}
-	}
-	return err
+	return s.withdraw(err, entries, partitions)
 }
 
 // makeLogs makes the folders of new partitions, durably, and opens their logs.
@@ -163,7 +151,10 @@ func (s *Set) checkNew(n New, more int) error {
 	if err := s.space.take(int(spec.Partitions)*folderBytes, spec.Internal); err != nil {
 		return err
 	}
-	return s.Err()
+	if err := s.Err(); err != nil {
+		return storageError(err)
+	}
+	return nil
 }
 
 // makeFolder makes the partition's folder. A folder of

@@ -18,6 +18,7 @@ type DiskStatus struct {
 	LogBytes     int64 `json:"log_bytes"`     // of all segments
 	RoomBytes    int64 `json:"room_bytes"`    // until the disk policies come in; -1: not known
 	Refusing     bool  `json:"refusing"`      // the last append was refused for want of room
+	OverBudget   bool  `json:"over_budget"`   // it is the budget that limits the room, not the disk
 
 	BytesPerSecond float64 `json:"bytes_per_second"` // growth of the log, over minutes
 	// FullInSeconds is when the room is used up at this rate; -1 when the log does
@@ -47,7 +48,7 @@ type TopicDisk struct {
 func (s *Set) DiskStatus() DiskStatus {
 	sp := s.space
 	st := DiskStatus{FreeBytes: sp.free.Load(), TotalBytes: sp.total.Load(), ReserveBytes: sp.reserve, BallastBytes: sp.held(),
-		BudgetBytes: sp.budget(), RoomBytes: sp.room(), Refusing: sp.refused.Load()}
+		BudgetBytes: sp.budget(), RoomBytes: sp.room(), Refusing: sp.refused.Load(), OverBudget: sp.overBudget()}
 	if st.BudgetBytes == unlimited {
 		st.BudgetBytes = -1
 	}
@@ -107,12 +108,14 @@ func (st *DiskStatus) forecast(full time.Duration) string {
 		then = "topic " + st.LosesFirst + " loses data first"
 	}
 	switch {
+	case st.Refusing && st.OverBudget:
+		return "data.budget is used up: appends are refused until there is room"
 	case st.Refusing:
-		return "full now: appends are refused until there is room"
+		return "the disk is full: appends are refused until there is room"
 	case full < 0:
 		return "not filling up"
 	}
-	return fmt.Sprintf("full in %s at this rate; %s", roughly(full), then)
+	return fmt.Sprintf("no room in %s at this rate; %s", roughly(full), then)
 }
 
 // roughly is a time in the one unit that an operator thinks in.

@@ -115,12 +115,14 @@ func (s *Set) saveIdentities(entries []Entry) error {
 			err = f.Sync()
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("topic: write %s: %w", tmp, err)
+			err = fmt.Errorf("topic: write %s: %w", tmp, err)
+		} else if err = fsys.Rename(tmp, topicsDir+"/"+identityFile(e.Name)); err != nil {
+			err = fmt.Errorf("topic: rename %s: %w", tmp, err)
 		}
-		if err := fsys.Rename(tmp, topicsDir+"/"+identityFile(e.Name)); err != nil {
-			return fmt.Errorf("topic: rename %s: %w", tmp, err)
+		if err != nil {
+			_ = fsys.Remove(tmp) // it says nothing under that name
 		}
-		return nil
+		return err
 	})
 }
 
@@ -134,14 +136,17 @@ func (s *Set) syncTopics() error {
 }
 
 // updateIdentity brings the identity to what the Catalog says already. The change
-// that it follows is in force, whatever the error; the next Open tries again.
+// that it follows is in force, whatever the error; the set fails then, and the next
+// Open tries again.
 func (s *Set) updateIdentity(t *Topic) error {
 	err := s.saveIdentities([]Entry{t.entry()})
 	if err == nil {
 		err = s.syncTopics()
 	}
 	if err != nil {
-		return fmt.Errorf("%w: topic %s is changed, but not the copy beside its folders: %w", record.ErrStorage, t.name, err)
+		err = fmt.Errorf("%w: topic %s is changed, but not the copy beside its folders: %w", record.ErrStorage, t.name, err)
+		s.Fail(err)
+		return err
 	}
 	return nil
 }

@@ -14,7 +14,9 @@ type Section = commitlog.Section
 
 // Read returns committed bytes from the batch that holds offset on: whole batches,
 // about maxBytes, at least one batch unless offset is the high watermark, or one
-// that a batch not committed yet was given, when the section is empty. The error is record.ErrOffsetOutOfRange or a wrapped disk error.
+// that a batch not committed yet was given, when the section is empty. Where the end of
+// the log was lost that batch has no records. The error is record.ErrOffsetOutOfRange
+// or a wrapped disk error.
 // The caller must Close the section.
 func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if err := p.Err(); err != nil {
@@ -28,11 +30,34 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 		return Section{}, nil
 	}
 	c, err := p.log.Read(offset, maxBytes)
-	if err == nil && c.Len() == 0 {
-		p.set.wal.CatchUp() // it is committed, and about to be written to its segment
-		c, err = p.log.Read(offset, maxBytes)
+	if err != nil || c.Len() > 0 {
+		return c, err
 	}
-	return c, err
+	_ = c.Close()
+	p.set.wal.CatchUp() // it is committed, and about to be written to its segment
+	if c, err = p.log.Read(offset, maxBytes); err != nil || c.Len() > 0 {
+		return c, err
+	}
+	_ = c.Close()
+	return p.pass(offset, hw)
+}
+
+// pass is what a reader gets where nothing is left between offset and the high
+// watermark, because the end of the log was lost: a batch without records, which takes
+// it there. Who reads up to the watermark would never arrive otherwise.
+func (p *Partition) pass(offset, hw int64) (Section, error) {
+	if p.Err() != nil || p.set.Err() != nil {
+		return Section{}, p.Err() // it is not lost: the next start brings it to its segment
+	}
+	select {
+	case <-p.set.closing:
+		return Section{}, nil // the log may be closed
+	default:
+	}
+	if start := p.start.Load(); offset < start {
+		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
+	}
+	return commitlog.Made(record.Skip(offset, hw, p.LeaderEpoch())), nil
 }
 
 // catchUp waits for what is committed to be in its segment.
@@ -117,6 +142,8 @@ func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64,
 		case <-ch:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-s.Failed(): // also what is committed may not come to its place any more
+			return nil, storageError(s.Err())
 		case <-s.closing:
 			return nil, record.ErrClosed
 		}

@@ -25,6 +25,9 @@ const (
 	minSlack = 64 << 10
 	maxSlack = 64 << 20
 
+	// refusingInterval is how often the log says that appends are refused.
+	refusingInterval = time.Minute
+
 	unlimited = math.MaxInt64
 )
 
@@ -161,7 +164,7 @@ func (s *space) take(n int, internal bool) error {
 	}
 	s.appended.Add(-int64(n))
 	s.grown.Add(-int64(n))
-	return s.full()
+	return s.full(n)
 }
 
 func (s *space) signal() {
@@ -171,14 +174,25 @@ func (s *space) signal() {
 	}
 }
 
-// full says what is used up, and how to mend it.
-func (s *space) full() error {
-	const mend = "remove data, shorten retention or give a topic weir.disk.policy=drop-oldest; appends resume by themselves"
-	if s.budgetRoom() < s.diskRoom(s.reserve) {
-		return fmt.Errorf("%w: the segments have %d KiB, data.budget allows %d KiB; %s", record.ErrDiskFull, s.used.Load()>>10, s.budget()>>10, mend)
+// overBudget reports whether the budget, not the disk, is what limits the room.
+func (s *space) overBudget() bool { return s.budgetRoom() < s.diskRoom(s.reserve) }
+
+// full says what is used up, so that n more bytes (0: any) have no room, and how to mend it.
+func (s *space) full(n int) error {
+	more := ""
+	if n > 0 {
+		more = fmt.Sprintf(" for %d bytes more", n)
 	}
-	return fmt.Errorf("%w: %d KiB left, data.reserve is %d KiB; %s",
-		record.ErrDiskFull, max(0, s.free.Load()+s.held())>>10, s.reserve>>10, mend)
+	const mend = "remove data, shorten retention or give a topic weir.disk.policy=drop-oldest; appends resume by themselves"
+	if total := s.total.Load(); total > 0 && s.reserve >= total {
+		return fmt.Errorf("%w%s: the disk has %d KiB and data.reserve is %d KiB: set it lower", record.ErrDiskFull, more, total>>10, s.reserve>>10)
+	}
+	if s.overBudget() {
+		return fmt.Errorf("%w%s: the segments have %d KiB, data.budget allows %d KiB; %s",
+			record.ErrDiskFull, more, (s.used.Load()+s.grown.Load())>>10, s.budget()>>10, mend)
+	}
+	return fmt.Errorf("%w%s: %d KiB left, data.reserve is %d KiB; %s",
+		record.ErrDiskFull, more, max(0, s.free.Load()+s.held())>>10, s.reserve>>10, mend)
 }
 
 // mayGrow reports whether the disk has room for another file of the write-ahead log.
@@ -214,7 +228,8 @@ func (s *Set) spaceLoop() {
 	defer s.background.Done()
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
-	refused := false
+	refused, said := false, time.Time{}
+	s.keepBallast()
 	for ticks := 0; ; {
 		short := s.space.short
 		if !s.Reclaim() {
@@ -223,12 +238,11 @@ func (s *Set) spaceLoop() {
 		select {
 		case <-tick.C:
 			s.space.measure()
-			if err := s.space.growBallast(); err != nil {
-				s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
-			}
+			s.keepBallast()
 			if now := s.space.refused.Load(); now != refused {
-				// The less a recovery has to write again the less room it needs.
-				if refused = now; now {
+				refused = now
+				s.logRefusing(now, &said)
+				if now { // the less a recovery has to write again the less room it needs
 					_ = s.checkpoint() // its error has stopped the write-ahead log
 				}
 			}
@@ -239,6 +253,24 @@ func (s *Set) spaceLoop() {
 		case <-s.stop:
 			return
 		}
+	}
+}
+
+// logRefusing says that appends are refused from now on, or no longer; at most every
+// refusingInterval, since at the border small ones find room and large ones do not.
+func (s *Set) logRefusing(refusing bool, said *time.Time) {
+	switch {
+	case refusing && time.Since(*said) >= refusingInterval:
+		*said = time.Now()
+		s.opts.Log.Warn("appends are refused", "err", s.space.full(0))
+	case !refusing && !said.IsZero():
+		s.opts.Log.Info("appends are accepted again")
+	}
+}
+
+func (s *Set) keepBallast() {
+	if err := s.space.growBallast(); err != nil {
+		s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)
 	}
 }
 

@@ -220,13 +220,20 @@ func (s *Set) Delete(name string) error {
 	d, changed, err := s.discard(t)
 	if err != nil {
 		if changed {
-			s.wal.Fail(err) // nothing may be acknowledged for a topic that may be gone
+			s.Fail(err) // nothing may be acknowledged for a topic that may be gone
+			return storageError(err)
 		}
-		return err
+		return s.failStop(err)
 	}
 	s.forget(t)
 	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
-	return errors.Join(err, s.bury(t, d))
+	if err = s.failStop(errors.Join(err, s.bury(t, d))); s.Err() != nil {
+		return err
+	}
+	if err != nil { // it is deleted all the same, and what is left to do is done later
+		s.opts.Log.Warn("a deleted topic is not yet all in the trash", "topic", name, "err", err)
+	}
+	return nil
 }
 
 // forget takes the topic out of the set. What is staged still commits.

@@ -20,13 +20,13 @@ func TestForecastOfSteadyGrowth(t *testing.T) {
 	}
 	// 31 h at this rate.
 	if d := tr.until(31 * 3600 * rate); d < 31*time.Hour-time.Minute || d > 31*time.Hour+time.Minute {
-		t.Errorf("full in %v, want 31 h", d)
+		t.Errorf("no room in %v, want 31 h", d)
 	}
 	if d := tr.until(-5); d != 0 {
-		t.Errorf("full in %v when it is full", d)
+		t.Errorf("no room in %v when it is full", d)
 	}
 	if d := tr.until(unlimited); d != -1 {
-		t.Errorf("full in %v without a limit", d)
+		t.Errorf("no room in %v without a limit", d)
 	}
 }
 
@@ -45,29 +45,30 @@ func TestForecastFollowsTheLoad(t *testing.T) {
 	fast := tr.until(1 << 40)
 	run(5*time.Minute, 0)
 	if slower := tr.until(1 << 40); slower <= fast {
-		t.Errorf("full in %v under load, in %v after five idle minutes", fast, slower)
+		t.Errorf("no room in %v under load, in %v after five idle minutes", fast, slower)
 	}
 	run(24*time.Hour, 0)
 	if d := tr.until(1 << 40); d != -1 {
-		t.Errorf("full in %v after an idle day", d)
+		t.Errorf("no room in %v after an idle day", d)
 	}
 	run(time.Hour, -1000)
 	if d := tr.until(1 << 40); d != -1 {
-		t.Errorf("full in %v while it shrinks", d)
+		t.Errorf("no room in %v while it shrinks", d)
 	}
 	run(2*time.Hour, 1000)
 	if d := tr.until(3600 * 1000); d < 50*time.Minute || d > 70*time.Minute {
-		t.Errorf("full in %v, want an hour", d)
+		t.Errorf("no room in %v, want an hour", d)
 	}
 }
 
 func TestForecastInWords(t *testing.T) {
 	for want, st := range map[string]DiskStatus{
-		"full in 31 h at this rate; topic mqtt loses data first": {LosesFirst: "mqtt", FullInSeconds: 31 * 3600},
-		"full in 90 min at this rate; then appends are refused":  {FullInSeconds: 90 * 60},
-		"full in 12 days at this rate; then appends are refused": {FullInSeconds: 12 * 24 * 3600},
+		"no room in 31 h at this rate; topic mqtt loses data first": {LosesFirst: "mqtt", FullInSeconds: 31 * 3600},
+		"no room in 90 min at this rate; then appends are refused":  {FullInSeconds: 90 * 60},
+		"no room in 12 days at this rate; then appends are refused": {FullInSeconds: 12 * 24 * 3600},
 		"not filling up": {FullInSeconds: -1, LosesFirst: "mqtt"},
-		"full now: appends are refused until there is room": {FullInSeconds: 5, Refusing: true},
+		"the disk is full: appends are refused until there is room":       {FullInSeconds: 5, Refusing: true},
+		"data.budget is used up: appends are refused until there is room": {FullInSeconds: 5, Refusing: true, OverBudget: true},
 	} {
 		if got := st.forecast(time.Duration(st.FullInSeconds) * time.Second); got != want {
 			t.Errorf("%q, want %q", got, want)

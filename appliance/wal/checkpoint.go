@@ -152,7 +152,4 @@ func (l *Log) Checkpoint(seq uint64) error {
 func (l *Log) CheckpointWanted() <-chan struct{} { return l.ring.need }
 
 // Fail stops the log for good because its owner could not bring data to its place.
-func (l *Log) Fail(err error) {
-	l.fail(err)
-	l.ring.stop(err)
-}
+func (l *Log) Fail(err error) { l.fail(err) }

@@ -184,11 +184,15 @@ func (r *round) apply() error {
 // fail stops the log for good. A sync that failed says nothing of what is on the
 // disk, and trying again proves nothing: only a restart, which reads the disk, does.
 func (l *Log) fail(err error) {
+	if isFailed(l.failed) {
+		return // the first error is the cause
+	}
 	l.opts.Log.Error("storage failed: nothing more is accepted until a restart", "err", err)
+	l.ring.stop(err) // the committer may wait for a file that no checkpoint will free any more
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.err = err
 	if !isFailed(l.failed) {
+		l.err = err
 		close(l.failed)
 	}
 	l.wake.Signal()

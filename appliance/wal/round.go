@@ -126,10 +126,6 @@ func parseRound(b []byte, nonce uint64) (seq uint64, entries []byte, count uint3
 	return binary.BigEndian.Uint64(b[16:]), b[roundHeader:end], binary.BigEndian.Uint32(b[28:]), size, true
 }
 
-// durableBefore is the sequence of the last round that was durable when the round at
-// the start of b was written; parseRound accepted it.
-func durableBefore(b []byte) uint64 { return binary.BigEndian.Uint64(b[32:]) }
-
 // eachEntry calls fn for the entries of a round that parseRound accepted.
 func eachEntry(entries []byte, count uint32, fn func(entry []byte) error) error {
 	for range count {

@@ -74,6 +74,8 @@ func brokerError(doing, thing string, err error) error {
 		return failf(exitNotFound, "%s: group '%s' does not exist: see weir group list", doing, thing)
 	case errors.Is(err, kerr.TopicAlreadyExists):
 		return failf(exitFailed, "%s: topic '%s' exists already", doing, thing)
+	case errors.Is(err, kgo.ErrRecordTimeout):
+		return failf(exitFailed, "%s '%s': the broker has taken nothing for %s; weir status says whether its disk is full or has failed", doing, thing, requestTimeout)
 	case errors.As(err, &ke):
 		return failf(exitFailed, "%s '%s': the broker says %s: %s", doing, thing, ke.Message, ke.Description)
 	}

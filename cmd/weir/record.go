@@ -63,7 +63,11 @@ func (c *produceCmd) Run(s *session) error {
 	if s.json {
 		return s.printJSON(map[string]any{"topic": c.Topic, "records": n})
 	}
-	fmt.Fprintf(s.err, "%d records are on the broker's disk\n", n)
+	if n == 1 {
+		fmt.Fprintln(s.err, "1 record is on the broker's disk")
+	} else {
+		fmt.Fprintf(s.err, "%d records are on the broker's disk\n", n)
+	}
 	return nil
 }
 

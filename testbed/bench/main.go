@@ -73,7 +73,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.bytes, "bytes", 64<<20, "payload bytes of one run")
 	f.IntVar(&o.waiters, "waiters", 1000, "who wait for a record of their own at the same time")
 	f.StringVar(&partitions, "partitions", "1000,10000", "numbers of partitions to spread over, and to restart with the last of")
-	f.DurationVar(&o.wear, "wear", 90*time.Second, "how long the row wear writes: some checkpoints, which come every 30 s")
+	f.DurationVar(&o.wear, "wear", 150*time.Second, "how long the row wear writes: some checkpoints, which come every minute")
 	f.IntVar(&o.logGiB, "log", 0, "GiB in the log of few partitions before the row restart kills it; the goal is of 10, which take minutes to write")
 	f.StringVar(&o.weir, "weir", "bin/weir", "the binary that is killed and started again")
 	f.StringVar(&chosen, "rows", strings.Join(names, ","), "what to measure")

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/device"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -20,14 +21,15 @@ import (
 
 // What the row wear writes: a small site.
 const (
-	wearParts      = 20
-	wearRate       = 100 // messages a second
-	wearValue      = 250 // bytes
-	wearImage      = 512 << 20
-	wearCheckpoint = 30 * time.Second // the profile's
-	flashLinger    = 20 * time.Millisecond
-	warmUps        = 3
+	wearParts = 20
+	wearRate  = 100 // messages a second
+	wearValue = 250 // bytes
+	wearImage = 512 << 20
+	warmUps   = 3
 )
+
+// flash is the profile's.
+var flash, _ = appliance.ProfileFlash.Pace()
 
 // wear counts what reaches the device for each byte of payload: Weir in its flash
 // profile, and a file per partition that is synced after each message, both at the
@@ -68,7 +70,7 @@ func wearIn(o options, t *table, burst int64) error {
 		return err
 	}
 	what := fmt.Sprintf("device bytes per payload byte, %d msg/s of %d B in bursts of %d over %d partitions, flash profile, %v, checkpoints every %v",
-		wearRate, wearValue, burst, wearParts, o.wear, wearCheckpoint)
+		wearRate, wearValue, burst, wearParts, o.wear, flash.Checkpoint)
 	a, b := sides[0].amplification(), sides[1].amplification()
 	t.add(what, figure(a), figure(b)+" "+sides[1].name, fmt.Sprintf("1/%s", figure(b/a)), "<= 1/20")
 	for _, s := range sides {
@@ -167,7 +169,7 @@ func weirWrites(dir string) (w writes, err error) {
 	}
 	set, err := topic.Open(topic.Options{
 		FS: vfs.OS(dir), Catalog: &catalog{entries: map[string]topic.Entry{}}, LeaderEpoch: 1,
-		CheckpointInterval: wearCheckpoint, WAL: wal.Options{Linger: flashLinger},
+		CheckpointInterval: flash.Checkpoint, WAL: wal.Options{Linger: flash.Linger, BlockLinger: flash.BlockLinger},
 	})
 	if err != nil {
 		return w, err

@@ -31,7 +31,8 @@ kafka:
   num.partitions: 4
   message.max.bytes: 64Ki
   log.segment.bytes: 64Ki
-  log.retention.check.interval: 1s
+  log.retention.check.interval: 100ms
+  log.cleaner.backoff: 50ms
 `
 
 // Options of a run. The zero value of each field but Dir means its default.
@@ -93,21 +94,26 @@ type Result struct {
 	RecoveryKills int             // of these, before the process was ready
 	Ready         []time.Duration // from each launch until ready, sorted
 	Elapsed       time.Duration
-	Refused       error // what a client could not live with, nil if there was nothing
+	Compactions   int              // logs compacted, as far as was seen before each kill
+	Trimmed       map[string]int64 // log start offsets at the end of the topics that lose records
+	Refused       error            // what a client could not live with, nil if there was nothing
 }
 
 // OK reports whether every promise was kept.
 func (r *Result) OK() bool { return r.Refused == nil && r.Result.OK() }
 
 func (r *Result) String() string {
-	text := fmt.Sprintf("%d kills, %d of them during recovery, ready again after %v (median), %v (worst), in %v\n%v",
+	text := fmt.Sprintf("%d kills, %d of them during recovery, ready again after %v (median), %v (worst), in %v\n%d logs compacted; log starts %v\n%v",
 		r.Kills, r.RecoveryKills, r.Ready[len(r.Ready)/2].Round(time.Millisecond), r.Ready[len(r.Ready)-1].Round(time.Millisecond),
-		r.Elapsed.Round(time.Second), r.Result)
+		r.Elapsed.Round(time.Second), r.Compactions, r.Trimmed, r.Result)
 	if r.Refused != nil {
 		text += fmt.Sprintf("\nA client was refused: %v", r.Refused)
 	}
 	return text
 }
+
+// errUnsound is wrapped by what weir log verify has found.
+var errUnsound = errors.New("the files are not sound")
 
 // run is one run's state.
 type run struct {
@@ -147,7 +153,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err == nil {
 		err = r.readBack(ctx)
 	}
-	if errors.Is(err, errUnread) { // a finding: the checker says what is missing
+	if errors.Is(err, errUnread) || errors.Is(err, errUnsound) { // a finding: the checker says what is missing
 		r.result.Refused, err = errors.Join(r.result.Refused, err), nil
 	}
 	if err != nil {
@@ -194,7 +200,7 @@ func (r *run) cycles(ctx context.Context) error {
 		if err := r.start(ctx); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
-		if err := r.load.checkCommits(ctx); err != nil {
+		if err := r.load.checkCommits(); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
 		if r.result.Kills/50 > reported {
@@ -233,6 +239,9 @@ func (r *run) live(ctx context.Context, d time.Duration) error {
 }
 
 func (r *run) kill(ctx context.Context, recovering bool) error {
+	if !recovering {
+		r.countCompactions(ctx)
+	}
 	if err := r.Fault(ctx, r.site); err != nil {
 		return err
 	}
@@ -242,6 +251,14 @@ func (r *run) kill(ctx context.Context, recovering bool) error {
 		r.result.RecoveryKills++
 	}
 	return nil
+}
+
+// countCompactions adds what the process that is about to end has compacted. What it
+// cannot tell any more is not counted.
+func (r *run) countCompactions(ctx context.Context) {
+	if n, err := r.site.Metric(ctx, "weir_cleaner_runs_total"); err == nil {
+		r.result.Compactions += int(n)
+	}
 }
 
 // readBack reads everything after a clean stop and start, which must lose
@@ -261,8 +278,25 @@ func (r *run) readBack(ctx context.Context) error {
 	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic, deletedTopic, limitedTopic, compactedTopic); err != nil {
 		return err
 	}
+	if r.result.Trimmed, err = logStarts(ctx, r.site.Addresses().Kafka); err != nil {
+		return err
+	}
+	r.countCompactions(ctx)
 	if code, err = r.site.Stop(30 * time.Second); err == nil && code != 0 {
 		err = errors.New("exit code is not 0 after SIGTERM")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return r.verify(ctx)
+}
+
+// verify wants the stopped box's files to be sound, whatever they went through.
+func (r *run) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.DrainTimeout)
+	defer cancel()
+	if out, err := r.site.Command(ctx, "log", "verify", r.Dir); err != nil {
+		return fmt.Errorf("%w: %w\n%s", errUnsound, err, out)
+	}
+	return nil
 }

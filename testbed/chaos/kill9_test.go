@@ -2,13 +2,18 @@ package chaos_test
 
 import (
 	"context"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/testbed/chaos"
 )
+
+// enoughCycles are those in which everything happens that the load asks for.
+const enoughCycles = 50
 
 // TestKill9 needs a weir binary, so it runs only when asked to: make chaos does 200
 // cycles, make crash 1,000, make e2e a few. For one seed again:
@@ -42,6 +47,9 @@ func TestKill9(t *testing.T) {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
 	t.Log(r)
+	if cycles >= enoughCycles && (r.Compactions == 0 || slices.Contains(slices.Collect(maps.Values(r.Trimmed)), 0)) {
+		t.Errorf("seed %d: %d logs were compacted, log starts are %v: what removes records did not run", seed, r.Compactions, r.Trimmed)
+	}
 	if !r.OK() {
 		t.Errorf("seed %d: a promise was broken", seed)
 	}

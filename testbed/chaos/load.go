@@ -214,13 +214,15 @@ func (l *load) groupLag(ctx context.Context) (lag int64, err error) {
 }
 
 // checkCommits asks a restarted broker for the group's offsets.
-func (l *load) checkCommits(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.opts.DrainTimeout)
-	defer cancel()
+func (l *load) checkCommits() error {
 	l.paused.Lock()
 	defer l.paused.Unlock()
-	found, err := l.adm.FetchOffsets(ctx, groupName)
-	if err != nil && err != kerr.GroupIDNotFound {
+	var found kadm.OffsetResponses
+	err := l.persist(func(ctx context.Context) (err error) {
+		found, err = l.adm.FetchOffsets(ctx, groupName)
+		return unless(err, kerr.GroupIDNotFound)
+	})
+	if err != nil {
 		return fmt.Errorf("fetch the group's offsets: %w", err)
 	}
 	for _, p := range l.commits.Known() {

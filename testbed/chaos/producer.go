@@ -93,7 +93,7 @@ func (l *load) runProducer(ctx context.Context, w workload) error {
 func (l *load) send(cl *kgo.Client, lane *checker.Lane, partition int32) {
 	seq := lane.Send()
 	rec := &kgo.Record{Partition: partition, Key: []byte(lane.Name()), Value: encode(lane.Name(), seq)}
-	cl.Produce(context.Background(), rec, func(r *kgo.Record, err error) {
+	cl.Produce(l.life, rec, func(r *kgo.Record, err error) {
 		if err != nil {
 			lane.Abandoned(seq)
 			l.failed(fmt.Errorf("produce %s#%d: %w", lane.Name(), seq, err))

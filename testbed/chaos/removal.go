@@ -33,7 +33,7 @@ var removalTopics = []struct {
 }{
 	{deletedTopic, deletedPartitions, map[string]string{"segment.bytes": smallSegment}},
 	{limitedTopic, 1, map[string]string{"segment.bytes": smallSegment, "retention.bytes": fmt.Sprint(limitedBytes)}},
-	{compactedTopic, 1, map[string]string{"segment.bytes": smallSegment, "cleanup.policy": "compact"}},
+	{compactedTopic, 1, map[string]string{"segment.bytes": smallSegment, "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"}},
 }
 
 func (l *load) createRemovalTopics(ctx context.Context) error {
@@ -57,7 +57,7 @@ func (l *load) runRemovals(ctx context.Context) {
 	}
 	limited := workload{id: "limited", topic: limitedTopic, codec: kgo.NoCompression(), burst: 4, pause: 20 * time.Millisecond}
 	limited.add(l.history.Lane("limited", false), 0)
-	compacted := workload{id: "compacted", topic: compactedTopic, codec: kgo.Lz4Compression(), burst: 4, pause: 20 * time.Millisecond}
+	compacted := workload{id: "compacted", topic: compactedTopic, codec: kgo.Lz4Compression(), burst: 20, pause: 20 * time.Millisecond}
 	for key := range compactedKeys {
 		compacted.add(l.history.Lane(fmt.Sprintf("compacted.%02d", key), false).Compacted(), 0)
 	}
@@ -123,6 +123,23 @@ func (l *load) checkStarts(ctx context.Context) error {
 		l.history.Trimmed(p, o.Offset)
 	})
 	return nil
+}
+
+// logStarts are the log start offsets of the topics that lose records by being cut,
+// the sums over their partitions.
+func logStarts(ctx context.Context, seed string) (map[string]int64, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(seed))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	starts, err := kadm.NewClient(cl).ListStartOffsets(ctx, deletedTopic, limitedTopic)
+	if err = errors.Join(err, starts.Error()); err != nil {
+		return nil, fmt.Errorf("list log starts: %w", err)
+	}
+	sums := map[string]int64{}
+	starts.Each(func(o kadm.ListedOffset) { sums[o.Topic] += o.Offset })
+	return sums, nil
 }
 
 // checkLimit wants about retention.bytes to be left where that limits the log.

@@ -18,8 +18,17 @@ import (
 	"github.com/weirmq/weir/testbed/site"
 )
 
-// failTimeout bounds how long a fault may take to be met, and the process to end.
-const failTimeout = 15 * time.Second
+const (
+	metTimeout  = 45 * time.Second // bounds how long a fault may take to be met
+	failTimeout = 15 * time.Second // and then the process to end
+)
+
+// Patterns of names: a topic's identity before its rename, 22 characters of base64,
+// and the folder of a deleted topic in the trash.
+const (
+	identities = "??????????????????????.tmp"
+	trashed    = "[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-*"
+)
 
 // diskErrors are the calls that fail, each on every kind of file that must be durable.
 var diskErrors = []faultfs.Fault{
@@ -27,7 +36,13 @@ var diskErrors = []faultfs.Fault{
 	{Op: faultfs.Fsync, Name: "*.log"}, {Op: faultfs.Write, Name: "*.log"}, {Op: faultfs.Torn, Name: "*.log"}, {Op: faultfs.Short, Name: "*.log"},
 	{Op: faultfs.Fsync, Name: "checkpoint*"}, {Op: faultfs.Write, Name: "checkpoint*"},
 	{Op: faultfs.Fsync, Name: "partition.state*"}, {Op: faultfs.Write, Name: "partition.state*"},
-	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "chaos-[0-9]"}, // folders
+	{Op: faultfs.Fsync, Name: "watermarks*"}, {Op: faultfs.Write, Name: "watermarks*"},
+	{Op: faultfs.Fsync, Name: "metadata.db"}, {Op: faultfs.Write, Name: "metadata.db"},
+	{Op: faultfs.Fsync, Name: "metadata.copy*"}, {Op: faultfs.Write, Name: "metadata.copy*"}, {Op: faultfs.Torn, Name: "metadata.copy*"},
+	{Op: faultfs.Fsync, Name: identities}, {Op: faultfs.Write, Name: identities}, {Op: faultfs.Short, Name: identities},
+	{Op: faultfs.Fsync, Name: "wal"}, {Op: faultfs.Fsync, Name: "topics"}, {Op: faultfs.Fsync, Name: "trash"}, // folders
+	{Op: faultfs.Fsync, Name: "chaos-*"}, {Op: faultfs.Fsync, Name: trashed},
+	{Op: faultfs.Fsync, Name: "data"},
 }
 
 // One call fails, once, and the next of its kind would succeed. The process may
@@ -67,13 +82,13 @@ func TestDiskErrors(t *testing.T) {
 // failStop waits until the fault has struck and the process has ended by itself
 // and with an error, or goes on if it is harmless.
 func failStop(ctx context.Context, s *site.Site, struck <-chan struct{}, harmless bool) error {
-	ctx, cancel := context.WithTimeout(ctx, failTimeout)
+	ctx, cancel := context.WithTimeout(ctx, metTimeout+failTimeout)
 	defer cancel()
 	go churnTopics(ctx, s)
 	select {
 	case <-struck:
-	case <-ctx.Done():
-		return fmt.Errorf("the fault was not met within %v", failTimeout)
+	case <-time.After(metTimeout):
+		return fmt.Errorf("the fault was not met within %v", metTimeout)
 	}
 	if harmless {
 		select {
@@ -86,7 +101,8 @@ func failStop(ctx context.Context, s *site.Site, struck <-chan struct{}, harmles
 	}
 	select {
 	case <-s.Exited():
-	case <-ctx.Done():
+	case <-time.After(failTimeout):
+		s.Stacks()
 		return fmt.Errorf("weir goes on %v after the disk failed; its log:\n%s", failTimeout, s.Output())
 	}
 	if code := s.ExitCode(); code <= 0 {

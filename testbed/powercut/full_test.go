@@ -18,15 +18,16 @@ import (
 )
 
 const (
-	smallBytes = 128 << 20 // of the file system
-	maxLeave   = 1 << 20   // that the foreign file leaves free
-	resumeTime = 20 * time.Second
+	smallBytes   = 128 << 20 // of the file system
+	reserveBytes = 4 << 20   // as configured
+	maxLeave     = 1 << 20   // that the foreign file leaves free
+	resumeTime   = 20 * time.Second
 )
 
 // servesFull says that weir lives on a full disk: it is not ended by ENOSPC, also
 // not at its start, and serves reads. Without, it may end with an error and must be
 // back, with everything acked, once there is room.
-const servesFull = false
+const servesFull = true
 
 // Somebody else fills the file system while weir runs or starts, to the last byte
 // or nearly. Rolls, checkpoints and new files of the write-ahead log happen many
@@ -60,6 +61,9 @@ type volumeFull struct {
 // whileRunning fills the disk under a running weir, which must be there with all
 // its services again when there is room.
 func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
+	if err := errors.Join(whole(ctx, s), doom(ctx, s)); err != nil {
+		return err
+	}
 	if err := f.fill(); err != nil {
 		return err
 	}
@@ -78,6 +82,9 @@ func (f *volumeFull) whileRunning(ctx context.Context, s *site.Site) error {
 
 // whileRecovering kills weir, fills the disk and starts it.
 func (f *volumeFull) whileRecovering(ctx context.Context, s *site.Site) error {
+	if err := errors.Join(whole(ctx, s), doom(ctx, s)); err != nil {
+		return err
+	}
 	s.Kill()
 	if err := f.fill(); err != nil {
 		return err
@@ -151,6 +158,26 @@ func (f *volumeFull) resume(ctx context.Context, s *site.Site) error {
 	}
 }
 
+// whole waits until the reserve is taken from the disk, which is promised once
+// there is room for it: without, nobody lives on a full disk.
+func whole(ctx context.Context, s *site.Site) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeTime)
+	defer cancel()
+	for {
+		held, err := s.Metric(ctx, "weir_disk_ballast_bytes")
+		if err == nil && held == reserveBytes {
+			return nil
+		}
+		select {
+		case <-s.Exited():
+			return fmt.Errorf("weir ended by itself with code %d; its log:\n%s", s.ExitCode(), s.Output())
+		case <-ctx.Done():
+			return fmt.Errorf("the reserve has %v of %d bytes after %v: %w; its log:\n%s", held, reserveBytes, resumeTime, err, s.Output())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // appends gets a record of its own acknowledged.
 func appends(ctx context.Context, s *site.Site) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.AllowAutoTopicCreation(),
@@ -165,7 +192,8 @@ func appends(ctx context.Context, s *site.Site) error {
 	return cl.ProduceSync(ctx, &kgo.Record{Topic: "room", Value: []byte("there is room")}).FirstErr()
 }
 
-// serves reads the oldest record of each partition and the group's offsets.
+// serves reads the oldest record of each partition and the group's offsets, commits
+// some and deletes a topic.
 func serves(ctx context.Context, s *site.Site) error {
 	ctx, cancel := context.WithTimeout(ctx, failTimeout)
 	defer cancel()
@@ -177,8 +205,33 @@ func serves(ctx context.Context, s *site.Site) error {
 	if fetches := cl.PollFetches(ctx); fetches.NumRecords() == 0 {
 		return errors.Join(errors.New("reads get nothing"), fetches.Err())
 	}
-	if _, err := kadm.NewClient(cl).FetchOffsets(ctx, "chaos-group"); err != nil {
+	adm := kadm.NewClient(cl)
+	if _, err := adm.FetchOffsets(ctx, "chaos-group"); err != nil {
 		return fmt.Errorf("the group's offsets: %w", err)
 	}
+	var commit kadm.Offsets
+	commit.AddOffset("chaos", 0, 1, -1)
+	if err := adm.CommitAllOffsets(ctx, "full-group", commit); err != nil {
+		return fmt.Errorf("commit offsets: %w", err)
+	}
+	if err := deleteDoomed(ctx, adm); err != nil {
+		return fmt.Errorf("delete a topic: %w", err)
+	}
 	return nil
+}
+
+// doom makes a topic that serves deletes.
+func doom(ctx context.Context, s *site.Site) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, 1, nil, "doomed")
+	return err
+}
+
+func deleteDoomed(ctx context.Context, adm *kadm.Client) error {
+	_, err := adm.DeleteTopic(ctx, "doomed")
+	return err
 }

@@ -22,6 +22,7 @@ import (
 const (
 	defaultReadyTimeout = 30 * time.Second
 	pollInterval        = 10 * time.Millisecond
+	stacksTimeout       = 5 * time.Second
 )
 
 // ErrExited is wrapped by errors that say the child ended by itself.
@@ -239,6 +240,20 @@ func (s *Site) Kill() {
 	}
 	_ = p.cmd.Process.Kill() // ErrProcessDone says that it has ended
 	<-p.exited
+}
+
+// Stacks ends the process by SIGQUIT: what its goroutines were at is in Output then.
+func (s *Site) Stacks() {
+	p := s.current()
+	if p == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT) // ErrProcessDone says that it has ended
+	select {
+	case <-p.exited:
+	case <-time.After(stacksTimeout):
+		s.Kill()
+	}
 }
 
 // Stop asks the process by SIGTERM to end, and returns its exit code. If it does

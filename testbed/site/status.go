@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -76,6 +78,20 @@ func (s *Site) Get(ctx context.Context, path string) (code int, body []byte, err
 func (s *Site) ready(ctx context.Context) bool {
 	code, _, err := s.Get(ctx, "/readyz")
 	return err == nil && code == http.StatusOK
+}
+
+// Metric reads one figure of GET /metrics that has no labels.
+func (s *Site) Metric(ctx context.Context, name string) (float64, error) {
+	code, body, err := s.Get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(text), 64)
+		}
+	}
+	return 0, fmt.Errorf("site: GET /metrics answers %d without %s", code, name)
 }
 
 // Status reads GET /v1/status.
