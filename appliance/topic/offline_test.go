@@ -246,3 +246,33 @@ func TestASegmentBelowTheWatermarkIsNotBegunAgain(t *testing.T) {
 		t.Errorf("%q, lost: %+v", got, again.Lost())
 	}
 }
+
+// A watermark with a wrong byte is not believed.
+func TestDamagedWatermarkIsNotBelieved(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", topic.Spec{Partitions: 1})
+	appendTo(t, s, "a", "one")
+	appendTo(t, s, "a", "two")
+	s.Close()
+	f, err := disk.Open("wal/watermarks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := f.Size()
+	if _, err := f.WriteAt([]byte{1}, size-72+35); err != nil { // the end offset, by 2^32
+		t.Fatal(err)
+	}
+	f.Close()
+	if s, err = openOn(disk, names, 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p, _ := s.Partition(record.TopicPartition{Topic: "a"})
+	if lost := s.Lost(); p.HighWatermark() != 2 || len(lost) != 0 {
+		t.Errorf("the log ends at %d, lost: %+v", p.HighWatermark(), lost)
+	}
+}
