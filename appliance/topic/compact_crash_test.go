@@ -283,3 +283,63 @@ func TestASegmentOfARoundUnderWayIsNotCleaned(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// With its checkpoint lost the write-ahead log replays all that its files hold, also
+// what came into segments that were cleaned since. They must stay as they are.
+func TestCleanedSegmentsAreNotWrittenAgain(t *testing.T) {
+	k := newKeyed(t, 1)
+	var err error
+	if k.set, err = k.openOn(k.fs); err != nil {
+		t.Fatal(err)
+	}
+	createWith(t, k.set, "state", with(compacted, "max.compaction.lag.ms", "60000"))
+	k.append(90)  // more than the write-ahead log holds
+	for range 2 { // segments begin where a batch found no room, and where the lag ended one
+		k.clock.turn(2 * time.Minute)
+		k.set.Compact()
+		k.append(6)
+		k.set.Compact()
+	}
+	if st := k.set.Cleaner(); st.RemovedRecords == 0 {
+		t.Fatalf("%+v", st)
+	}
+	k.append(1)
+	disk, acked := k.cut(0, nil)
+	if err := k.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.Open("wal/checkpoint")
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, 8192), 0)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	names, err := disk.List("topics/state-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]string{}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			before[name], _ = onDisk(t, disk, "topics/state-0/"+name)
+		}
+	}
+	if err := k.check(disk, acked, false); err != nil {
+		t.Error(err)
+	}
+	for name, content := range before {
+		if after, _ := onDisk(t, disk, "topics/state-0/"+name); !strings.HasPrefix(after, content) { // the last one is brought to where it was
+			t.Errorf("%s had %d bytes and has %d", name, len(content), len(after))
+		}
+	}
+	if k.set, err = k.openOn(disk); err != nil {
+		t.Fatal(err)
+	}
+	if lost := k.set.Lost(); len(lost) != 0 {
+		t.Errorf("%+v", lost)
+	}
+	if err := k.set.Close(); err != nil {
+		t.Error(err)
+	}
+}

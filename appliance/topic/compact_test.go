@@ -494,7 +494,8 @@ func TestDeleteAndCloseEndACleaning(t *testing.T) {
 			t.Error(err)
 		}
 		cleaning.Wait()
-		if st := set.Cleaner(); st.Runs != 0 || st.LastError != "" {
+		// A log that was closed before it was read has nothing to clean, which is a run.
+		if st := set.Cleaner(); st.SegmentsWritten != 0 || st.LastError != "" {
 			t.Errorf("%s: %+v", end, st)
 		}
 	}

@@ -84,9 +84,11 @@ func (w *world) drop() {
 	for range 10 {
 		w.append(tp, 1, 12_000)
 	}
-	budget := int64(1) // all must go
+	st := w.set.Load().DiskStatus()
+	budget := st.LogBytes + 50<<10 // about 80 KiB must go
 	if w.rnd.IntN(2) == 0 {
-		budget = w.set.Load().DiskStatus().LogBytes + 50<<10 // about 80 KiB must
+		i := slices.IndexFunc(st.Topics, func(t topic.TopicDisk) bool { return t.Topic == "d" })
+		budget = st.LogBytes + 128<<10 - st.Topics[i].Bytes // all must
 	}
 	w.ok("close", w.set.Load().Close())
 	w.mu.Lock()
@@ -100,6 +102,7 @@ func (w *world) drop() {
 	w.openWithin(budget)
 	w.set.Load().Reclaim() // one is under way since the start
 	w.each(func(log *promises, p *topic.Partition) { log.start = max(log.start, p.LogStartOffset()) })
+	w.append(tp, 1, 700) // into the segment that the drop may have begun
 	w.restart()
 	w.append(tp, 1, 700)
 }

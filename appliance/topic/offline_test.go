@@ -140,3 +140,139 @@ func TestTheTrashOfADeleteInDoubtStays(t *testing.T) {
 		t.Error("its identity was in the trash, and it is back")
 	}
 }
+
+// What a checkpoint said is known after a power cut: a segment that was cut off since,
+// at the end of a batch, is not taken for a log that ends there.
+func TestWatermarksAreDurable(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", topic.Spec{Partitions: 1})
+	tp := record.TopicPartition{Topic: "a"}
+	const file = "topics/a-0/00000000000000000000.log"
+	var ends []int64
+	for _, v := range []string{"one", "two", "three"} { // the first checkpoint makes the file, others write to it
+		appendTo(t, s, "a", v)
+		f, err := disk.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := f.Size()
+		ends = append(ends, size)
+		f.Close()
+	}
+	left := disk.Clone(crashfs.CloneConfig{})
+	s.Close()
+	f, err := left.Open(file)
+	if err == nil {
+		err = errors.Join(f.Truncate(ends[1]), f.Sync(), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = openOn(left, names, 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if lost := s.Lost(); len(lost) != 1 || lost[0].First != 2 || lost[0].Last != 2 {
+		t.Errorf("lost: %+v", lost)
+	}
+	if base, err := s.Append(context.Background(), tp, batch(t, record.None, "four")); base != 3 || err != nil {
+		t.Errorf("the next offset is %d, %v", base, err)
+	}
+}
+
+func onDisk(t *testing.T, disk *crashfs.FS, name string) (content string, there bool) {
+	t.Helper()
+	f, err := disk.Open(name)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	size, _ := f.Size()
+	b := make([]byte, size)
+	if n, _ := f.ReadAt(b, 0); int64(n) < size {
+		t.Fatalf("read %d of %d bytes of %s", n, size, name)
+	}
+	return string(b), true
+}
+
+// The power goes in a checkpoint, when it has noted how far the segments are and the
+// write-ahead log still begins with the end of one of them: the next, which has all
+// of its batches, is not begun again.
+func TestASegmentBelowTheWatermarkIsNotBegunAgain(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "d", topic.Spec{Partitions: 1, Configs: map[string]string{"weir.disk.policy": topic.DiskDropOldest}})
+	tp := record.TopicPartition{Topic: "d"}
+	for range 10 {
+		appendTo(t, s, "d", strings.Repeat("x", 10_000))
+	}
+	s.Close()
+	if s, err = openWithin(disk, names, 2, time.Now, 128<<10); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Reclaim()
+	p, _ := s.Partition(tp)
+	if p.LogStartOffset() != 10 {
+		t.Fatalf("the log starts at %d", p.LogStartOffset())
+	}
+	if _, err := s.Append(context.Background(), tp, batch(t, record.None, "kept")); err != nil {
+		t.Fatal(err)
+	}
+	var left *crashfs.FS
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Write && op.Name == "wal/checkpoint" {
+			left = disk.Clone(crashfs.CloneConfig{})
+		}
+		return nil
+	}, nil)
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	disk.OnOp(nil, nil)
+	again, err := openOn(left, names, 3, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if got := values(t, again, tp, 10); !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("%q, lost: %+v", got, again.Lost())
+	}
+}
+
+// A watermark with a wrong byte is not believed.
+func TestDamagedWatermarkIsNotBelieved(t *testing.T) {
+	disk, names := crashfs.New(), newCatalog()
+	s, err := openOn(disk, names, 1, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", topic.Spec{Partitions: 1})
+	appendTo(t, s, "a", "one")
+	appendTo(t, s, "a", "two")
+	s.Close()
+	f, err := disk.Open("wal/watermarks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := f.Size()
+	if _, err := f.WriteAt([]byte{1}, size-72+35); err != nil { // the end offset, by 2^32
+		t.Fatal(err)
+	}
+	f.Close()
+	if s, err = openOn(disk, names, 2, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p, _ := s.Partition(record.TopicPartition{Topic: "a"})
+	if lost := s.Lost(); p.HighWatermark() != 2 || len(lost) != 0 {
+		t.Errorf("the log ends at %d, lost: %+v", p.HighWatermark(), lost)
+	}
+}

@@ -30,8 +30,14 @@ var (
 	topicReads      = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
 	topicIdempotent = suite{pkg: "./appliance/topic", run: "Idempotent"}
 	topicAbove      = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
+	walDamage       = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
+	topicOffline    = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}
+	topicWatermarks = suite{pkg: "./appliance/topic", run: "Watermark"}
+	topicTrash      = suite{pkg: "./appliance/topic", run: "Trash|Restore"}
+	topicCompact    = suite{pkg: "./appliance/topic", run: "Compact|Clean|RoundUnderWay"}
+	topicDrops      = suite{pkg: "./appliance/topic", run: "Drop|Budget|Gap"}
 	topicCrash      = suite{pkg: "./appliance/topic", run: crashTests}
-	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfter", args: []string{"-crash.full"}}
+	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
 	recordTests     = suite{pkg: "./appliance/record"}
 	metadataTests   = suite{pkg: "./appliance/metadata"}
 	groupDamage     = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}

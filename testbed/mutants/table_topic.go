@@ -1,5 +1,7 @@
 package main
 
+const topicMarks = "appliance/topic/watermark.go"
+
 var topicMutants = []mutant{
 	without("topic: name of a new partition's folder", "appliance/topic/identity.go", `s.opts.FS.SyncDir(topicsDir)`, topicCrash, topicAtLength),
 	instead("topic: state file, sync before the rename", "appliance/topic/replace.go", "\t\terr = f.Sync()", "\t\terr = nil", topicCrash, topicAtLength),
@@ -37,4 +39,36 @@ var topicMutants = []mutant{
 	instead("topic: recovery, log start of replayed entries", "appliance/topic/recover.go",
 		"p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true", "_ = p", topicTests, topicCrash),
 	instead("topic: recovery, segments before the checkpoint", "appliance/topic/recover.go", "if err = r.finish(); err == nil", "if err == nil", topicTests),
+	instead("topic: recovery, batches below the watermark are not written again", "appliance/topic/recover.go", "if e.batch.NextOffset() <= p.mark.end {", "if false {", topicCompact, topicCrash, topicAtLength),
+	// That segments below it are not begun again is not here: a redo keeps the batches
+	// that follow one another, and so what it would cut off is found to be whole.
+	instead("topic: recovery, what a partition that cannot be opened has", "appliance/topic/recover.go", "			err = p.secure(err)\n", "			err = nil\n", topicOffline, topicCrash),
+	instead("topic: recovery, and its state", "appliance/topic/recover.go", "err = replaceFile(p.set.opts.FS, p.dir, stateFile, p.state.encode(math.MaxInt64))", "_ = p.state.encode(math.MaxInt64)", topicOffline),
+
+	instead("topic: watermarks, fdatasync", topicMarks, "if err := m.f.Sync(); err != nil", "if err := error(nil); err != nil", topicWatermarks, topicDamage),
+	instead("topic: watermarks, CRC", topicMarks, "if crc32.Checksum(b[4:watermarkLen], castagnoli) != binary.BigEndian.Uint32(b) {", "if false {", topicWatermarks, topicDamage),
+	instead("topic: watermarks, before the write-ahead log forgets", "appliance/topic/checkpoint.go", "	return s.saveWatermarks(dirty)\n", "	return nil\n", topicWatermarks, topicDamage),
+
+	instead("topic: identity, sync of the file", "appliance/topic/identity.go", "			err = f.Sync()\n", "			err = nil\n", topicCrash, topicAtLength),
+	instead("topic: identity, CRC", "appliance/topic/identity.go", "head != fmt.Sprintf(\"%s%08x\", identityMagic, crc32.Checksum([]byte(body), castagnoli))", "len(head) != len(identityMagic)+8", topicTests),
+	instead("topic: create, names of the identities", "appliance/topic/create.go", "		err = s.saveIdentities(entries)\n	}\n	if err == nil {\n		err = s.syncTopics()\n", "		err = s.saveIdentities(entries)\n	}\n	if err == nil {\n", topicCrash, topicAtLength),
+	instead("topic: create, identities before the answer", "appliance/topic/create.go", "		err = s.saveIdentities(entries)\n", "		err = nil\n", topicCrash, topicAtLength),
+
+	without("topic: trash, name of its folder", "appliance/topic/trash.go", "fsys.SyncDir(trashDir)", topicCrash, topicAtLength),
+	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicCrash, topicAtLength),
+	// The sync of the identity's old name is not here: that of the folders' follows
+	// before the answer.
+	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "|| s.ByID(d.id) != nil //", "//", topicOffline),
+	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicCrash, topicAtLength),
+	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicTrash, topicCrash, topicAtLength),
+
+	instead("topic: cleaner, what it cleans is checkpointed", "appliance/topic/compact.go", "	if err := c.set.checkpoint(); err != nil {\n		return err\n	}\n", "", topicCompact, topicCrash, topicAtLength),
+	// That the cleaner waits for the rounds under way is not here: Compact has waited
+	// already, and what came since it hardly ever meets.
+	instead("topic: cleaner, what the new segment is", "appliance/topic/open.go", "	return p.saveState()\n", "	return nil\n", topicCompact, topicCrash, topicAtLength),
+	instead("topic: cleaner, CRC of its progress", "appliance/topic/compactpoint.go", "if at < 0 || string(text[at:])", "if at < 0 || false && string(text[at:])", topicCompact),
+
+	instead("topic: drop, the log start and its gap record are one", "appliance/topic/drop.go", "	gaps.put(b, done)\n", "	s.wal.End()\n	if err := s.wal.Begin(1, entryAppendLen+len(b)); err != nil {\n		return nil, err\n	}\n	gaps.put(b, done)\n", topicDrops, topicCrash, topicAtLength),
+	instead("topic: drop, segments go when it is durable", "appliance/topic/drop.go", "if _, err := o.wait(context.Background()); err != nil {", "if _ = context.Background; false {", topicDrops, topicCrash, topicAtLength),
+	instead("topic: drop, no segment that is being written", "appliance/topic/drop.go", "		s.wal.CatchUp() //", "		//", topicDrops, topicCrash, topicAtLength),
 }
