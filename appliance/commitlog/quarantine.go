@@ -83,7 +83,7 @@ func (l *Log) Audit(base int64) error {
 		}
 		err := l.load(s)
 		if err == nil {
-			err = l.audit(s, errors.New("found when the log was looked through"))
+			err = l.audit(s, errors.New("bytes that are no batch whose CRC is right"))
 		}
 		if err == errRemoved {
 			err = nil

@@ -62,15 +62,23 @@ func (p *Partition) lose(d commitlog.Damage) {
 	p.stateMu.Unlock()
 }
 
+// knowsLost reports whether all of the records that d has taken are known to be lost.
+func (s *state) knowsLost(d commitlog.Damage) bool {
+	for _, known := range s.lost {
+		if known.First <= d.First && d.Next <= known.Next {
+			return true
+		}
+	}
+	return false
+}
+
 // lose adds l unless it is known. It reports whether it was news.
 func (s *state) lose(l lost) bool {
 	if l.First >= l.Next {
 		return false
 	}
-	for _, known := range s.lost {
-		if known.First <= l.First && l.Next <= known.Next {
-			return false
-		}
+	if s.knowsLost(l.Damage) {
+		return false
 	}
 	s.lost = append(s.lost, l)
 	slices.SortFunc(s.lost, func(a, b lost) int { return cmp.Compare(a.First, b.First) })

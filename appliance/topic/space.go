@@ -184,6 +184,9 @@ func (s *space) full(n int) error {
 		more = fmt.Sprintf(" for %d bytes more", n)
 	}
 	const mend = "remove data, shorten retention or give a topic weir.disk.policy=drop-oldest; appends resume by themselves"
+	if total := s.total.Load(); total > 0 && s.reserve >= total {
+		return fmt.Errorf("%w%s: the disk has %d KiB and data.reserve is %d KiB: set it lower", record.ErrDiskFull, more, total>>10, s.reserve>>10)
+	}
 	if s.overBudget() {
 		return fmt.Errorf("%w%s: the segments have %d KiB, data.budget allows %d KiB; %s",
 			record.ErrDiskFull, more, (s.used.Load()+s.grown.Load())>>10, s.budget()>>10, mend)

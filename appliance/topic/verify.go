@@ -23,7 +23,8 @@ type Finding struct {
 	First int64  `json:"first_offset"` // of lost records; -1 when there are none
 	Last  int64  `json:"last_offset"`
 	Text  string `json:"problem"`
-	Mend  string `json:"mend"` // what Repair does about it; empty: the next start deals with it
+	Known bool   `json:"known"` // the appliance has told of it already, and steps over it
+	Mend  string `json:"mend"`  // what Repair does about it; empty: the next start deals with it
 }
 
 // Kinds of findings.
@@ -187,7 +188,7 @@ func (v *Verified) partition(fsys vfs.FS, folder string, marks map[identity]wate
 	if !ok {
 		begin = math.MaxInt64
 	}
-	v.log(dir, c, begin)
+	v.log(dir, c, begin, p.state)
 	if c.End < mark.end && c.End < begin {
 		v.add(Finding{Kind: findingBatches, File: dir, First: c.End, Last: mark.end - 1, Text: fmt.Sprintf("the log ends at offset %d, it had reached %d", c.End, mark.end)})
 	}
@@ -196,13 +197,14 @@ func (v *Verified) partition(fsys vfs.FS, folder string, marks map[identity]wate
 
 // log enters what was found of a log. What lies behind begin the write-ahead log
 // brings at the next start.
-func (v *Verified) log(dir string, c commitlog.Checked, begin int64) {
+func (v *Verified) log(dir string, c commitlog.Checked, begin int64, st *state) {
 	v.Segments, v.Batches, v.Bytes = v.Segments+c.Segments, v.Batches+c.Batches, v.Bytes+c.Bytes
 	for _, d := range c.Damage {
 		if d.First >= begin {
 			continue
 		}
 		f := Finding{Kind: findingBatches, File: dir + "/" + commitlog.FileName(d.Segment), From: d.From, To: d.To, First: d.First, Last: d.Next - 1, Text: d.Cause}
+		f.Known = st.knowsLost(d)
 		if d.First >= d.Next {
 			f.First, f.Last = -1, -1
 		}

@@ -15,7 +15,7 @@ import (
 // A file's header block:
 //
 //	offset size
-//	 0     8   magic "WEIRWAL1"
+//	 0     8   magic "WEIRWAL2"
 //	 8     4   CRC-32C of bytes 12 to 44
 //	12     8   number, as in the file's name
 //	20     8   nonce, random for each life of the file

@@ -13,7 +13,7 @@ import (
 )
 
 type logCmd struct {
-	Dump   logDumpCmd   `cmd:"" help:"Print the batches (or records) of segment files."`
+	Dump   logDumpCmd   `cmd:"" help:"Print the batches (or records) of segment files, or the rounds of the write-ahead log."`
 	Verify logVerifyCmd `cmd:"" help:"Check a data folder, a partition's folder or segment files; changes nothing."`
 	Repair logRepairCmd `cmd:"" help:"Set aside what is damaged in a data folder, while the appliance is stopped."`
 }
@@ -94,7 +94,7 @@ func segments(path string) ([]string, error) {
 }
 
 type logDumpCmd struct {
-	Path    string `arg:"" help:"Segment file, or a folder of them."`
+	Path    string `arg:"" help:"Segment file, or a folder of them; a file of the write-ahead log (*.wal) or its folder."`
 	Records bool   `short:"r" help:"Print the records too."`
 }
 
@@ -121,6 +121,9 @@ type recordRow struct {
 }
 
 func (c *logDumpCmd) Run(s *session) error {
+	if data, only, ok := walFolder(c.Path); ok {
+		return dumpWAL(s, data, only)
+	}
 	files, err := segments(c.Path)
 	if err != nil {
 		return err

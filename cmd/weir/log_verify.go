@@ -75,13 +75,20 @@ func verifyData(s *session, data string, only []string) error {
 		if report.Running {
 			fmt.Fprintln(w, "The appliance is running: what it is writing just now may look unfinished. Stop it for a verdict.")
 		}
-		fmt.Fprintf(w, "%d partitions, %d segments, %d batches, %s, %d rounds of the write-ahead log to replay: %d problems\n",
-			report.Partitions, report.Segments, report.Batches, bytesText(report.Bytes), report.Rounds, len(report.Findings))
+		fmt.Fprintf(w, "%d partitions, %d segments, %d batches, %s, %d rounds of the write-ahead log to replay: %s\n",
+			report.Partitions, report.Segments, report.Batches, bytesText(report.Bytes), report.Rounds, problems(len(report.Findings)))
 	})
 	if err == nil && len(report.Findings) > 0 {
-		err = failf(exitUnhealthy, "%s has %d problems; 'weir log repair %s' shows what can be done", data, len(report.Findings), data)
+		err = failf(exitUnhealthy, "%s has %s; 'weir log repair %s' shows what can be done", data, problems(len(report.Findings)), data)
 	}
 	return err
+}
+
+func problems(n int) string {
+	if n == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", n)
 }
 
 func findingText(f topic.Finding) string {
@@ -92,6 +99,9 @@ func findingText(f topic.Finding) string {
 	text += ": " + f.Text
 	if f.First >= 0 {
 		text += fmt.Sprintf(" (offsets %d to %d are lost)", f.First, f.Last)
+	}
+	if f.Known {
+		text += "; known already: readers are taken past it"
 	}
 	return text
 }
@@ -112,8 +122,8 @@ func (c *logVerifyCmd) verifyFiles(s *session) error {
 		for _, p := range report.Problems {
 			fmt.Fprintln(w, "! "+p)
 		}
-		fmt.Fprintf(w, "%d files, %d batches, %d records, %s: %d problems\n",
-			report.Files, report.Batches, report.Records, bytesText(report.Bytes), len(report.Problems))
+		fmt.Fprintf(w, "%d files, %d batches, %d records, %s: %s\n",
+			report.Files, report.Batches, report.Records, bytesText(report.Bytes), problems(len(report.Problems)))
 	})
 	if err == nil && len(report.Problems) > 0 {
 		err = failf(exitUnhealthy, "%s: %d of %d segment files have a problem", c.Path, len(report.Problems), len(files))

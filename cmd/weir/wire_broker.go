@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/mirror"
 )
@@ -63,6 +64,7 @@ func (v *logView) fill(s *console.Snapshot) {
 	if text := v.broker.MetadataWarning(); text != "" {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: text})
 	}
+	s.Warnings = append(s.Warnings, damageWarnings(v.broker.Topics().WALDamage(), v.broker.Topics().Lost())...)
 	disk := v.broker.Topics().DiskStatus()
 	fillDisk(s, &disk)
 	shares := map[string]topic.TopicDisk{}
@@ -115,6 +117,29 @@ func (v *logView) fill(s *console.Snapshot) {
 		}
 		s.Groups = append(s.Groups, row)
 	}
+}
+
+// damageWarnings says what the disk did not keep; /v1/status lists all of it.
+func damageWarnings(log []wal.Damage, lost []topic.Lost) (out []console.Warning) {
+	add := func(format string, args ...any) {
+		out = append(out, console.Warning{Severity: console.SeverityFailed, Text: fmt.Sprintf(format, args...)})
+	}
+	if len(log) > 0 {
+		text := fmt.Sprintf("this start found the write-ahead log damaged: %s, %s", log[0].File, log[0].Cause)
+		if n := len(log) - 1; n > 0 {
+			text += fmt.Sprintf(" (and %d places more)", n)
+		}
+		add("%s; acknowledged records may be missing, what could not be read is in the folder quarantine, and the disk should be looked at", text)
+	}
+	if len(lost) > 0 {
+		records := int64(0)
+		for _, l := range lost {
+			records += l.Last + 1 - l.First
+		}
+		add("records lost to damage on the disk: %d, the first of them offsets %d to %d of %s-%d; %s names all, and the disk should be looked at",
+			records, lost[0].First, lost[0].Last, lost[0].Topic, lost[0].Partition, record.GapTopic)
+	}
+	return out
 }
 
 // forecastWarning is how long before the room is used up an operator is told.
