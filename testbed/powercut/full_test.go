@@ -212,8 +212,10 @@ func serves(ctx context.Context, s *site.Site) error {
 	}
 	var commit kadm.Offsets
 	commit.AddOffset("chaos", 0, 1, -1)
-	_, deleted := adm.DeleteTopic(ctx, "doomed")
-	err = errors.Join(adm.CommitAllOffsets(ctx, "full-group", commit), deleted)
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, deleted := adm.DeleteTopic(short, "doomed")
+	err = errors.Join(adm.CommitAllOffsets(short, "full-group", commit), deleted)
 	if err == nil {
 		return nil
 	}
