@@ -16,6 +16,7 @@ FUZZTIME   ?= 3s
 SEEDS      ?= 20
 CYCLES     ?= 200
 CUTS       ?= 20
+POWERCUT_TIMEOUT ?= 15m
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the race detector looks at: everything that shares memory between goroutines.
@@ -91,7 +92,7 @@ crash: ## Power cuts after every operation, errors in every operation, of SEEDS 
 	go test -count=1 -timeout 120m -v -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/wal ./appliance/commitlog -crash.seeds=$(SEEDS)
 	go test -count=1 -timeout 120m -v -run 'PowerCut|ErrorAt' $(TESTFLAGS) ./appliance/topic -crash.full -crash.seeds=$(SEEDS) -crash.min=20000
 	$(MAKE) --no-print-directory chaos CYCLES=1000
-	$(MAKE) --no-print-directory powercut CUTS=500
+	$(MAKE) --no-print-directory powercut CUTS=500 POWERCUT_TIMEOUT=6h
 
 .PHONY: crash-check
 crash-check: ## The same for one workload: 20,000 disks at the least, in a minute or two.
@@ -111,7 +112,7 @@ chaos: build guests ## kill -9 under load, CYCLES times, with a checker of uniqu
 
 .PHONY: powercut
 powercut: build guests ## Disks that lose power (CUTS times), fail or run full under load (needs root, mkfs, FUSE).
-	WEIR_POWERCUT=1 WEIR_CUTS=$(CUTS) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 6h $(TESTFLAGS) ./testbed/powercut
+	WEIR_POWERCUT=1 WEIR_CUTS=$(CUTS) WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(POWERCUT_TIMEOUT) $(TESTFLAGS) ./testbed/powercut
 
 .PHONY: bench
 bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
