@@ -112,6 +112,11 @@ func (s *Set) collect(d discarded, folders []string) error {
 func (s *Set) EmptyTrash(olderThan time.Duration) (topics int, err error) {
 	s.trash.Lock()
 	defer s.trash.Unlock()
+	if err := s.Err(); err != nil {
+		// A Delete may have stopped half-way: what is in the trash by the page cache may
+		// be in its old place on the disk, and a topic again without its identity.
+		return 0, storageError(err)
+	}
 	due, err := s.due(olderThan)
 	if err != nil {
 		return 0, err
