@@ -20,7 +20,8 @@ import (
 type aged struct {
 	*box
 	dir        string
-	zero, boot time.Time // the bubble's time when the test began, and at power on
+	zero, boot time.Time  // the bubble's time when the test began, and at power on
+	mu         sync.Mutex // guards boot, offset and synced
 	offset     time.Duration
 	synced     bool
 	clock      *clock.Clock
@@ -30,19 +31,23 @@ type aged struct {
 var truth = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) // what time it is when a test begins
 
 func (a *aged) Read() (time.Time, time.Duration) {
-	fence()
-	defer fence()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return truth.Add(time.Since(a.zero)).Add(a.offset), time.Since(a.boot)
 }
 func (a *aged) Asleep() time.Duration { return 0 }
-func (a *aged) Synchronised() bool    { fence(); defer fence(); return a.synced }
 
-var fenced sync.Mutex
+func (a *aged) Synchronised() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.synced
+}
 
-// fence orders what the test sets, while all others sleep, and what the watch reads.
-func fence() {
-	fenced.Lock()
-	defer fenced.Unlock()
+// turn sets the machine's clock off by so much.
+func (a *aged) turn(offset time.Duration, synced bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.offset, a.synced = offset, synced
 }
 
 // spaceless cannot tell how full it is, which would be asked every virtual second.
@@ -58,7 +63,10 @@ func newAged(t *testing.T) *aged {
 // start starts the process on a machine that is off by so much.
 func (a *aged) start(offset time.Duration) {
 	a.t.Helper()
-	a.boot, a.offset, a.synced = time.Now(), offset, false
+	a.mu.Lock()
+	a.boot = time.Now()
+	a.mu.Unlock()
+	a.turn(offset, false)
 	a.clock = clock.Open(clock.Options{FS: a.fs, File: "clock", Source: a})
 	a.t.Cleanup(func(c *clock.Clock) func() { return func() { c.Close() } }(a.clock))
 	a.opts.Clock = a.clock
@@ -90,10 +98,8 @@ func (a *aged) produce(timestamp time.Time) {
 // wantKept lets time pass and looks at how many records are left.
 func (a *aged) wantKept(after time.Duration, kept int64) {
 	a.t.Helper()
-	fence()
 	time.Sleep(after)
 	synctest.Wait()
-	fence()
 	p, err := a.set.Partition(tp)
 	if err != nil {
 		a.t.Fatal(err)
@@ -153,13 +159,13 @@ func TestRetentionUnderJumps(t *testing.T) {
 				a.start(jumps[0])
 				a.create(fourHours)
 				a.produce(a.clock.Now())
-				for _, a.offset = range jumps {
-					a.synced = confirmed
+				for _, offset := range jumps {
+					a.turn(offset, confirmed)
 					a.wantKept(hour/3, 1)
 				}
 				spent := time.Duration(len(jumps)) * hour / 3
 				a.wantKept(hour*7/2-spent, 1)
-				a.offset, a.synced = 0, true // the true time arrives
+				a.turn(0, true) // the true time arrives
 				a.wantKept(hour/3, 1)
 				a.wantKept(hour/3, 0)
 				a.stop()
@@ -198,7 +204,7 @@ func TestRetentionOverARestart(t *testing.T) {
 				time.Sleep(48 * time.Hour)
 				a.start(c.offset)
 				a.wantKept(30*time.Minute, c.atBoot)
-				a.offset, a.synced = 0, true
+				a.turn(0, true)
 				a.wantKept(20*time.Minute, 0)
 				a.produce(time.UnixMilli(0))
 				a.wantKept(3*time.Hour+50*time.Minute, 1)
@@ -221,7 +227,7 @@ func TestRetentionOverManyRestarts(t *testing.T) {
 			a.cut()
 			time.Sleep(19*time.Hour - time.Minute)
 			a.start(-57 * 365 * 24 * time.Hour)
-			a.offset, a.synced = 0, true
+			a.turn(0, true)
 			a.wantKept(time.Minute, 1)
 		}
 		a.wantKept(20*time.Minute, 0)
@@ -260,7 +266,7 @@ func TestSegmentAgeIsByElapsedTime(t *testing.T) {
 			offset   time.Duration
 			segments int
 		}{{0, 1}, {math.MaxInt64 / 4, 1}, {0, 1}, {0, 2}} {
-			a.offset = c.offset
+			a.turn(c.offset, false)
 			a.produce(truth)
 			synctest.Wait() // the segment is made after the acknowledgement
 			if got := segments(t, a); got != c.segments {

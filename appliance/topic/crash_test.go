@@ -72,7 +72,10 @@ func (c *court) crash(w *world, disk *crashfs.FS, s snapshot, deep bool, rnd *ra
 	c.cases.Add(1)
 	var inRecovery error
 	if deep {
+		var mu sync.Mutex // partitions are recovered at the same time
 		disk.OnOp(nil, func(op crashfs.Op) {
+			mu.Lock()
+			defer mu.Unlock()
 			if inRecovery == nil && op.Changes() {
 				inRecovery = c.recovering(w, disk, s, op, rnd)
 			}

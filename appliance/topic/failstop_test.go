@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -39,8 +40,11 @@ func TestDiskFailsInAChangeOfTopics(t *testing.T) {
 				create(t, s, "t", topic.Spec{})
 				appendTo(t, s, "t", "kept")
 				before := b.list("topics")
+				var mu sync.Mutex // folders are made at the same time
 				left, failed := at, ""
 				disk.OnOp(func(op crashfs.Op) error {
+					mu.Lock()
+					defer mu.Unlock()
 					if failure == syscall.ENOSPC && (op.Kind == crashfs.Sync || op.Kind == crashfs.SyncDir || op.Kind == crashfs.Remove) {
 						return nil
 					}
