@@ -6,6 +6,10 @@ import (
 	"io/fs"
 )
 
+// ErrNames is returned, wrapped, after a failed sync of a log's folder. Another that
+// succeeds proves nothing: the name of a segment that was begun meanwhile may be gone.
+var ErrNames = errors.New("commitlog: the names of segments may not be durable")
+
 // SegmentInfo is what retention needs to know of a segment.
 type SegmentInfo struct {
 	Base, End    int64 // offsets; End is exclusive
@@ -79,7 +83,7 @@ func (l *Log) RemoveBefore(offset int64) error {
 		s.release()
 	}
 	if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
-		errs = append(errs, fmt.Errorf("commitlog: sync folder %s: %w", l.opts.Dir, err))
+		errs = append(errs, fmt.Errorf("%w: sync folder %s: %w", ErrNames, l.opts.Dir, err))
 	}
 	return errors.Join(errs...)
 }

@@ -101,7 +101,7 @@ func (o Options) rename(from, to string) error {
 
 func (o Options) syncDir() error {
 	if err := o.FS.SyncDir(o.Dir); err != nil {
-		return fmt.Errorf("commitlog: sync folder %s: %w", o.Dir, err)
+		return fmt.Errorf("%w: sync folder %s: %w", ErrNames, o.Dir, err)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package topic
 
 import (
+	"errors"
 	"slices"
 	"time"
 
+	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -195,7 +197,11 @@ func (p *Partition) DeleteRecords(before int64) (logStart int64, err error) {
 	if <-o.done; o.err != nil {
 		return -1, o.err
 	}
-	if err := p.log.RemoveBefore(p.start.Load()); err != nil {
+	err = p.log.RemoveBefore(p.start.Load())
+	if errors.Is(err, commitlog.ErrNames) {
+		p.set.Fail(err)
+	}
+	if err != nil {
 		p.set.opts.Log.Error("segments below the log start stay until the next boot", "partition", p.tp.String(), "err", err)
 	}
 	return p.start.Load(), nil

@@ -443,6 +443,8 @@ func (c *cleaner) failed(p *Partition, point *cleanPoint, err error) {
 		return
 	case errors.Is(err, record.ErrDiskFull):
 		c.set.opts.Log.Warn("not compacted for want of room", "partition", p.tp.String(), "err", err)
+	case errors.Is(err, commitlog.ErrNames):
+		c.set.Fail(err)
 	default:
 		point.again = now.Add(cleanRetry)
 		c.set.opts.Log.Error("partition cannot be compacted; it serves, and grows", "partition", p.tp.String(), "again_in", cleanRetry, "err", err)

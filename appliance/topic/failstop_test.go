@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -134,4 +135,32 @@ func TestFailedSetEndsReadsAndCheckpoints(t *testing.T) {
 		}
 		disk.OnOp(nil, nil)
 	})
+}
+
+// The sync of a folder that fails while segments are removed may have taken the name of
+// a new one with it.
+func TestFailedSyncOfAFolderStopsTheSet(t *testing.T) {
+	b, disk := newBox(t), crashfs.New()
+	b.fs = disk
+	s := b.open()
+	create(t, s, "t", topic.Spec{Configs: map[string]string{"segment.bytes": "16384"}})
+	for range 40 {
+		appendTo(t, s, "t", strings.Repeat("x", 1000))
+	}
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.SyncDir && op.Name == "topics/t-0" {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+	p := s.Topic("t").Partitions()[0]
+	if _, err := p.DeleteRecords(-1); err != nil {
+		t.Fatal(err) // the log start is durable
+	}
+	if s.Err() == nil {
+		t.Fatal("the set goes on after the sync of a partition's folder failed")
+	}
 }
