@@ -9,6 +9,11 @@ func (l *Log) Settle() {
 	if len(l.open.entries) > 0 {
 		until++
 	}
+	if l.settled < until {
+		// For a round that the committer holds just now: it is about to put off its sync.
+		l.syncDue = true
+		l.wake.Signal()
+	}
 	for l.settled < until && !l.ended && !isFailed(l.failed) {
 		if len(l.open.entries) > 0 || l.unsynced != nil {
 			l.syncDue = true
