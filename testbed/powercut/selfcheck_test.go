@@ -15,12 +15,10 @@ import (
 	"github.com/weirmq/weir/testbed/block"
 	"github.com/weirmq/weir/testbed/chaos"
 	"github.com/weirmq/weir/testbed/checker"
-	"github.com/weirmq/weir/testbed/fusedisk"
 )
 
 // A test that cannot fail proves nothing: a weir that acknowledges what is in the
-// page cache only must be found out by the cut of a file system, and one that has
-// written it to the disk and not flushed the disk's cache by the cut of a disk.
+// page cache only must be found out by the cut of a file system.
 func TestSelfCheck(t *testing.T) {
 	t.Run("no sync", func(t *testing.T) {
 		needs(t, block.Missing("ext4"))
@@ -28,15 +26,6 @@ func TestSelfCheck(t *testing.T) {
 		v := volume(t, "ext4", "commit=1000", block.ImageBytes)
 		o := options(t, v, n, 2, cutPower(v))
 		o.Binary = plant(t, "error(nil)")
-		wantLost(t, o)
-	})
-	t.Run("no flush", func(t *testing.T) {
-		needs(t, block.Missing("ext4"), fusedisk.Missing())
-		n := seed(t)
-		d := newTorn(t, "ext4", "commit=1000", n)
-		d.keep = func() float64 { return 0 }
-		o := options(t, d.Volume, n, 2, d.cut)
-		o.Binary = plant(t, "unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)")
 		wantLost(t, o)
 	})
 }
