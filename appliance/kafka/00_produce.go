@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -40,7 +41,7 @@ const (
 )
 
 func init() {
-	register(api{key: produceKey, name: "Produce", min: produceMin, max: produceMax, advertised: from(0),
+	register(api{key: produceKey, name: "Produce", needs: "WRITE Topic", min: produceMin, max: produceMax, advertised: from(0),
 		stream: (*Server).produce, unsupported: produceTooOld, maxFrame: func(o *Options) int { return o.MaxProduceBytes },
 		notes: "0-2 advertised for old librdkafka, answered UNSUPPORTED_VERSION; acks=1 and all wait for the commit; one batch of magic 2 per partition"})
 }
@@ -92,8 +93,12 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 	}
 	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
+		err := refused
+		if err == nil {
+			err = r.authorize(auth.Write, auth.Topic, t.name)
+		}
 		for i := range p.parts[at : at+t.parts] {
-			s.stage(&p.parts[at+i], t.name, refused)
+			s.stage(&p.parts[at+i], t.name, err)
 		}
 		at += t.parts
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -41,7 +42,7 @@ const (
 )
 
 func init() {
-	register(api{key: fetchKey, name: "Fetch", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
+	register(api{key: fetchKey, name: "Fetch", needs: "READ Topic", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
 		notes: "sessionless (session id always 0); records by sendfile, never above the high watermark"})
 }
 
@@ -95,7 +96,7 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		f.release()
 		return nil, err
 	}
-	f.look(s)
+	f.look(s, r)
 	r.conn.round++
 	if err := f.await(r); err != nil {
 		f.release()
@@ -160,12 +161,15 @@ func readFetchPart(r *reader, version int16) (part fetchPart) {
 }
 
 // look finds the partitions.
-func (f *fetchReply) look(s *Server) {
+func (f *fetchReply) look(s *Server, r *request) {
 	at := 0
 	for _, t := range f.topics {
+		err := r.authorize(auth.Read, auth.Topic, t.name)
 		for i := range f.parts[at : at+t.parts] {
 			part := &f.parts[at+i]
-			part.partition, part.err = s.o.Topics.Partition(record.TopicPartition{Topic: t.name, Partition: part.id})
+			if part.err = err; err == nil {
+				part.partition, part.err = s.o.Topics.Partition(record.TopicPartition{Topic: t.name, Partition: part.id})
+			}
 			if part.err == nil {
 				part.err = checkEpoch(part.partition, part.epoch)
 			}

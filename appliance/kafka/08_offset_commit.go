@@ -3,6 +3,7 @@ package kafka
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -20,14 +21,19 @@ import (
 const offsetCommitKey = 8
 
 func init() {
-	register(api{key: offsetCommitKey, name: "OffsetCommit", min: 2, max: 9, handle: (*Server).offsetCommit, maxFrame: dataFrame,
+	register(api{key: offsetCommitKey, name: "OffsetCommit", needs: "READ Group, READ Topic", min: 2, max: 9, handle: (*Server).offsetCommit, maxFrame: dataFrame,
 		notes: "answered after the fsync; the request's retention time is ignored"})
 }
 
 func (s *Server) offsetCommit(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetCommitRequest), kmsg.NewPtrOffsetCommitResponse()
 	c := group.Commit{MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation}
+	refused := make(map[string]error)
 	for _, t := range req.Topics {
+		if err := r.authorize(auth.Read, auth.Topic, t.Topic); err != nil {
+			refused[t.Topic] = err
+			continue
+		}
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if _, err := s.o.Topics.Partition(tp); err != nil {
@@ -38,7 +44,10 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 			})
 		}
 	}
-	each, err := s.o.Groups.Commit(req.Group, c)
+	each, err := []error(nil), r.authorize(auth.Read, auth.Group, req.Group)
+	if err == nil {
+		each, err = s.o.Groups.Commit(req.Group, c)
+	}
 	i := 0 // into what was committed: the same partitions in the same order
 	for _, t := range req.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
@@ -49,6 +58,8 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 			switch known := i < len(c.Offsets) && c.Offsets[i].TopicPartition == (record.TopicPartition{Topic: t.Topic, Partition: p.Partition}); {
 			case err != nil:
 				rp.ErrorCode = errorCode(err)
+			case refused[t.Topic] != nil:
+				rp.ErrorCode = errorCode(refused[t.Topic])
 			case !known:
 				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
 			default:

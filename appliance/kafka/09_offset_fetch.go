@@ -3,6 +3,7 @@ package kafka
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -17,7 +18,7 @@ import (
 const offsetFetchKey = 9
 
 func init() {
-	register(api{key: offsetFetchKey, name: "OffsetFetch", min: 1, max: 9, handle: (*Server).offsetFetch, maxFrame: dataFrame,
+	register(api{key: offsetFetchKey, name: "OffsetFetch", needs: "DESCRIBE Group, DESCRIBE Topic", min: 1, max: 9, handle: (*Server).offsetFetch, maxFrame: dataFrame,
 		notes: "offset -1 and no error where nothing was committed"})
 }
 
@@ -25,7 +26,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetFetchRequest), kmsg.NewPtrOffsetFetchResponse()
 	if r.version >= 8 {
 		for _, g := range req.Groups {
-			resp.Groups = append(resp.Groups, s.fetchGroup(g))
+			resp.Groups = append(resp.Groups, s.fetchGroup(r, g))
 		}
 		return resp
 	}
@@ -40,7 +41,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 		at.Topic, at.Partitions = t.Topic, t.Partitions
 		ask.Topics = append(ask.Topics, at)
 	}
-	got := s.fetchGroup(ask)
+	got := s.fetchGroup(r, ask)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		rt := kmsg.NewOffsetFetchResponseTopic()
@@ -55,13 +56,20 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+func (s *Server) fetchGroup(r *request, ask kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = ask.Group
+	refused := r.authorize(auth.Describe, auth.Group, ask.Group)
+	if rg.ErrorCode = errorCode(refused); refused != nil && r.version >= 2 {
+		return rg
+	}
 	if ask.Topics == nil {
 		all, err := s.o.Groups.CommittedAll(ask.Group)
 		rg.ErrorCode = errorCode(err)
 		for _, o := range all {
+			if !r.may(auth.Describe, auth.Topic, o.Topic) {
+				continue
+			}
 			if n := len(rg.Topics); n == 0 || rg.Topics[n-1].Topic != o.Topic {
 				rt := kmsg.NewOffsetFetchResponseGroupTopic()
 				rt.Topic = o.Topic
@@ -75,7 +83,15 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchRe
 	for _, t := range ask.Topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
 		rt.Topic = t.Topic
+		hidden := refused
+		if hidden == nil {
+			hidden = r.authorize(auth.Describe, auth.Topic, t.Topic)
+		}
 		for _, p := range t.Partitions {
+			if hidden != nil {
+				rt.Partitions = append(rt.Partitions, fetchedOffset(p, group.Offset{Offset: -1, LeaderEpoch: -1}, hidden))
+				continue
+			}
 			o, ok, err := s.o.Groups.Committed(ask.Group, record.TopicPartition{Topic: t.Topic, Partition: p})
 			if !ok {
 				o = group.Offset{Offset: -1, LeaderEpoch: -1}

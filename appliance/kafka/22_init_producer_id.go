@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // InitProducerId, key 22, versions 0-5 (flexible from 2): an id for an idempotent
@@ -15,8 +17,13 @@ import (
 const initProducerIDKey = 22
 
 func init() {
-	register(api{key: initProducerIDKey, name: "InitProducerId", min: 0, max: 5, handle: (*Server).initProducerID,
+	register(api{key: initProducerIDKey, name: "InitProducerId", needs: "IDEMPOTENT_WRITE Cluster or WRITE any Topic; WRITE TransactionalId", min: 0, max: 5, handle: (*Server).initProducerID,
 		notes: "idempotent producers; a transactional id is refused (TRANSACTIONAL_ID_AUTHORIZATION_FAILED)"})
+}
+
+// mayProduceIdempotently: who may write to any topic may do so idempotently (KIP-679).
+func (r *request) mayProduceIdempotently() bool {
+	return r.may(auth.IdempotentWrite, auth.Cluster, auth.ClusterName) || r.conn.login.session.AllowedAny(auth.Write, auth.Topic)
 }
 
 var errNoProducerIDs = errors.New("kafka: no source of producer ids")
@@ -26,6 +33,8 @@ func (s *Server) initProducerID(r *request) kmsg.Response {
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	var err error
 	switch {
+	case req.TransactionalID == nil && !r.mayProduceIdempotently():
+		err = r.authorizeCluster(auth.IdempotentWrite)
 	case req.TransactionalID != nil:
 		err = errNoTransactions
 	case s.o.NextProducerID == nil:

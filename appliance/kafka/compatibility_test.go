@@ -20,8 +20,8 @@ const compatibilityHead = `# Kafka compatibility
 The Kafka APIs that Weir serves. This page is made from the dispatch table in appliance/kafka; a test fails when it
 is out of date (` + "`go test ./appliance/kafka -run Compatibility -update`" + ` rewrites it).
 
-| key | API | versions | advertised | notes |
-|---:|---|---|---|---|
+| key | API | versions | advertised | a client needs | notes |
+|---:|---|---|---|---|---|
 `
 
 const compatibilityTail = `
@@ -40,17 +40,19 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 - **No transactions yet**: a transactional id is refused at FindCoordinator and InitProducerId with
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED, on which every client gives up at once. Idempotent producers work.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.
-- **No SASL yet**: SaslHandshake is not in the table.
+- **Access rules are always in force**, also where nobody logs in: the client is User:ANONYMOUS then, and as long as no listener asks
+  who clients are, what no rule is about is allowed (allow.everyone.if.no.acl.found). [security.md](security.md) says more.
 
 ## Clients seen to work
 
 Each with its default settings against this table: kcat 1.7.1 and confluent-kafka-python 1.7.0 (librdkafka 2.0.2),
 kafka-crab-js 5.0.0 (librdkafka again), kafkajs 2.2.4, @platformatic/kafka 1.35.0, franz-go 1.22.2. What of theirs does not
-work is what is listed below.
+work is what is listed below. Over TLS with a login: kcat 1.7.1 (SCRAM-SHA-256, SCRAM-SHA-512, PLAIN) and franz-go (the same, client
+certificates).
 
 ## Not served
 
-Transactions (24-28), ACLs (29-31), quotas and SCRAM (48-51), the consumer group
+Transactions (24-28), quotas (48, 49), the consumer group
 protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 
@@ -59,7 +61,7 @@ func compatibility() []byte {
 	b.WriteString(compatibilityHead)
 	for _, r := range kafka.Table() {
 		advertised := fmt.Sprintf("%d-%d", r.AdvertisedMin, r.Max)
-		fmt.Fprintf(&b, "| %d | %s | %d-%d | %s | %s |\n", r.Key, r.Name, r.Min, r.Max, advertised, strings.ReplaceAll(r.Notes, "|", "\\|"))
+		fmt.Fprintf(&b, "| %d | %s | %d-%d | %s | %s | %s |\n", r.Key, r.Name, r.Min, r.Max, advertised, r.Needs, strings.ReplaceAll(r.Notes, "|", "\\|"))
 	}
 	b.WriteString(compatibilityTail)
 	return b.Bytes()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -39,6 +40,8 @@ type Options struct {
 	// Groups coordinates consumer groups. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Groups *group.Coordinator
+	// Auth knows users and access rules. Nil lets everybody do everything.
+	Auth *auth.Authority
 	// NextProducerID hands out an id never handed out before (InitProducerId).
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
@@ -49,7 +52,7 @@ type Options struct {
 	Log *slog.Logger
 
 	// AdvertisedListener is the "host:port" clients are told to dial, with or without
-	// "PLAINTEXT://" before it (advertised.listeners). Empty means the address that
+	// "PLAINTEXT://" or another protocol before it (advertised.listeners). Empty means the address that
 	// the client has dialled already, which is right unless there is a NAT between.
 	AdvertisedListener string
 	// NoAutoCreateTopics refuses topics nobody created (auto.create.topics.enable=false).
@@ -96,6 +99,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Groups == nil {
 		o.Groups = group.Unavailable()
+	}
+	if o.Auth == nil {
+		o.Auth = auth.Unguarded()
 	}
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.LogDir, "data")
@@ -149,11 +155,13 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// splitListener reads "host:port" or "PLAINTEXT://host:port".
+// splitListener reads "host:port" or "PROTOCOL://host:port".
 func splitListener(s string) (host string, port int32, err error) {
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
-		if scheme != "PLAINTEXT" {
-			return "", 0, fmt.Errorf("listener protocol %q is not supported, use PLAINTEXT", scheme)
+		switch Protocol(scheme) {
+		case Plaintext, SSL, SASLPlaintext, SASLSSL:
+		default:
+			return "", 0, fmt.Errorf("listener protocol %q is not PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", scheme)
 		}
 		s = rest
 	}

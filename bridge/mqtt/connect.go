@@ -64,13 +64,11 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-12", Text: "will with QoS 2, this server offers QoS 0 and 1"}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
-	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: "authentication failed"}
 	}
 	if _, ok := p.Props.Bytes(packet.AuthMethod); ok {
 		return &packet.Error{Reason: packet.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "no enhanced authentication is offered"}
 	}
-	return nil
+	return c.identify(p)
 }
 
 // deny answers CONNECT with the reason and ends the connection [MQTT-3.1.4-2].
@@ -210,6 +208,7 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 		}
 	}
 	s.mu.Lock()
+	c.prune(s)
 	subs := len(s.subs)
 	s.mu.Unlock()
 	if !present || subs == 0 {

@@ -62,6 +62,8 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 		return packet.SharedNotSupported
 	case len(sub.filter) > opts.MaxTopicBytes, packet.Depth(f.Filter) > opts.MaxTopicLevels:
 		return packet.TopicFilterInvalid
+	case !c.maySubscribe(sub.filter):
+		return packet.NotAuthorized
 	}
 	s.mu.Lock()
 	if _, known := s.subs[sub.filter]; !known && len(s.subs) >= opts.MaxFilters {
