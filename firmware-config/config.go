@@ -71,6 +71,7 @@ type Kafka struct {
 	MaxRequestBytes         Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
 	MaxQueuedBytes          Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
 	MaxFetchBytes           Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
+	MaxFetchSessions        int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
 	MaxConnections          int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
 	MaxConnectionsPerIP     int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
 	MaxPartitions           int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
@@ -92,8 +93,8 @@ type MQTT struct {
 	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
 	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
-	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
-	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
+	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
+	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
@@ -157,7 +158,7 @@ type Route struct {
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
 	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
-	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
 }
 
@@ -257,7 +258,7 @@ func Default() Config {
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
-			MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
+			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
 			Listen: []string{"127.0.0.1:1883"}, Anonymous: "auto", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,

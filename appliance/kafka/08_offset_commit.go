@@ -6,12 +6,13 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
-// OffsetCommit, key 8, versions 2-9 (flexible from 8): stores how far a group has
+// OffsetCommit, key 8, versions 2-10 (flexible from 8): stores how far a group has
 // read. Answered once the offsets are on stable storage.
 //
-// Version 10 names topics by id, which Metadata 9 does not give out. Version 9 is what
+// Version 10 names topics by id. Version 9 is what
 // KIP-848 clients want to see; its errors are the same for classic groups. The
 // retention time of 2-4 is ignored, as Kafka does since 2.1: offsets expire by
 // offsets.retention.minutes. kafka-go sends 2, kafkajs 5, librdkafka 7 or 9.
@@ -21,16 +22,20 @@ import (
 const offsetCommitKey = 8
 
 func init() {
-	register(api{key: offsetCommitKey, name: "OffsetCommit", needs: "READ Group, READ Topic", min: 2, max: 9, handle: (*Server).offsetCommit, maxFrame: dataFrame,
-		notes: "answered after the fsync; the request's retention time is ignored"})
+	register(api{key: offsetCommitKey, name: "OffsetCommit", needs: "READ Group, READ Topic", min: 2, max: 10, handle: (*Server).offsetCommit, maxFrame: dataFrame,
+		notes: "answered after the fsync; topics by id (10); the request's retention time is ignored"})
 }
 
 func (s *Server) offsetCommit(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetCommitRequest), kmsg.NewPtrOffsetCommitResponse()
 	c := group.Commit{MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation}
-	refused := make(map[string]error)
+	refused, unknown := map[string]error{}, record.ErrUnknownTopicOrPartition
+	if r.version >= offsetsByIDMin {
+		s.nameTopics(req)
+		unknown = errUnknownID
+	}
 	for _, t := range req.Topics {
-		if err := r.authorize(auth.Read, auth.Topic, t.Topic); err != nil {
+		if err := r.authorizeKnown(auth.Read, t.Topic); err != nil {
 			refused[t.Topic] = err
 			continue
 		}
@@ -51,7 +56,7 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 	i := 0 // into what was committed: the same partitions in the same order
 	for _, t := range req.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
-		rt.Topic = t.Topic
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		for _, p := range t.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = p.Partition
@@ -60,8 +65,10 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 				rp.ErrorCode = errorCode(err)
 			case refused[t.Topic] != nil:
 				rp.ErrorCode = errorCode(refused[t.Topic])
-			case !known:
+			case !known && t.Topic != "":
 				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
+			case !known:
+				rp.ErrorCode = errorCode(unknown)
 			default:
 				if each != nil {
 					rp.ErrorCode = errorCode(each[i])
@@ -73,6 +80,31 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
+}
+
+// offsetsByIDMin is the version of OffsetCommit and OffsetFetch that names topics by id.
+const offsetsByIDMin = 10
+
+// nameTopics gives the topics that are named by id their names, "" where there is no such topic.
+func (s *Server) nameTopics(req *kmsg.OffsetCommitRequest) {
+	for i := range req.Topics {
+		req.Topics[i].Topic = s.topicNameOf(req.Topics[i].TopicID)
+	}
+}
+
+// authorizeKnown is authorize for a topic that was named by id: "" is none.
+func (r *request) authorizeKnown(op auth.Operation, name string) error {
+	if name == "" && r.version >= offsetsByIDMin {
+		return nil
+	}
+	return r.authorize(op, auth.Topic, name)
+}
+
+func (s *Server) topicNameOf(id topic.ID) string {
+	if t := s.o.Topics.ByID(id); t != nil {
+		return t.Name()
+	}
+	return ""
 }
 
 // deref is the string, or "" for null.

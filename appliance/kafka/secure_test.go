@@ -31,6 +31,7 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
 // tableOf is a store of users or rules that ends with the test.
@@ -349,12 +350,14 @@ func TestClientCertificateIsThePrincipal(t *testing.T) {
 }
 
 // fill gives every part of a request a value, so that there is something to be refused.
-func fill(v reflect.Value) {
+func fill(v reflect.Value, id topic.ID) {
 	switch v.Kind() {
+	case reflect.Array:
+		v.Set(reflect.ValueOf(id))
 	case reflect.Pointer:
 		if v.Type().Elem().Kind() == reflect.String || v.Type().Elem().Kind() == reflect.Struct {
 			v.Set(reflect.New(v.Type().Elem()))
-			fill(v.Elem())
+			fill(v.Elem(), id)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -363,7 +366,7 @@ func fill(v reflect.Value) {
 			case f.Name == "ResourceType":
 				v.Field(i).SetInt(2)
 			default:
-				fill(v.Field(i))
+				fill(v.Field(i), id)
 			}
 		}
 	case reflect.Slice:
@@ -371,7 +374,7 @@ func fill(v reflect.Value) {
 			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0))
+		fill(v.Index(0), id)
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Bool:
@@ -411,7 +414,7 @@ func refusedIn(v reflect.Value) bool {
 // Whatever API there is, a client without any right gets nothing of it.
 func TestEveryAPIIsAuthorized(t *testing.T) {
 	topics := openTopics(t)
-	create(t, topics, "x", 1)
+	id := create(t, topics, "x", 1).ID()
 	s, _ := newBroker(t, kafka.Options{Topics: topics, Auth: authority(t, auth.Options{}), Groups: group.Unavailable()})
 	hides := map[string]string{"ListGroups": "leaves groups out", "ListTransactions": "leaves transactions out"}
 	for _, row := range kafka.Table() {
@@ -424,12 +427,17 @@ func TestEveryAPIIsAuthorized(t *testing.T) {
 		for v := row.Min; v <= row.Max; v++ {
 			w := pipe(t, s)
 			req := kmsg.RequestForKey(row.Key)
-			fill(reflect.ValueOf(req).Elem())
+			fill(reflect.ValueOf(req).Elem(), id)
 			if p, ok := req.(*kmsg.ProduceRequest); ok {
 				p.Acks, p.TransactionID = -1, nil
 			}
-			if m, ok := req.(*kmsg.MetadataRequest); ok && v >= 10 {
-				m.Topics[0].TopicID = [16]byte{}
+			switch req := req.(type) { // which name a topic either way, not both
+			case *kmsg.MetadataRequest:
+				if req.Topics[0].Topic = nil; v < 12 {
+					req.Topics[0].Topic, req.Topics[0].TopicID = kmsg.StringPtr("x"), topic.ID{}
+				}
+			case *kmsg.DeleteTopicsRequest:
+				req.Topics[0].Topic = nil
 			}
 			if _, ok := req.(*kmsg.DescribeLogDirsRequest); ok && v < 3 { // which has no place for the code
 				continue

@@ -31,10 +31,11 @@ var errServerClosed = errors.New("kafka server closed")
 
 // Server serves the Kafka protocol. Its methods may be called concurrently.
 type Server struct {
-	o      Options
-	budget budget
-	ctx    context.Context // ends when Close starts
-	cancel context.CancelCauseFunc
+	o        Options
+	budget   budget
+	ctx      context.Context // ends when Close starts
+	cancel   context.CancelCauseFunc
+	sessions fetchSessions
 	// drained is closed when connections must no longer wait for commits.
 	drained chan struct{}
 	// decoding is held while a large request is decoded, see decode.
@@ -66,6 +67,7 @@ func New(o Options) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perIP: map[string]int{},
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
+	s.sessions.slots = s.o.MaxFetchSessions
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s, nil
 }
@@ -248,9 +250,13 @@ func (s *Server) abandon() {
 const largeDecode = 4 << 10
 
 // decode reads a request. The decoder allocates what array lengths claim as far as
-// bytes are left; taking turns keeps what a forged request can waste to once its
-// frame limit times the size of an element, however many connections send one.
+// bytes are left. Requests that may be large are held to their shape first; of the
+// others, taking turns keeps what a forged one can waste to once maxAdminFrame
+// times the size of an element, however many connections send one.
 func (s *Server) decode(req kmsg.Request, body []byte) error {
+	if err := checkShape(req.Key(), req.GetVersion(), body); err != nil {
+		return err
+	}
 	if len(body) > largeDecode {
 		s.decoding.Lock()
 		defer s.decoding.Unlock()
@@ -285,6 +291,10 @@ func (s *Server) Metrics(w *metric.Writer) {
 	w.Counter("weir_kafka_connections_not_logged_in_total", "Kafka connections closed because the client was not or no more logged in.", float64(st.NotLoggedIn))
 	w.Counter("weir_kafka_produce_bytes_total", "Bytes of record batches received.", float64(s.bytesIn.Load()))
 	w.Counter("weir_kafka_fetch_bytes_total", "Bytes of record batches sent.", float64(s.bytesOut.Load()))
+	sessions, partitions := s.sessions.size()
+	w.Gauge("weir_kafka_fetch_sessions", "Incremental fetch sessions kept.", float64(sessions))
+	w.Gauge("weir_kafka_fetch_session_partitions", "Partitions that fetch sessions remember.", float64(partitions))
+	w.Counter("weir_kafka_fetch_sessions_evicted_total", "Fetch sessions that made room for others.", float64(s.sessions.evicted.Load()))
 	for key, a := range table {
 		if a != nil {
 			w.Counter("weir_kafka_requests_total", "Requests by API.", float64(s.requests[key].Load()), "api", a.name)
