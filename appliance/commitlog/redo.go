@@ -153,7 +153,7 @@ func (r *Redo) own(base int64, f vfs.File) (vfs.File, error) {
 
 // Finish cuts what a crash left behind the last batch, and the indexes to what was
 // not written again. Records before start, the log start offset, may be missing. kept
-// is told of batches that the segments have and the write-ahead log has not: nothing
+// is told of batches, by header or as a whole marker, that the segments have and the write-ahead log has not: nothing
 // gets there before it is durable, so it is the write-ahead log that has lost them.
 //
 // Nothing of it is durable until the log that is opened with [Options.Redo] has been
@@ -225,6 +225,9 @@ func (r *Redo) extend(s *redone, bound int64, kept func(h record.Batch)) error {
 		h = append(record.Batch(nil), h...)
 		if ok, err := b.whole(s.end, size, h); err != nil || !ok {
 			return err
+		}
+		if h, err = withMarker(s.f, s.end, h); err != nil {
+			return fmt.Errorf("commitlog: read %s at %d: %w", r.path(s.base, logSuffix), s.end, err)
 		}
 		s.end, s.next = s.end+h.Len(), h.NextOffset()
 		if kept != nil {

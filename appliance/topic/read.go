@@ -3,6 +3,8 @@ package topic
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
@@ -19,6 +21,26 @@ type Section = commitlog.Section
 // or a wrapped disk error.
 // The caller must Close the section.
 func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
+	return p.readBelow(offset, maxBytes, math.MaxInt64)
+}
+
+// ReadCommitted is Read of what lies below the last stable offset, which it returns,
+// and with it which transactions of what it may have read were aborted, by first offset.
+func (p *Partition) ReadCommitted(offset int64, maxBytes int) (c Section, aborted []AbortedTransaction, stable int64, err error) {
+	// In this order: the cleaner removes records of aborted transactions before they
+	// are forgotten.
+	stable = p.LastStableOffset()
+	p.stateMu.Lock()
+	if len(p.state.aborted) > 0 {
+		aborted = p.state.abortedIn(offset, stable)
+	}
+	p.stateMu.Unlock()
+	c, err = p.readBelow(offset, maxBytes, stable)
+	return c, aborted, stable, err
+}
+
+// readBelow is Read of batches below limit.
+func (p *Partition) readBelow(offset int64, maxBytes int, limit int64) (Section, error) {
 	if err := p.Err(); err != nil {
 		return Section{}, err
 	}
@@ -26,24 +48,25 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if offset < start || offset > hw && offset > p.ahead.Load() {
 		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
 	}
-	if offset >= hw {
+	end := min(hw, limit)
+	if offset >= end {
 		return Section{}, nil
 	}
-	c, err := p.log.Read(offset, maxBytes)
+	c, err := p.log.ReadBelow(offset, maxBytes, limit)
 	if err != nil || c.Len() > 0 {
 		return c, err
 	}
 	p.set.wal.CatchUp() // it is committed, and about to be written to its segment
-	if c, err = p.log.Read(offset, maxBytes); err != nil || c.Len() > 0 {
+	if c, err = p.log.ReadBelow(offset, maxBytes, limit); err != nil || c.Len() > 0 {
 		return c, err
 	}
-	return p.pass(offset, hw)
+	return p.pass(offset, end)
 }
 
-// pass is what a reader gets where nothing is left between offset and the high
-// watermark, because the end of the log was lost: a batch without records, which takes
+// pass is what a reader gets where nothing is left between offset and end, the high
+// watermark or where it may read to, because that was lost: a batch without records, which takes
 // it there. Who reads up to the watermark would never arrive otherwise.
-func (p *Partition) pass(offset, hw int64) (Section, error) {
+func (p *Partition) pass(offset, end int64) (Section, error) {
 	if p.Err() != nil || p.set.Err() != nil {
 		return Section{}, p.Err() // it is not lost: the next start brings it to its segment
 	}
@@ -53,9 +76,9 @@ func (p *Partition) pass(offset, hw int64) (Section, error) {
 	default:
 	}
 	if start := p.start.Load(); offset < start {
-		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
+		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, end, offset)
 	}
-	return commitlog.Made(record.Skip(offset, hw, p.LeaderEpoch())), nil
+	return commitlog.Made(record.Skip(offset, end, p.LeaderEpoch())), nil
 }
 
 // catchUp waits for what is committed to be in its segment.
@@ -118,13 +141,34 @@ func (p *Partition) notify() {
 }
 
 // Fetch implements record.Fetcher. The CRC of every batch is checked: these bytes
-// go to plugins, the bridge and mirrors, not to a client that would check itself.
+// go to plugins, the bridge and mirrors, not to a client that would check itself. Nor
+// would they know what was aborted: it is left out, as are markers. Where nothing else
+// is left, a batch without records takes the reader on.
 func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64, maxBytes int) (record.Batches, error) {
+	return s.await(ctx, tp, func(p *Partition) (record.Batches, error) {
+		c, aborted, _, err := p.ReadCommitted(offset, maxBytes)
+		out, err := p.load(c, err)
+		return withoutAborted(out, aborted), err
+	})
+}
+
+// ReadUncommitted is a Set whose Fetch leaves nothing out: what it returns may be
+// undecided yet or aborted, and markers are among it. It is for who keeps account of
+// transactions itself.
+type ReadUncommitted struct{ *Set }
+
+// Fetch implements record.Fetcher.
+func (s ReadUncommitted) Fetch(ctx context.Context, tp record.TopicPartition, offset int64, maxBytes int) (record.Batches, error) {
+	return s.await(ctx, tp, func(p *Partition) (record.Batches, error) { return p.load(p.Read(offset, maxBytes)) })
+}
+
+// await reads until there is something.
+func (s *Set) await(ctx context.Context, tp record.TopicPartition, read func(*Partition) (record.Batches, error)) (record.Batches, error) {
 	p, err := s.Partition(tp)
 	if err != nil {
 		return nil, err
 	}
-	out, err := p.fetch(offset, maxBytes)
+	out, err := read(p)
 	if err != nil || len(out) > 0 {
 		return out, err
 	}
@@ -133,7 +177,7 @@ func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64,
 	defer p.Unwatch(ch)
 	for {
 		// Look again: the watermark may have moved before the watch began.
-		if out, err = p.fetch(offset, maxBytes); err != nil || len(out) > 0 {
+		if out, err = read(p); err != nil || len(out) > 0 {
 			return out, err
 		}
 		select {
@@ -148,8 +192,8 @@ func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64,
 	}
 }
 
-func (p *Partition) fetch(offset int64, maxBytes int) (record.Batches, error) {
-	c, err := p.Read(offset, maxBytes)
+// load brings a section into memory, checked.
+func (p *Partition) load(c Section, err error) (record.Batches, error) {
 	if err != nil || c.Len() == 0 {
 		return nil, err
 	}
@@ -164,4 +208,35 @@ func (p *Partition) fetch(offset int64, maxBytes int) (record.Batches, error) {
 		}
 	}
 	return out, nil
+}
+
+// withoutAborted takes out of batches, in their memory, markers and what was aborted.
+func withoutAborted(bs record.Batches, aborted []AbortedTransaction) record.Batches {
+	kept, at := 0, 0
+	var out record.Batch // the first of those taken out since the last that was kept
+	next := int64(0)
+	for b := range bs.All() {
+		at += len(b)
+		if b.Control() || isAborted(b, aborted) {
+			if out == nil {
+				out = b
+			}
+			next = b.NextOffset()
+			continue
+		}
+		if out = nil; kept+len(b) < at {
+			copy(bs[kept:], b)
+		}
+		kept += len(b)
+	}
+	if out == nil {
+		return bs[:kept]
+	}
+	return append(bs[:kept], record.Skip(out.BaseOffset(), next, out.LeaderEpoch())...)
+}
+
+func isAborted(b record.Batch, aborted []AbortedTransaction) bool {
+	return b.Transactional() && slices.ContainsFunc(aborted, func(a AbortedTransaction) bool {
+		return a.ProducerID == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() < a.Last
+	})
 }
