@@ -215,6 +215,11 @@ func (s *fullSite) alive(when string) {
 	}
 }
 
+// produceByName stays below the version that names topics by id.
+type produceByName struct{ *kmsg.ProduceRequest }
+
+func (produceByName) MaxVersion() int16 { return 12 }
+
 // produce appends one record and returns the error that the broker answered.
 func (s *fullSite) produce(name string) error {
 	s.t.Helper()
@@ -229,11 +234,11 @@ func (s *fullSite) produce(name string) error {
 	rt.Topic, rt.Partitions = name, append(rt.Partitions, part)
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis, req.Topics = -1, 10_000, append(req.Topics, rt)
-	resp, err := req.RequestWith(patience(s.t), s.cl)
+	resp, err := s.cl.Request(patience(s.t), produceByName{req})
 	if err != nil {
 		s.t.Fatalf("produce: %v", err)
 	}
-	got := resp.Topics[0].Partitions[0]
+	got := resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
 		if got.ErrorMessage == nil || !strings.Contains(*got.ErrorMessage, "disk full") {
 			s.t.Fatalf("the error says %v, want why", got.ErrorMessage)

@@ -15,11 +15,12 @@ import (
 	"github.com/weirmq/weir/appliance/topic"
 )
 
-// Produce, key 0, versions 3-11 (flexible from 9): append batches.
+// Produce, key 0, versions 3-13 (flexible from 9): append batches.
 //
 // Version 0 is advertised though 0-2 are refused with UNSUPPORTED_VERSION: without
 // it in the range librdkafka 2.0.2 (Debian) silently stops compressing (KAFKA-18659).
-// Versions 12 and 13 would promise KIP-890 and topic ids.
+// Version 12 differs from 11 in transactions alone, and clients open none with it
+// before they see transaction.version=2 (KIP-890). 13 names topics by id (KIP-516).
 //
 // The frame is sliced by hand and every batch staged as it lies there; the log
 // copies it. The reader goes on to the next request while the commit round runs.
@@ -35,14 +36,15 @@ const produceKey = 0
 
 const (
 	produceMin     = 3
-	produceMax     = 11
+	produceMax     = 13
 	zstdProduceMin = 7
+	idProduceMin   = 13
 )
 
 func init() {
 	register(api{key: produceKey, name: "Produce", min: produceMin, max: produceMax, advertised: from(0),
 		stream: (*Server).produce, unsupported: produceTooOld, maxFrame: func(o *Options) int { return o.MaxProduceBytes },
-		notes: "0-2 advertised for old librdkafka, answered UNSUPPORTED_VERSION; acks=1 and all wait for the commit; one batch of magic 2 per partition"})
+		notes: "0-2 advertised for old librdkafka, answered UNSUPPORTED_VERSION; acks=1 and all wait for the commit; one batch of magic 2 per partition; topics by id (13)"})
 }
 
 // produceReply is one Produce request under way and then its answer.
@@ -60,7 +62,7 @@ type produceReply struct {
 }
 
 type produceTopic struct {
-	name  string
+	topicName
 	parts int
 }
 
@@ -93,7 +95,7 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
 		for i := range p.parts[at : at+t.parts] {
-			s.stage(&p.parts[at+i], t.name, refused)
+			s.stage(&p.parts[at+i], t.topicName, refused)
 		}
 		at += t.parts
 	}
@@ -105,16 +107,16 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 }
 
 // stage hands one batch to its partition, or refuses it.
-func (s *Server) stage(part *producePart, name string, refused error) {
+func (s *Server) stage(part *producePart, of topicName, refused error) {
 	batch, err := part.batch(part.reply.version)
 	switch {
 	case refused != nil:
 		err = refused
 	case err == nil:
-		part.partition, err = s.o.Topics.Partition(record.TopicPartition{Topic: name, Partition: part.id})
+		part.partition, err = s.partitionOf(of, part.id)
 	}
 	if err == nil && part.partition.Internal() {
-		err = fmt.Errorf("%w: only Weir itself writes %s", kerr.InvalidTopicException, name)
+		err = fmt.Errorf("%w: only Weir itself writes %s", kerr.InvalidTopicException, part.partition.TopicPartition())
 	}
 	part.records = nil
 	if err != nil {
@@ -171,7 +173,7 @@ func (p *produceReply) parse(body []byte) (refused, err error) {
 	p.acks = r.int16()
 	r.int32() // timeout: a commit round is not given up, the client's own timeout stands
 	for range r.arrayLen() {
-		name := p.conn.intern(r.nullableString())
+		of := r.topic(p.conn, p.version >= idProduceMin)
 		n := r.arrayLen()
 		for i := 0; i < n && !r.bad && len(p.parts) <= maxParts; i++ {
 			p.parts = append(p.parts, producePart{reply: p, id: r.int32(), records: r.nullableBytes()})
@@ -181,7 +183,7 @@ func (p *produceReply) parse(body []byte) (refused, err error) {
 		if r.bad || len(p.parts) > maxParts {
 			break
 		}
-		p.topics = append(p.topics, produceTopic{name, n})
+		p.topics = append(p.topics, produceTopic{of, n})
 	}
 	r.tags()
 	if len(p.parts) > maxParts {
@@ -227,7 +229,7 @@ func (p *produceReply) writeTo(w io.Writer) error {
 	e.arrayLen(len(p.topics))
 	at := 0
 	for _, t := range p.topics {
-		e.string(t.name)
+		e.topic(t.topicName)
 		e.arrayLen(t.parts)
 		for i := range p.parts[at : at+t.parts] {
 			p.appendPart(&e, &p.parts[at+i])

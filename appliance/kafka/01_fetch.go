@@ -9,16 +9,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
-// Fetch, key 1, versions 4-12 (flexible from 12): read committed batches.
+// Fetch, key 1, versions 4-18 (flexible from 12): read committed batches.
 //
-// Version 13 would need topic ids everywhere. Fetch sessions (KIP-227, from 7) are
-// declined: the session id is always 0, so clients name all partitions each time;
-// they leak sessions otherwise. A client that names one gets
-// FETCH_SESSION_ID_NOT_FOUND and falls back.
+// From 13 topics are named by id (KIP-516). What 14 to 18 add is for followers and
+// tiered storage, and all of it in tagged fields. Fetch sessions (KIP-227, from 7)
+// are in fetch_session.go; a client that wants none, such as librdkafka, says so.
 //
 // The answer waits on the reader for min_bytes or max_wait, like Kafka's, which does
 // not take the next request of a connection either. The first partition with data
@@ -31,8 +29,13 @@ import (
 const (
 	fetchKey     = 1
 	fetchMin     = 4
-	fetchMax     = 12
+	fetchMax     = 18
 	zstdFetchMin = 10
+	idFetchMin   = 13
+	// taggedReplicaMin is where the replica id becomes a tagged field.
+	taggedReplicaMin = 15
+	// sessionFetchMin is where sessions begin.
+	sessionFetchMin = 7
 	// inlineSection is the size in bytes up to which records are copied into the
 	// answer's head: one write is cheaper than a sendfile of little.
 	inlineSection = 8 << 10
@@ -42,7 +45,7 @@ const (
 
 func init() {
 	register(api{key: fetchKey, name: "Fetch", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
-		notes: "sessionless (session id always 0); records by sendfile, never above the high watermark"})
+		notes: "topics by id (13); incremental fetch sessions (7); records by sendfile, never above the high watermark"})
 }
 
 type fetchRequest struct {
@@ -50,7 +53,8 @@ type fetchRequest struct {
 	minBytes      int
 	maxBytes      int
 	readCommitted bool
-	session       int32
+	sessionID     int32
+	sessionEpoch  int32
 }
 
 // fetchReply is the partitions of one Fetch with what was found for them.
@@ -61,14 +65,24 @@ type fetchReply struct {
 	s             *Server
 	topics        []fetchTopic
 	parts         []fetchPart
-	total         int  // bytes of records
-	failed        bool // a partition has an error, which does not wait
+	forgotten     []sessionKey // partitions to take out of the session
+	session       *fetchSession
+	seen          uint64 // the session's changes, when its partitions were taken
+	err           error  // of the request as a whole
+	total         int    // bytes of records
+	failed        bool   // a partition has an error, which does not wait
 	buf           []byte
 }
 
 type fetchTopic struct {
-	name  string
+	topicName
 	parts int
+}
+
+// sessionKey is one partition as the client names it.
+type sessionKey struct {
+	topicName
+	id int32
 }
 
 type fetchPart struct {
@@ -95,11 +109,14 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		f.release()
 		return nil, err
 	}
-	f.look(s)
-	r.conn.round++
-	if err := f.await(r); err != nil {
-		f.release()
-		return nil, err
+	if f.err = s.sessions.begin(f); f.err == nil {
+		f.look(s)
+		r.conn.round++
+		if err := f.await(r); err != nil {
+			f.release()
+			return nil, err
+		}
+		s.sessions.end(f)
 	}
 	f.encode()
 	return f, nil
@@ -107,7 +124,9 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 
 func (f *fetchReply) parse(c *conn, body []byte) error {
 	r := reader{b: body, flexible: isFlexible(fetchKey, f.version)}
-	r.int32() // replica id: there are no followers
+	if f.version < taggedReplicaMin {
+		r.int32() // replica id: there are no followers
+	}
 	f.maxWait = min(time.Duration(r.int32())*time.Millisecond, f.s.o.MaxFetchWait)
 	f.minBytes = int(r.int32())
 	f.maxBytes = max(0, min(int(r.int32()), f.s.o.MaxFetchBytes))
@@ -115,13 +134,13 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 		f.maxBytes = min(f.maxBytes, maxInMemory)
 	}
 	f.readCommitted = r.int8() == 1
-	f.session = 0
-	if f.version >= 7 {
-		f.session = r.int32()
-		r.int32() // session epoch
+	f.sessionID, f.sessionEpoch = 0, finalEpoch
+	if f.version >= sessionFetchMin {
+		f.sessionID, f.sessionEpoch = r.int32(), r.int32()
 	}
+	byID := f.version >= idFetchMin
 	for range r.arrayLen() {
-		name := c.intern(r.nullableString())
+		of := r.topic(c, byID)
 		n := r.arrayLen()
 		for i := 0; i < n && !r.bad && len(f.parts) <= maxParts; i++ {
 			f.parts = append(f.parts, readFetchPart(&r, f.version))
@@ -130,16 +149,31 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 		if r.bad || len(f.parts) > maxParts {
 			break
 		}
-		f.topics = append(f.topics, fetchTopic{name, n})
+		f.topics = append(f.topics, fetchTopic{of, n})
 	}
-	if len(f.parts) > maxParts {
+	if f.version >= sessionFetchMin {
+		f.parseForgotten(&r, c, byID)
+	}
+	if len(f.parts) > maxParts || len(f.forgotten) > maxParts {
 		return fmt.Errorf("%w: Fetch of more than %d partitions", errMalformed, maxParts)
 	}
-	// What is left (forgotten topics of a session, rack, tags) is of no use here.
+	// What is left (rack, tags) is of no use here.
 	if r.bad {
 		return fmt.Errorf("%w: Fetch v%d", errMalformed, f.version)
 	}
 	return nil
+}
+
+func (f *fetchReply) parseForgotten(r *reader, c *conn, byID bool) {
+	for range r.arrayLen() {
+		of := r.topic(c, byID)
+		for range r.arrayLen() {
+			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > maxParts {
+				return
+			}
+		}
+		r.tags()
+	}
 }
 
 func readFetchPart(r *reader, version int16) (part fetchPart) {
@@ -165,7 +199,7 @@ func (f *fetchReply) look(s *Server) {
 	for _, t := range f.topics {
 		for i := range f.parts[at : at+t.parts] {
 			part := &f.parts[at+i]
-			part.partition, part.err = s.o.Topics.Partition(record.TopicPartition{Topic: t.name, Partition: part.id})
+			part.partition, part.err = s.partitionOf(t.topicName, part.id)
 			if part.err == nil {
 				part.err = checkEpoch(part.partition, part.epoch)
 			}
@@ -188,7 +222,7 @@ func checkEpoch(p *topic.Partition, epoch int32) error {
 
 // await collects records until there are enough or the time is over.
 func (f *fetchReply) await(r *request) error {
-	if f.session != 0 || f.collect(r.conn.round) || f.maxWait <= 0 {
+	if f.collect(r.conn.round) || f.maxWait <= 0 {
 		return nil
 	}
 	advanced := make(chan struct{}, 1)
@@ -249,22 +283,6 @@ func (f *fetchReply) read(part *fetchPart) {
 	}
 }
 
-// loadWithoutZstd reads the section into memory and refuses it if a batch is zstd.
-func (part *fetchPart) loadWithoutZstd() error {
-	raw, err := part.section.AppendTo(nil)
-	part.close()
-	if err != nil {
-		return err
-	}
-	for b := range record.Batches(raw).All() {
-		if b.Codec() == record.Zstd {
-			return fmt.Errorf("%w: zstd needs Fetch v10 or later", record.ErrUnsupportedCodec)
-		}
-	}
-	part.records = raw
-	return nil
-}
-
 func (part *fetchPart) close() {
 	if part.held {
 		_ = part.section.Close()
@@ -288,7 +306,8 @@ func (f *fetchReply) release() {
 	f.drop()
 	clear(f.parts)
 	clear(f.topics)
-	f.parts, f.topics, f.failed, f.s = f.parts[:0], f.topics[:0], false, nil
+	clear(f.forgotten)
+	f.parts, f.topics, f.forgotten, f.failed, f.s, f.session, f.err = f.parts[:0], f.topics[:0], f.forgotten[:0], false, nil, nil, nil
 	if cap(f.parts) <= keepParts && cap(f.buf) <= freeFrame {
 		fetchReplies.Put(f)
 	}
@@ -299,19 +318,17 @@ func (f *fetchReply) encode() {
 	flexible := isFlexible(fetchKey, f.version)
 	e := encoder{b: appendResponseHeader(f.buf[:0], f.correlationID, fetchKey, flexible), flexible: flexible}
 	e.int32(0) // throttle
-	if f.version >= 7 {
-		if f.session != 0 {
-			f.topics = f.topics[:0]
-			e.int16(kerr.FetchSessionIDNotFound.Code)
-		} else {
-			e.int16(0)
-		}
-		e.int32(0) // session id
+	if f.err != nil {
+		f.topics, f.sessionID = f.topics[:0], 0
+	}
+	if f.version >= sessionFetchMin {
+		e.int16(errorCode(f.err))
+		e.int32(f.sessionID)
 	}
 	e.arrayLen(len(f.topics))
 	at, outside := 0, 0
 	for _, t := range f.topics {
-		e.string(t.name)
+		e.topic(t.topicName)
 		e.arrayLen(t.parts)
 		for i := range f.parts[at : at+t.parts] {
 			outside += f.appendPart(&e, &f.parts[at+i])

@@ -10,12 +10,14 @@ import (
 	"github.com/weirmq/weir/appliance/topic"
 )
 
-// ListOffsets, key 2, versions 1-8 (flexible from 6): the offset at a time or at one
+// ListOffsets, key 2, versions 1-11 (flexible from 6): the offset at a time or at one
 // of the ends.
 //
 // Version 0 answers a list of segment offsets and is not offered. Version 7 adds -3,
 // the record with the greatest timestamp, which Kafka's own tools ask for; 8 adds
-// -4, the earliest offset on local disk, which is the earliest here. Read committed
+// -4, the earliest offset on local disk, which is the earliest here. 9 adds -5 and 11
+// adds -6, which ask how far tiered storage is: as in Kafka without it, offset -1. The
+// timeout of 10 is for remote storage too. Read committed
 // and uncommitted are the same without transactions. No record at or after a time
 // is offset -1 without an error.
 const listOffsetsKey = 2
@@ -25,11 +27,13 @@ const (
 	timestampEarliest      = -2
 	timestampMax           = -3
 	timestampEarliestLocal = -4
+	timestampLatestTiered  = -5
+	timestampPendingUpload = -6
 )
 
 func init() {
-	register(api{key: listOffsetsKey, name: "ListOffsets", min: 1, max: 8, handle: (*Server).listOffsets, maxFrame: dataFrame,
-		notes: "earliest, latest, by time, greatest timestamp (7), earliest local (8)"})
+	register(api{key: listOffsetsKey, name: "ListOffsets", min: 1, max: 11, handle: (*Server).listOffsets, maxFrame: dataFrame,
+		notes: "earliest, latest, by time, greatest timestamp (7), earliest local (8); nothing is tiered (9, 11)"})
 }
 
 func (s *Server) listOffsets(r *request) kmsg.Response {
@@ -61,6 +65,8 @@ func offsetAt(p *topic.Partition, ts int64, version int16) (offset, timestamp in
 		return p.LogStartOffset(), -1, nil
 	case ts == timestampMax && version >= 7:
 		return p.MaxTimestamp()
+	case ts == timestampLatestTiered && version >= 9, ts == timestampPendingUpload && version >= 11:
+		return -1, -1, nil
 	case ts >= 0:
 		return p.OffsetForTime(ts)
 	}

@@ -12,10 +12,12 @@ import (
 	"github.com/weirmq/weir/appliance/topic"
 )
 
-// Metadata, key 3, versions 0-9 (flexible from 9): the broker and the topics.
+// Metadata, key 3, versions 0-13 (flexible from 9): the broker and the topics.
 //
-// Version 10 would promise topic ids, which must then be in Fetch, Produce and the
-// offset APIs too: a high Fetch with zero ids breaks franz-go and librdkafka.
+// From 10 the answer has topic ids (KIP-516), never zero and the same for as long as
+// the topic lives; Fetch, Produce and the offset APIs then take them: a high Fetch
+// with zero ids breaks franz-go and librdkafka. From 12 topics are asked for by id,
+// too; such a topic is never created on demand. 13 has an error for the whole.
 //
 // The broker's address is the one the client has dialled, unless advertised.listeners
 // says otherwise. The controller is a live broker, this one: Java's admin client and
@@ -38,8 +40,8 @@ const (
 )
 
 func init() {
-	register(api{key: metadataKey, name: "Metadata", min: 0, max: 9, handle: (*Server).metadata, maxFrame: dataFrame,
-		notes: "auto-creates topics; no topic ids; answers with the address the client dialled unless advertised.listeners is set"})
+	register(api{key: metadataKey, name: "Metadata", min: 0, max: 13, handle: (*Server).metadata, maxFrame: dataFrame,
+		notes: "auto-creates topics; topic ids (10), also to ask by (12); answers with the address the client dialled unless advertised.listeners is set"})
 }
 
 func (s *Server) metadata(r *request) kmsg.Response {
@@ -61,7 +63,8 @@ func (s *Server) metadata(r *request) kmsg.Response {
 	create := !s.o.NoAutoCreateTopics && (req.AllowAutoTopicCreation || r.version < 4)
 	created := 0
 	for _, want := range req.Topics {
-		if want.Topic == nil {
+		if want.Topic == nil || want.TopicID != (topic.ID{}) {
+			resp.Topics = append(resp.Topics, s.describeByID(&want, req))
 			continue
 		}
 		t, err := s.o.Topics.Topic(*want.Topic), error(nil)
@@ -92,6 +95,26 @@ func (s *Server) autoCreate(name string) (*topic.Topic, error) {
 	return t, nil
 }
 
+// metadataIDMin is where a topic can be asked for by its id.
+const metadataIDMin = 12
+
+// describeByID answers for a topic that is not asked for by name alone.
+func (s *Server) describeByID(want *kmsg.MetadataRequestTopic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+	rt := kmsg.NewMetadataResponseTopic()
+	rt.Topic, rt.TopicID = want.Topic, want.TopicID
+	switch t := s.o.Topics.ByID(want.TopicID); {
+	case want.TopicID == topic.ID{} || req.Version < metadataIDMin:
+		if rt.ErrorCode = kerr.InvalidRequest.Code; rt.Topic == nil && req.Version < metadataIDMin {
+			rt.Topic = new(string) // it cannot be null yet
+		}
+	case t == nil:
+		rt.Topic, rt.ErrorCode = nil, kerr.UnknownTopicID.Code
+	default:
+		return describeTopic(t, req)
+	}
+	return rt
+}
+
 func unknownTopic(name string, err error) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.ErrorCode = &name, errorCode(err)
@@ -100,7 +123,7 @@ func unknownTopic(name string, err error) kmsg.MetadataResponseTopic {
 
 func describeTopic(t *topic.Topic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
-	rt.Topic, rt.IsInternal = kmsg.StringPtr(t.Name()), t.Internal()
+	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name()), t.ID(), t.Internal()
 	if req.IncludeTopicAuthorizedOperations {
 		rt.AuthorizedOperations = topicOperations
 	}

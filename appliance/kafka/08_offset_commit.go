@@ -5,12 +5,13 @@ import (
 
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
-// OffsetCommit, key 8, versions 2-9 (flexible from 8): stores how far a group has
+// OffsetCommit, key 8, versions 2-10 (flexible from 8): stores how far a group has
 // read. Answered once the offsets are on stable storage.
 //
-// Version 10 names topics by id, which Metadata 9 does not give out. Version 9 is what
+// Version 10 names topics by id. Version 9 is what
 // KIP-848 clients want to see; its errors are the same for classic groups. The
 // retention time of 2-4 is ignored, as Kafka does since 2.1: offsets expire by
 // offsets.retention.minutes. kafka-go sends 2, kafkajs 5, librdkafka 7 or 9.
@@ -20,13 +21,18 @@ import (
 const offsetCommitKey = 8
 
 func init() {
-	register(api{key: offsetCommitKey, name: "OffsetCommit", min: 2, max: 9, handle: (*Server).offsetCommit, maxFrame: dataFrame,
-		notes: "answered after the fsync; the request's retention time is ignored"})
+	register(api{key: offsetCommitKey, name: "OffsetCommit", min: 2, max: 10, handle: (*Server).offsetCommit, maxFrame: dataFrame,
+		notes: "answered after the fsync; topics by id (10); the request's retention time is ignored"})
 }
 
 func (s *Server) offsetCommit(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetCommitRequest), kmsg.NewPtrOffsetCommitResponse()
 	c := group.Commit{MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation}
+	unknown := record.ErrUnknownTopicOrPartition
+	if r.version >= offsetsByIDMin {
+		s.nameTopics(req)
+		unknown = errUnknownID
+	}
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
@@ -42,15 +48,17 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 	i := 0 // into what was committed: the same partitions in the same order
 	for _, t := range req.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
-		rt.Topic = t.Topic
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		for _, p := range t.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
 			rp.Partition = p.Partition
 			switch known := i < len(c.Offsets) && c.Offsets[i].TopicPartition == (record.TopicPartition{Topic: t.Topic, Partition: p.Partition}); {
 			case err != nil:
 				rp.ErrorCode = errorCode(err)
-			case !known:
+			case !known && t.Topic != "":
 				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
+			case !known:
+				rp.ErrorCode = errorCode(unknown)
 			default:
 				if each != nil {
 					rp.ErrorCode = errorCode(each[i])
@@ -62,6 +70,23 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
+}
+
+// offsetsByIDMin is the version of OffsetCommit and OffsetFetch that names topics by id.
+const offsetsByIDMin = 10
+
+// nameTopics gives the topics that are named by id their names, "" where there is no such topic.
+func (s *Server) nameTopics(req *kmsg.OffsetCommitRequest) {
+	for i := range req.Topics {
+		req.Topics[i].Topic = s.topicNameOf(req.Topics[i].TopicID)
+	}
+}
+
+func (s *Server) topicNameOf(id topic.ID) string {
+	if t := s.o.Topics.ByID(id); t != nil {
+		return t.Name()
+	}
+	return ""
 }
 
 // deref is the string, or "" for null.

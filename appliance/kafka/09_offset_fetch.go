@@ -5,27 +5,30 @@ import (
 
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
-// OffsetFetch, key 9, versions 1-9 (flexible from 6, several groups from 8): how far
+// OffsetFetch, key 9, versions 1-10 (flexible from 6, several groups from 8): how far
 // groups have read. Null topics (from 2) ask for all there is.
 //
 // A partition or a group that has never committed answers offset -1 without an error:
 // GROUP_ID_NOT_FOUND breaks librdkafka, sarama and Java. kafka-go sends 1 and kafkajs
 // 4 whatever is advertised. There are no transactions, so every offset is stable (7+).
-// Version 9 adds a member that classic groups do not look at; 10 names topics by id.
+// Version 9 adds a member that classic groups do not look at. 10 names topics by id; who
+// asks for everything then does not see topics that are gone, for they have no id.
 const offsetFetchKey = 9
 
 func init() {
-	register(api{key: offsetFetchKey, name: "OffsetFetch", min: 1, max: 9, handle: (*Server).offsetFetch, maxFrame: dataFrame,
-		notes: "offset -1 and no error where nothing was committed"})
+	register(api{key: offsetFetchKey, name: "OffsetFetch", min: 1, max: 10, handle: (*Server).offsetFetch, maxFrame: dataFrame,
+		notes: "offset -1 and no error where nothing was committed; topics by id (10)"})
 }
 
 func (s *Server) offsetFetch(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetFetchRequest), kmsg.NewPtrOffsetFetchResponse()
+	byID := r.version >= offsetsByIDMin
 	if r.version >= 8 {
 		for _, g := range req.Groups {
-			resp.Groups = append(resp.Groups, s.fetchGroup(g))
+			resp.Groups = append(resp.Groups, s.fetchGroup(g, byID))
 		}
 		return resp
 	}
@@ -40,7 +43,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 		at.Topic, at.Partitions = t.Topic, t.Partitions
 		ask.Topics = append(ask.Topics, at)
 	}
-	got := s.fetchGroup(ask)
+	got := s.fetchGroup(ask, byID)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		rt := kmsg.NewOffsetFetchResponseTopic()
@@ -55,30 +58,26 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID bool) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = ask.Group
 	if ask.Topics == nil {
-		all, err := s.o.Groups.CommittedAll(ask.Group)
-		rg.ErrorCode = errorCode(err)
-		for _, o := range all {
-			if n := len(rg.Topics); n == 0 || rg.Topics[n-1].Topic != o.Topic {
-				rt := kmsg.NewOffsetFetchResponseGroupTopic()
-				rt.Topic = o.Topic
-				rg.Topics = append(rg.Topics, rt)
-			}
-			rt := &rg.Topics[len(rg.Topics)-1]
-			rt.Partitions = append(rt.Partitions, fetchedOffset(o.Partition, group.Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata}, nil))
-		}
+		s.fetchAllOffsets(&rg, byID)
 		return rg
 	}
 	for _, t := range ask.Topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
-		rt.Topic = t.Topic
+		if rt.Topic, rt.TopicID = t.Topic, t.TopicID; byID {
+			rt.Topic = s.topicNameOf(t.TopicID)
+		}
 		for _, p := range t.Partitions {
-			o, ok, err := s.o.Groups.Committed(ask.Group, record.TopicPartition{Topic: t.Topic, Partition: p})
+			if byID && rt.Topic == "" {
+				rt.Partitions = append(rt.Partitions, fetchedOffset(p, noOffset, errUnknownID))
+				continue
+			}
+			o, ok, err := s.o.Groups.Committed(ask.Group, record.TopicPartition{Topic: rt.Topic, Partition: p})
 			if !ok {
-				o = group.Offset{Offset: -1, LeaderEpoch: -1}
+				o = noOffset
 			}
 			if err != nil {
 				rg.ErrorCode = errorCode(err)
@@ -90,6 +89,30 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchRe
 	}
 	return rg
 }
+
+// fetchAllOffsets answers for a group of which everything is asked.
+func (s *Server) fetchAllOffsets(rg *kmsg.OffsetFetchResponseGroup, byID bool) {
+	all, err := s.o.Groups.CommittedAll(rg.Group)
+	rg.ErrorCode = errorCode(err)
+	for _, o := range all {
+		var id topic.ID
+		if t := s.o.Topics.Topic(o.Topic); t != nil {
+			id = t.ID()
+		} else if byID {
+			continue
+		}
+		if n := len(rg.Topics); n == 0 || rg.Topics[n-1].Topic != o.Topic {
+			rt := kmsg.NewOffsetFetchResponseGroupTopic()
+			rt.Topic, rt.TopicID = o.Topic, id
+			rg.Topics = append(rg.Topics, rt)
+		}
+		rt := &rg.Topics[len(rg.Topics)-1]
+		rt.Partitions = append(rt.Partitions, fetchedOffset(o.Partition, group.Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata}, nil))
+	}
+}
+
+// noOffset is what a partition has that was never committed.
+var noOffset = group.Offset{Offset: -1, LeaderEpoch: -1}
 
 func fetchedOffset(partition int32, o group.Offset, err error) kmsg.OffsetFetchResponseGroupTopicPartition {
 	rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()

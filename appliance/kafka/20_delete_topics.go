@@ -25,6 +25,10 @@ func (s *Server) deleteTopics(r *request) kmsg.Response {
 		resp.Topics = append(resp.Topics, deletedTopic(&name, topic.ID{}, s.deleteTopic(s.o.Topics.Topic(name))))
 	}
 	for _, want := range req.Topics {
+		if want.Topic != nil && want.TopicID != (topic.ID{}) {
+			resp.Topics = append(resp.Topics, deletedTopic(want.Topic, want.TopicID, errNameAndID))
+			continue
+		}
 		if want.Topic != nil {
 			resp.Topics = append(resp.Topics, deletedTopic(want.Topic, want.TopicID, s.deleteTopic(s.o.Topics.Topic(*want.Topic))))
 			continue
@@ -38,6 +42,8 @@ func (s *Server) deleteTopics(r *request) kmsg.Response {
 	}
 	return resp
 }
+
+var errNameAndID = fmt.Errorf("%w: a topic is named by its name or by its id, not by both", kerr.InvalidRequest)
 
 func (s *Server) deleteTopic(t *topic.Topic) error {
 	switch {

@@ -143,10 +143,10 @@ func metadataOf(w *wire, version int16, allow bool, names ...string) *kmsg.Metad
 
 func TestMetadataEveryVersion(t *testing.T) {
 	s, topics := newBroker(t, kafka.Options{ClusterID: "the-cluster"})
-	create(t, topics, "t", 2)
+	id := create(t, topics, "t", 2).ID()
 	addr := listen(t, s)
 	w := dial(t, addr)
-	for v := int16(0); v <= 9; v++ {
+	for v := int16(0); v <= 13; v++ {
 		all := metadataOf(w, v, false) // null, and in version 0 empty: all topics
 		if len(all.Topics) != 1 || len(all.Brokers) != 1 || fmt.Sprintf("%s:%d", all.Brokers[0].Host, all.Brokers[0].Port) != addr {
 			t.Fatalf("v%d: %+v", v, all)
@@ -156,6 +156,9 @@ func TestMetadataEveryVersion(t *testing.T) {
 		}
 		if v >= 2 && (all.ClusterID == nil || *all.ClusterID != "the-cluster") {
 			t.Errorf("v%d: cluster id %v", v, all.ClusterID)
+		}
+		if v >= 10 && all.Topics[0].TopicID != id {
+			t.Errorf("v%d: topic id %x, want %x", v, all.Topics[0].TopicID, id)
 		}
 		for i, p := range all.Topics[0].Partitions {
 			if p.Leader != all.Brokers[0].NodeID || p.Partition != int32(i) || len(p.Replicas) != 1 || len(p.ISR) != 1 {

@@ -33,10 +33,13 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 - **The range of Produce, FindCoordinator and JoinGroup begins at 0**, even where 0 is refused. Older librdkafka (2.0.2, kcat's in
   Debian 12) concludes from the lowest versions what the broker can do: without Produce 0 it sends gzip, snappy and lz4
   uncompressed, without FindCoordinator 0 it drops lz4.
-- **Metadata ends at 9, Fetch at 12, Produce at 11, OffsetCommit and OffsetFetch at 9**: one step further each of them carries
-  topic ids, and a broker must do so in all of them or in none.
-- **No fetch sessions**: every Fetch answers session id 0, which the protocol allows; clients then name their partitions
-  each time.
+- **Topic ids are everywhere**: in Metadata from 10, Fetch and Produce from 13, OffsetCommit and OffsetFetch from 10. They
+  never are zero and stay the same over restarts. A topic that is deleted and made again has another one, and whoever uses
+  the old one is answered UNKNOWN_TOPIC_ID, or INCONSISTENT_TOPIC_ID within a fetch session, and asks for metadata anew.
+- **Fetch sessions** (KIP-227) are kept as Kafka keeps them, up to ` + "`max.incremental.fetch.session.cache.slots`" + ` and 100,000 partitions
+  in all of them together; who gets none, or wants none as librdkafka, names all partitions each time.
+- **Produce 12 and 13** are what producers without transactions send: without the feature transaction.version=2, which is not
+  advertised, clients open no transaction with them (KIP-890).
 - **No transactions yet**: a transactional id is refused at FindCoordinator and InitProducerId with
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED, on which every client gives up at once. Idempotent producers work.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.

@@ -82,10 +82,10 @@ func TestAdvertisedRangesAreCoherent(t *testing.T) {
 	if j, ok := rows["JoinGroup"]; ok && j.AdvertisedMin != 0 {
 		t.Errorf("JoinGroup is advertised from %d: librdkafka's feature test fails", j.AdvertisedMin)
 	}
-	// No topic ids anywhere, or everywhere.
-	for name, limit := range map[string]int16{"Metadata": 9, "Fetch": 12, "Produce": 12, "OffsetCommit": 9, "OffsetFetch": 9} {
-		if rows[name].Max > limit {
-			t.Errorf("%s goes to %d, beyond %d it needs topic ids", name, rows[name].Max, limit)
+	// Topic ids are everywhere.
+	for name, from := range map[string]int16{"Metadata": 12, "Fetch": 13, "Produce": 13, "OffsetCommit": 10, "OffsetFetch": 10, "DeleteTopics": 6} {
+		if rows[name].Max < from {
+			t.Errorf("%s goes to %d, topic ids begin with %d", name, rows[name].Max, from)
 		}
 	}
 	if rows["ListOffsets"].Min < 1 {
@@ -106,7 +106,7 @@ func TestUnknownRequestsCloseTheConnection(t *testing.T) {
 	for _, tt := range []struct{ name, frame, logged string }{
 		{"key", "\x00\x00\x00\x0a\x00\x7b\x00\x00\x00\x00\x00\x01\xff\xff", "unknown API key 123"},
 		{"negative key", "\x00\x00\x00\x0a\xff\xff\x00\x00\x00\x00\x00\x01\xff\xff", "unknown API key -1"},
-		{"version", "\x00\x00\x00\x0a\x00\x03\x00\x63\x00\x00\x00\x01\xff\xff", "unsupported version 99 of Metadata, served are 0 to 9"},
+		{"version", "\x00\x00\x00\x0a\x00\x03\x00\x63\x00\x00\x00\x01\xff\xff", "unsupported version 99 of Metadata, served are 0 to 13"},
 		{"size 0", "\x00\x00\x00\x00\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", "impossible request size"},
 		{"negative size", "\xff\xff\xff\xff\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", "impossible request size"},
 		{"client id beyond the end", "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\x7f\xff", "header cut short"},
@@ -120,7 +120,7 @@ func TestUnknownRequestsCloseTheConnection(t *testing.T) {
 		})
 	}
 	_ = s.Close() // so that every connection has been logged
-	for _, want := range []string{"unknown API key 123", "unknown API key -1", "unsupported version 99 of Metadata, served are 0 to 9",
+	for _, want := range []string{"unknown API key 123", "unknown API key -1", "unsupported version 99 of Metadata, served are 0 to 13",
 		"impossible request size", "header cut short", "malformed request: Metadata v1"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log does not say %q:\n%s", want, log.String())

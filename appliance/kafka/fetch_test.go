@@ -161,21 +161,6 @@ func TestFetchErrors(t *testing.T) {
 	}
 }
 
-func TestFetchSessionsAreDeclined(t *testing.T) {
-	s, topics := newBroker(t, kafka.Options{})
-	create(t, topics, "t", 1)
-	w := pipe(t, s)
-	req := fetchOf("t", 0, 0)
-	req.SessionEpoch = 0 // asks for a session
-	if resp := ask[*kmsg.FetchResponse](w, 11, req); resp.ErrorCode != 0 || resp.SessionID != 0 || len(resp.Topics) != 1 {
-		t.Errorf("a session was asked for: error %d, session %d, %d topics; want 0, 0, 1", resp.ErrorCode, resp.SessionID, len(resp.Topics))
-	}
-	req.SessionID, req.SessionEpoch = 42, 1
-	if resp := ask[*kmsg.FetchResponse](w, 11, req); resp.ErrorCode != kerr.FetchSessionIDNotFound.Code {
-		t.Errorf("an unknown session: error %d, want FETCH_SESSION_ID_NOT_FOUND", resp.ErrorCode)
-	}
-}
-
 // The aborted transactions are null unless the client reads committed records only.
 func TestFetchIsolation(t *testing.T) {
 	s, topics := newBroker(t, kafka.Options{})
@@ -268,7 +253,7 @@ func TestListOffsets(t *testing.T) {
 		req.Topics = append(req.Topics, rt)
 		return ask[*kmsg.ListOffsetsResponse](w, version, req).Topics[0].Partitions[0]
 	}
-	for v := int16(1); v <= 8; v++ {
+	for v := int16(1); v <= 11; v++ {
 		for ts, want := range map[int64][2]int64{-1: {3, -1}, -2: {0, -1}, 0: {0, 1000}, 1500: {1, 3000}, 3000: {1, 3000}, 3001: {-1, -1}} {
 			got := at(v, ts)
 			if got.ErrorCode != 0 || got.Offset != want[0] || got.Timestamp != want[1] {
@@ -285,7 +270,12 @@ func TestListOffsets(t *testing.T) {
 	if got := at(8, -4); got.Offset != 0 {
 		t.Errorf("earliest local: offset %d, want 0", got.Offset)
 	}
-	for v, ts := range map[int16]int64{6: -3, 7: -4, 8: -9} {
+	for v, ts := range map[int16]int64{9: -5, 11: -6} { // nothing is tiered
+		if got := at(v, ts); got.ErrorCode != 0 || got.Offset != -1 || got.Timestamp != -1 {
+			t.Errorf("v%d, timestamp %d: error %d, offset %d; want 0, -1", v, ts, got.ErrorCode, got.Offset)
+		}
+	}
+	for v, ts := range map[int16]int64{6: -3, 7: -4, 8: -5, 10: -6, 11: -9} {
 		if got := at(v, ts); got.ErrorCode != kerr.UnsupportedVersion.Code {
 			t.Errorf("v%d, timestamp %d: error %d, want UNSUPPORTED_VERSION", v, ts, got.ErrorCode)
 		}

@@ -128,7 +128,7 @@ func FuzzProduce(f *testing.F) {
 		}
 		at := 0
 		for i, wt := range want.Topics {
-			if p.topics[i] != (produceTopic{wt.Topic, len(wt.Partitions)}) {
+			if p.topics[i] != (produceTopic{topicName{wt.Topic, wt.TopicID, version >= idProduceMin}, len(wt.Partitions)}) {
 				t.Fatalf("v%d: topic %+v, want %q with %d partitions", version, p.topics[i], wt.Topic, len(wt.Partitions))
 			}
 			for _, wp := range wt.Partitions {
@@ -154,6 +154,9 @@ func FuzzFetch(f *testing.F) {
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		req.Topics = append(req.Topics, rt)
+		forgotten := kmsg.NewFetchRequestForgottenTopic()
+		forgotten.Topic, forgotten.TopicID, forgotten.Partitions = "b", topic.ID{7}, []int32{1, 2}
+		req.ForgottenTopics = append(req.ForgottenTopics, forgotten)
 		req.SetVersion(v)
 		f.Add(v, req.AppendTo(nil))
 	}
@@ -166,12 +169,12 @@ func FuzzFetch(f *testing.F) {
 		if got.parse(&conn{}, body) != nil || want.ReadFrom(body) != nil {
 			return // what the slicer does not look at, at the end, may be malformed
 		}
-		if got.session != want.SessionID || got.minBytes != int(want.MinBytes) || len(got.topics) != len(want.Topics) {
+		if got.sessionID != want.SessionID || got.sessionEpoch != want.SessionEpoch || got.minBytes != int(want.MinBytes) || len(got.topics) != len(want.Topics) {
 			t.Fatalf("v%d: %+v with %d topics, want %+v", version, got.fetchRequest, len(got.topics), want)
 		}
 		at := 0
 		for i, wt := range want.Topics {
-			if got.topics[i] != (fetchTopic{wt.Topic, len(wt.Partitions)}) {
+			if got.topics[i] != (fetchTopic{topicName{wt.Topic, wt.TopicID, version >= idFetchMin}, len(wt.Partitions)}) {
 				t.Fatalf("v%d: topic %+v, want %q with %d partitions", version, got.topics[i], wt.Topic, len(wt.Partitions))
 			}
 			for _, wp := range wt.Partitions {
@@ -181,6 +184,18 @@ func FuzzFetch(f *testing.F) {
 				}
 				at++
 			}
+		}
+		at = 0
+		for _, wt := range want.ForgottenTopics {
+			for _, p := range wt.Partitions {
+				if key := (sessionKey{topicName{wt.Topic, wt.TopicID, version >= idFetchMin}, p}); at >= len(got.forgotten) || got.forgotten[at] != key {
+					t.Fatalf("v%d: forgotten %+v, want %+v at %d", version, got.forgotten, key, at)
+				}
+				at++
+			}
+		}
+		if at != len(got.forgotten) {
+			t.Fatalf("v%d: %d partitions forgotten, want %d", version, len(got.forgotten), at)
 		}
 	})
 }

@@ -10,10 +10,17 @@ import (
 
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/topic"
 )
 
 // newGroupBroker is a server with groups over a real log, and a topic "t" of two partitions.
 func newGroupBroker(t testing.TB) *wire {
+	t.Helper()
+	w, _ := groupBroker(t)
+	return w
+}
+
+func groupBroker(t testing.TB) (*wire, *topic.Set) {
 	t.Helper()
 	topics := openTopics(t)
 	p, err := group.EnsureTopic(topics)
@@ -27,7 +34,7 @@ func newGroupBroker(t testing.TB) *wire {
 	t.Cleanup(func() { groups.Close() })
 	s, _ := newBroker(t, kafka.Options{Topics: topics, Groups: groups})
 	create(t, topics, "t", 2)
-	return pipe(t, s)
+	return pipe(t, s), topics
 }
 
 func wantCode(t testing.TB, what string, code int16, want *kerr.Error) {

@@ -72,6 +72,9 @@ type Options struct {
 	MaxFetchBytes int
 	// MaxFetchWait bounds how long a Fetch waits for data, whatever it asks, 30 s.
 	MaxFetchWait time.Duration
+	// MaxFetchSessions bounds the incremental fetch sessions
+	// (max.incremental.fetch.session.cache.slots), 1000. Negative: none.
+	MaxFetchSessions int
 	// MaxInFlight bounds the answers one connection may be owed, 256.
 	MaxInFlight int
 	// MaxConnections bounds all connections (max.connections), 2048.
@@ -106,6 +109,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxQueuedBytes, 128<<20)
 	setDefault(&o.MaxFetchBytes, 55<<20)
 	setDefault(&o.MaxFetchWait, 30*time.Second)
+	setDefault(&o.MaxFetchSessions, 1000)
 	setDefault(&o.MaxInFlight, 256)
 	setDefault(&o.MaxConnections, 2048)
 	setDefault(&o.MaxConnectionsPerIP, 1024)

@@ -81,11 +81,11 @@ func values(t testing.TB, raw []byte) (out []string) {
 
 func TestProduceAndFetchEveryVersion(t *testing.T) {
 	s, topics := newBroker(t, kafka.Options{})
-	create(t, topics, "t", 1)
+	id := create(t, topics, "t", 1).ID()
 	w := pipe(t, s)
 	offset := int64(0)
-	for v := int16(3); v <= 11; v++ {
-		resp := part(ask[*kmsg.ProduceResponse](w, v, produceOf(-1, batchOf(t, record.None, "a", "b"))))
+	for v := int16(3); v <= 13; v++ {
+		resp := part(ask[*kmsg.ProduceResponse](w, v, produceByID(id, -1, batchOf(t, record.None, "a", "b"))))
 		if resp.ErrorCode != 0 || resp.BaseOffset != offset {
 			t.Errorf("Produce v%d: error %d, offset %d; want 0, %d", v, resp.ErrorCode, resp.BaseOffset, offset)
 		}
@@ -94,13 +94,13 @@ func TestProduceAndFetchEveryVersion(t *testing.T) {
 	if err := topics.Checkpoint(); err != nil { // a read may be faster than the last batches
 		t.Fatal(err)
 	}
-	for v := int16(4); v <= 12; v++ {
-		resp := ask[*kmsg.FetchResponse](w, v, fetchOf("t", 0, 0))
+	for v := int16(4); v <= 18; v++ {
+		resp := ask[*kmsg.FetchResponse](w, v, fetchByID(id, 0, 0))
 		p := resp.Topics[0].Partitions[0]
 		if resp.ErrorCode != 0 || resp.SessionID != 0 || p.ErrorCode != 0 || p.HighWatermark != offset || p.LastStableOffset != offset {
 			t.Errorf("Fetch v%d: %+v", v, resp)
 		}
-		if got := strings.Join(values(t, p.RecordBatches), ""); got != strings.Repeat("ab", 9) {
+		if got := strings.Join(values(t, p.RecordBatches), ""); got != strings.Repeat("ab", 11) {
 			t.Errorf("Fetch v%d: read %s", v, got)
 		}
 	}

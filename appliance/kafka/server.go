@@ -30,10 +30,11 @@ var errServerClosed = errors.New("kafka server closed")
 
 // Server serves the Kafka protocol. Its methods may be called concurrently.
 type Server struct {
-	o      Options
-	budget budget
-	ctx    context.Context // ends when Close starts
-	cancel context.CancelCauseFunc
+	o        Options
+	budget   budget
+	ctx      context.Context // ends when Close starts
+	cancel   context.CancelCauseFunc
+	sessions fetchSessions
 	// drained is closed when connections must no longer wait for commits.
 	drained chan struct{}
 	// decoding is held while a large request is decoded, see decode.
@@ -64,6 +65,7 @@ func New(o Options) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perIP: map[string]int{},
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
+	s.sessions.slots = s.o.MaxFetchSessions
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s, nil
 }
@@ -272,6 +274,10 @@ func (s *Server) Metrics(w *metric.Writer) {
 	w.Counter("weir_kafka_connections_bad_request_total", "Kafka connections closed for a request that could not be read.", float64(st.BadRequests))
 	w.Counter("weir_kafka_produce_bytes_total", "Bytes of record batches received.", float64(s.bytesIn.Load()))
 	w.Counter("weir_kafka_fetch_bytes_total", "Bytes of record batches sent.", float64(s.bytesOut.Load()))
+	sessions, partitions := s.sessions.size()
+	w.Gauge("weir_kafka_fetch_sessions", "Incremental fetch sessions kept.", float64(sessions))
+	w.Gauge("weir_kafka_fetch_session_partitions", "Partitions that fetch sessions remember.", float64(partitions))
+	w.Counter("weir_kafka_fetch_sessions_evicted_total", "Fetch sessions that made room for others.", float64(s.sessions.evicted.Load()))
 	for key, a := range table {
 		if a != nil {
 			w.Counter("weir_kafka_requests_total", "Requests by API.", float64(s.requests[key].Load()), "api", a.name)

@@ -64,6 +64,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
 			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
+			MaxFetchSessions: orNone(k.MaxFetchSessions),
 		},
 		Groups:     group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
 		Partitions: int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
@@ -149,6 +150,14 @@ func fleetOptions(cfg *firmwareconfig.Config, log *slog.Logger) membership.Optio
 		o.Keys = []string{f.Key}
 	}
 	return o
+}
+
+// orNone is the count where 0 means none; in Options 0 is the default.
+func orNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // topicSpec is a topic of the file as the log makes it.
