@@ -19,7 +19,9 @@ type Options struct {
 	Partition *topic.Partition // of __transaction_state; see EnsureTopic
 	// NextProducerID hands out an id that was never handed out before.
 	NextProducerID func() (int64, error)
-	Limits         Limits
+	// RaiseProducerIDs has NextProducerID go on above an id that the log holds. nil: it does.
+	RaiseProducerIDs func(found int64) error
+	Limits           Limits
 	// Expiration is transactional.id.expiration.ms: how long an id that is not used is
 	// known (7 days). Negative means for ever.
 	Expiration time.Duration
@@ -139,6 +141,11 @@ func Open(o Options) (*Coordinator, error) {
 	if c.down = c.load(); c.down != nil {
 		o.Logger.Error("no transactions: their topic cannot be read; restore it from a backup, or delete it to begin without any", "topic", TopicName, "err", c.down)
 		return c, nil
+	}
+	if o.RaiseProducerIDs != nil {
+		if err := o.RaiseProducerIDs(c.maxProducerID()); err != nil {
+			return nil, err
+		}
 	}
 	c.tick()
 	c.abandonUnknown()

@@ -148,14 +148,11 @@ func (c *Coordinator) abandon(p *topic.Partition, x topic.Producer, s *slot) {
 		"producer_id", x.ID, "first_offset", x.TransactionStart, "commit", commit, "err", err)
 }
 
-// MaxProducerID is the greatest producer id that is known, -1 when there is none.
-func (c *Coordinator) MaxProducerID() int64 {
+// maxProducerID is the greatest producer id that was read, -1 when there was none.
+func (c *Coordinator) maxProducerID() int64 {
 	greatest := NoProducer
-	for _, id := range c.ids() {
-		if s, err := c.lock(id, false); err == nil && s != nil {
-			greatest = max(greatest, s.t.producerID, s.t.next)
-			s.mu.Unlock()
-		}
+	for _, s := range c.slots {
+		greatest = max(greatest, s.t.producerID, s.t.next)
 	}
 	return greatest
 }

@@ -102,14 +102,8 @@ func (c *Coordinator) End(id string, from Producer, commit, bump bool) (Producer
 // Append stages a batch of the producer's transaction in one of its partitions. With
 // join the partition becomes part of the transaction, if it is not (KIP-890); the
 // record that says so is durable before the batch is. The transaction does not end
-// between the check and the append.
-func (c *Coordinator) Append(id string, join bool, p *topic.Partition, b record.Batch, done record.Completion) {
-	if err := c.append(id, join, p, b, done); err != nil {
-		done.Complete(-1, err)
-	}
-}
-
-func (c *Coordinator) append(id string, join bool, p *topic.Partition, b record.Batch, done record.Completion) error {
+// between the check and the append. With an error done is not completed.
+func (c *Coordinator) Append(id string, join bool, p *topic.Partition, b record.Batch, done record.Completion) error {
 	if err := b.ValidateHeader(); err != nil {
 		return err
 	}

@@ -37,6 +37,11 @@ var stateNames = [...]string{"Empty", "Ongoing", "PrepareCommit", "PrepareAbort"
 // String is Kafka's name for the state.
 func (s State) String() string { return stateNames[s] }
 
+// States lists all states.
+func States() []State {
+	return []State{Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort, Dead}
+}
+
 // lastEpoch is the greatest epoch that a producer is given: the marker that fences it
 // has the one after.
 const lastEpoch = math.MaxInt16 - 1
