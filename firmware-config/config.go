@@ -94,8 +94,8 @@ type MQTT struct {
 	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
 	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
-	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
-	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
+	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
+	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
@@ -129,7 +129,7 @@ type Route struct {
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
 	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
-	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
 }
 

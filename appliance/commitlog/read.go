@@ -299,20 +299,6 @@ func (l *Log) Headers(fn func(h record.Batch) error) error {
 	})
 }
 
-// withMarker is the header h of the batch at pos, or the whole batch if it is small
-// enough to be a marker: what it says is in its record.
-func withMarker(f io.ReaderAt, pos int64, h record.Batch) (record.Batch, error) {
-	if !h.Control() || h.Len() > record.MarkerLen {
-		return h, nil
-	}
-	b := make(record.Batch, h.Len())
-	_, err := f.ReadAt(b, pos)
-	if err == io.EOF {
-		err = nil // it ends there
-	}
-	return b, err
-}
-
 // each calls fn with the segments in order, pinned, until it returns false.
 func (l *Log) each(fn func(s *segment) (bool, error)) error {
 	l.mu.RLock()

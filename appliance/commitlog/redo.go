@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -265,4 +266,18 @@ func (r *Redo) Abandon() {
 		}
 	}
 	r.touched = nil
+}
+
+// withMarker is the header h of the batch at pos, or the whole batch if it is small
+// enough to be a marker: what it says is in its record.
+func withMarker(f io.ReaderAt, pos int64, h record.Batch) (record.Batch, error) {
+	if !h.Control() || h.Len() > record.MarkerLen {
+		return h, nil
+	}
+	b := make(record.Batch, h.Len())
+	_, err := f.ReadAt(b, pos)
+	if err == io.EOF {
+		err = nil // it ends there
+	}
+	return b, err
 }

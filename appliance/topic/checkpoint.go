@@ -54,6 +54,11 @@ func (s *Set) checkpoint() error {
 		p.dirty.Store(false)
 	}
 	s.dirtyMu.Unlock()
+	for _, p := range dirty {
+		if err := p.bring(); err != nil {
+			return err
+		}
+	}
 	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool {
 		gone := p.Err() != nil // deleted
 		if gone {

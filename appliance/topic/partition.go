@@ -46,6 +46,7 @@ type Partition struct {
 	// unstable is the first offset of an open transaction, math.MaxInt64 when none is.
 	unstable atomic.Int64
 	dirty    atomic.Bool // is in Set.dirty
+	late     late
 	err      atomic.Pointer[error]
 
 	watching atomic.Int32
@@ -71,9 +72,9 @@ func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
 // LeaderEpoch grows at every boot and is never reset.
 func (p *Partition) LeaderEpoch() int32 { return p.set.opts.LeaderEpoch }
 
-// Size is the bytes of the partition's segments. What was just committed may not be
-// counted yet.
-func (p *Partition) Size() int64 { return p.log.Size() }
+// Size is the bytes of the partition's segments, with what is late for them. What was
+// just committed may not be counted yet.
+func (p *Partition) Size() int64 { return p.log.Size() + p.late.bytes.Load() }
 
 // Err is why the partition is offline; nil while it serves.
 func (p *Partition) Err() error {
@@ -252,14 +253,20 @@ func (p *Partition) Commit(b []byte) {
 
 // Apply brings a durable entry to its place. It is the write-ahead log's to call.
 // Batches that more follow are gathered, and written before it is told of no more.
-func (p *Partition) Apply(b []byte, more bool) error {
+func (p *Partition) Apply(b []byte, in wal.Context) error {
 	e, err := parseEntry(b)
 	if err != nil {
 		return err
 	}
+	if e.kind == entryAppend && in.Crowded && p.putOff(e, in.Place) {
+		return nil
+	}
+	if err := p.bring(); err != nil {
+		return err
+	}
 	switch e.kind {
 	case entryAppend:
-		err = p.applyBatch(e.at, e.batch, more)
+		err = p.applyBatch(e.at, e.batch, in.More)
 	case entryLogStart:
 		p.stateMu.Lock()
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
@@ -271,7 +278,7 @@ func (p *Partition) Apply(b []byte, more bool) error {
 			p.touch()
 		}
 	}
-	if err == nil && !more {
+	if err == nil && !in.More {
 		err = p.writeGathered()
 		if p.watching.Load() > 0 {
 			p.notify()

@@ -50,11 +50,17 @@ func (p *Partition) readBelow(offset int64, maxBytes int, limit int64) (Section,
 	if offset >= end {
 		return Section{}, nil
 	}
+	if err := p.bring(); err != nil {
+		return Section{}, err
+	}
 	c, err := p.log.ReadBelow(offset, maxBytes, limit)
 	if err != nil || c.Len() > 0 {
 		return c, err
 	}
-	p.set.wal.CatchUp() // it is committed, and about to be written to its segment
+	// It is committed, and about to be written to its segment.
+	if err := p.catchUp(); err != nil {
+		return Section{}, err
+	}
 	if c, err = p.log.ReadBelow(offset, maxBytes, limit); err != nil || c.Len() > 0 {
 		return c, err
 	}
@@ -79,24 +85,29 @@ func (p *Partition) pass(offset, end int64) (Section, error) {
 	return commitlog.Made(record.Skip(offset, end, p.LeaderEpoch())), nil
 }
 
-// catchUp waits for what is committed to be in its segment.
-func (p *Partition) catchUp() {
+// catchUp has what is committed be in its segment.
+func (p *Partition) catchUp() error {
 	if end, _ := p.log.End(); end < p.hw.Load() {
 		p.set.wal.CatchUp()
 	}
+	return p.bring()
 }
 
 // OffsetForTime is the first record with a timestamp of ts (ms) or later: its
 // offset and timestamp, or -1, -1 when there is none.
 func (p *Partition) OffsetForTime(ts int64) (offset, timestamp int64, err error) {
-	p.catchUp()
+	if err := p.catchUp(); err != nil {
+		return -1, -1, err
+	}
 	return found(p.log.OffsetForTime(p.start.Load(), ts))
 }
 
 // MaxTimestamp is the record with the greatest timestamp: its offset and
 // timestamp, or -1, -1 when the partition is empty.
 func (p *Partition) MaxTimestamp() (offset, timestamp int64, err error) {
-	p.catchUp()
+	if err := p.catchUp(); err != nil {
+		return -1, -1, err
+	}
 	return found(p.log.MaxTimestamp(p.start.Load()))
 }
 

@@ -118,7 +118,8 @@ type Set struct {
 	count   int
 	changes atomic.Uint64
 
-	gathered gathered // the applier's
+	gathered gathered     // the applier's
+	late     atomic.Int64 // batches, of all partitions
 	gaps     chan record.Gap
 	trends   trends
 

@@ -5,12 +5,15 @@
 #   kafka.sh format DIR PORT CPORT [k=v]  make DIR a formatted broker; PORT is Kafka's, CPORT the controller's
 #   kafka.sh run DIR                      run it in the foreground: the pid of this command is the broker's
 #   kafka.sh tool CLASS ARG...            run one of Kafka's tools, e.g. org.apache.kafka.tools.TopicCommand
+#   kafka.sh compile DIR FILE...          compile Java sources against the jars into DIR (needs a JDK)
 #   kafka.sh classpath                    print the class path
 #
-# KAFKA_CACHE names another folder for the jars. Stop a broker with kill PID.
+# KAFKA_VERSION is another version than the pom's, KAFKA_CLASSES a folder of classes before the jars,
+# KAFKA_HEAP the JVM's heap (-Xmx), KAFKA_JVM further options; KAFKA_CACHE another folder for the jars.
+# Stop a broker with kill PID.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
+version=${KAFKA_VERSION:-$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")}
 cache=${KAFKA_CACHE:-$here/../../../.cache}
 jars=$cache/kafka-$version
 
@@ -19,19 +22,20 @@ for tool in java mvn; do
 done
 
 fetch() {
-  [ -e "$jars/.complete" ] && return
+  [ -e "$jars/.complete" ] && [ ! "$here/pom.xml" -nt "$jars/.complete" ] && return
   mkdir -p "$cache"
   exec 9>"$cache/kafka-$version.lock"
   if command -v flock >/dev/null; then flock 9; fi
-  [ -e "$jars/.complete" ] && return
-  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$jars" >&2
+  [ -e "$jars/.complete" ] && [ ! "$here/pom.xml" -nt "$jars/.complete" ] && return
+  rm -rf "$jars"
+  mvn -q -B -f "$here/pom.xml" -Dkafka.version="$version" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$jars" >&2
   : >"$jars/.complete"
   exec 9>&-
 }
 
 kafka() { # exec, so that the caller's pid is the JVM's
-  exec java -Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
-    -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "$jars/*" "$@"
+  exec java -Xmx${KAFKA_HEAP:-512m} ${KAFKA_JVM:--Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1} -Djava.awt.headless=true \
+    -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "${KAFKA_CLASSES:+$KAFKA_CLASSES:}$jars/*" "$@"
 }
 
 format() {
@@ -77,6 +81,7 @@ fetch) fetch ;;
 format) fetch; format "$@" ;;
 run) fetch; kafka kafka.Kafka "$1/server.properties" ;;
 tool) fetch; kafka "$@" ;;
+compile) fetch; dir=$1; shift; mkdir -p "$dir"; exec javac -nowarn -d "$dir" -cp "$jars/*" "$@" ;;
 classpath) fetch; echo "$jars/*" ;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,0 +1,53 @@
+package compat_test
+
+import (
+	"bufio"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// collector gathers lines of several processes.
+type collector struct {
+	mu    sync.Mutex
+	lines map[string]int // line to the member that read it first
+}
+
+func (c *collector) read(member int, r io.Reader) {
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		c.mu.Lock()
+		if _, ok := c.lines[sc.Text()]; !ok {
+			c.lines[sc.Text()] = member
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *collector) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.lines)
+}
+
+func (c *collector) members() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[int]bool{}
+	for _, m := range c.lines {
+		found[m] = true
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// wait waits until n different lines were read.
+func (c *collector) wait(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(limit / 2); c.count() < n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d different records were read, %d were written", c.count(), n)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package compat_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/weirmq/weir/testbed/compat"
+)
+
+// The page's part on clients is what this run has seen: testbed/compat/seen.md,
+// which docs/COMPATIBILITY.md includes.
+var update = flag.Bool("update", false, "write anew what docs/COMPATIBILITY.md says of clients (then make docs)")
+
+const seenPage = "seen.md"
+
+// results gather what passed.
+type results struct {
+	mu      sync.Mutex
+	clients map[string]*clientResults
+}
+
+type clientResults struct {
+	codec                                string
+	group, admin, transactions, security bool
+}
+
+func newResults() *results { return &results{clients: map[string]*clientResults{}} }
+
+// client is the line of a client, by its name and version.
+func (r *results) client(name string) *clientResults {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &clientResults{}
+	r.clients[name] = c
+	return c
+}
+
+func (c *clientResults) codecs(codecs []string) {
+	if c.codec = strings.Join(codecs, ", "); len(codecs) == len(allCodecs) {
+		c.codec = "all"
+	}
+}
+
+func (r *results) page() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b strings.Builder
+	b.WriteString("Each with its library's defaults, against one appliance that serves them all at the same time (`make compat`). A member of the group of\n" +
+		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed.\n\n")
+	b.WriteString("| client | produces with | group of three, one killed | admin | transactions | SASL over TLS |\n|---|---|---|---|---|---|\n")
+	var names []string
+	for name := range r.clients {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	for _, name := range names {
+		c := r.clients[name]
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, c.codec, mark(c.group), mark(c.admin), mark(c.transactions), mark(c.security))
+	}
+	fmt.Fprintf(&b, "\nThe command line tools of Apache Kafka %s do an administrator's work: %s.\n", strings.Join(compat.JavaVersions, " and "), strings.Join(slices.Sorted(maps.Keys(toolsUsed())), ", "))
+	return b.String()
+}
+
+func toolsUsed() map[string]bool {
+	used := map[string]bool{}
+	for _, st := range toolSteps {
+		used[st.tool] = true
+	}
+	return used
+}
+
+func mark(seen bool) string {
+	if seen {
+		return "yes"
+	}
+	return "-"
+}
+
+// compare makes sure that the page says what was seen.
+func (r *results) compare(t *testing.T) {
+	t.Helper()
+	page := r.page()
+	if *update {
+		if err := os.WriteFile(seenPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if old, err := os.ReadFile(seenPage); err != nil || string(old) != page {
+		t.Errorf("%s does not say what was seen (%v): make compat TESTFLAGS=-update, then make docs. Seen:\n%s", seenPage, err, page)
+	}
+}
