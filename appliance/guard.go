@@ -33,7 +33,10 @@ func RuleTable(store *metadata.Store) auth.Table { return store.Bucket(rulesTabl
 
 // openAuth reads users and access rules and begins the audit trail.
 func (b *Broker) openAuth(o Options) (err error) {
-	a := o.Auth
+	a := auth.Options{AllowEveryone: true}
+	if o.Auth != nil {
+		a = *o.Auth
+	}
 	a.Users, a.Rules, a.Now, a.Log = UserTable(b.store), RuleTable(b.store), b.clock.Now, o.Log
 	if !o.NoAudit {
 		b.trail = auth.NewTrail(auditLog{b.topics}, o.Log)

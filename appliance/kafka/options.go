@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 )
 
 // Limits that no option changes.
@@ -42,6 +43,9 @@ type Options struct {
 	Groups *group.Coordinator
 	// Auth knows users and access rules. Nil lets everybody do everything.
 	Auth *auth.Authority
+	// Transactions coordinates transactions. Nil answers their requests with
+	// COORDINATOR_NOT_AVAILABLE.
+	Transactions *txn.Coordinator
 	// NextProducerID hands out an id never handed out before (InitProducerId).
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
@@ -105,6 +109,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Auth == nil {
 		o.Auth = auth.Unguarded()
+	}
+	if o.Transactions == nil {
+		o.Transactions = txn.Unavailable()
 	}
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.LogDir, "data")

@@ -36,6 +36,7 @@ type conn struct {
 	who     Identity // nil: everything is allowed
 
 	anonymous bool        // the listener asks nobody who it is
+	trusted   bool        // the client is a part of this process
 	revoked   atomic.Bool // the login has ended before the connection
 
 	window     int           // unacknowledged messages that the client takes

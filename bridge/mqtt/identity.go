@@ -54,9 +54,12 @@ func (srv *Server) ServeFor(l net.Listener, anonymous bool) error {
 	return srv.serve(l, anonymous)
 }
 
+// ServeTrusted is ServeConn for a client that is a part of this process.
+func (srv *Server) ServeTrusted(nc net.Conn) { srv.serveConn(nc, true, true) }
+
 // identify finds out who the client is, and whether its will may be published.
 func (c *conn) identify(p *packet.Connect) error {
-	if c.srv.opts.Identify == nil {
+	if c.srv.opts.Identify == nil || c.trusted {
 		return nil
 	}
 	login := Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,

@@ -224,7 +224,7 @@ func (srv *Server) serve(l net.Listener, anonymous bool) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			srv.serveConn(nc, anonymous)
+			srv.serveConn(nc, anonymous, false)
 		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of file descriptors, most likely: it passes
@@ -235,10 +235,10 @@ func (srv *Server) serve(l net.Listener, anonymous bool) error {
 }
 
 // ServeConn takes over one connection and returns at once.
-func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true) }
+func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true, false) }
 
-func (srv *Server) serveConn(nc net.Conn, anonymous bool) {
-	c := &conn{srv: srv, nc: nc, anonymous: anonymous, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+func (srv *Server) serveConn(nc net.Conn, anonymous, trusted bool) {
+	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
 	c.in.c = c

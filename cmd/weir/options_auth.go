@@ -30,7 +30,7 @@ func mqttListeners(cfg *firmwareconfig.Config) (out []bridge.Listener) {
 }
 
 // authOptions has been checked by checkAuth.
-func authOptions(cfg *firmwareconfig.Config) auth.Options {
+func authOptions(cfg *firmwareconfig.Config) *auth.Options {
 	a := &cfg.Auth
 	o := auth.Options{
 		AllowEveryone: cfg.AllowsEveryone(), PlainWithoutTLS: a.PlainWithoutTLS, Iterations: a.Iterations, MaxReauth: time.Duration(a.MaxReauth),
@@ -42,7 +42,7 @@ func authOptions(cfg *firmwareconfig.Config) auth.Options {
 	for _, m := range a.Mechanisms {
 		o.Mechanisms = append(o.Mechanisms, auth.Mechanism(m))
 	}
-	return o
+	return &o
 }
 
 func nameRules(cfg *firmwareconfig.Config) (auth.NameRules, error) {

@@ -23,6 +23,7 @@ func (b *box) startBridge() error {
 	if err != nil {
 		return err
 	}
+	b.devices = devices
 	b.bound("mqtt", devices.Status().Addr)
 	b.add(part{
 		name: "mqtt", status: func() any { return devices.Status() }, source: devices, close: devices.Close,
