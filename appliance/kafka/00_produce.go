@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -53,7 +54,8 @@ type produceReply struct {
 	correlationID int32
 	conn          *conn
 	acks          int16
-	wide          bool // to so many partitions that few may be in flight
+	wide          bool  // to so many partitions that few may be in flight
+	throttle      int32 // ms
 	topics        []produceTopic
 	parts         []producePart
 	left          atomic.Int32  // completions to come, and the reader's own
@@ -99,6 +101,7 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 		}
 		at += t.parts
 	}
+	p.throttle = r.throttle(quota.ProduceBytes, len(body))
 	p.finish() // with acks=0 p may be gone from here on
 	if acks == 0 {
 		return nil, nil
@@ -237,7 +240,7 @@ func (p *produceReply) writeTo(w io.Writer) error {
 		at += t.parts
 		e.tags()
 	}
-	e.int32(0) // throttle
+	e.int32(p.throttle)
 	e.tags()
 	p.buf = e.b
 	binary.BigEndian.PutUint32(p.buf, uint32(len(p.buf)-4))
