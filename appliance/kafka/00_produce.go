@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
@@ -20,8 +19,8 @@ import (
 //
 // Version 0 is advertised though 0-2 are refused with UNSUPPORTED_VERSION: without
 // it in the range librdkafka 2.0.2 (Debian) silently stops compressing (KAFKA-18659).
-// Version 12 differs from 11 in transactions alone, and clients open none with it
-// before they see transaction.version=2 (KIP-890). 13 names topics by id (KIP-516).
+// Batches of transactions go by way of their coordinator; see produce_transaction.go
+// for what version 12 changes (KIP-890). 13 names topics by id (KIP-516).
 //
 // The frame is sliced by hand and every batch staged as it lies there; the log
 // copies it. The reader goes on to the next request while the commit round runs.
@@ -54,13 +53,15 @@ type produceReply struct {
 	correlationID int32
 	conn          *conn
 	acks          int16
-	wide          bool  // to so many partitions that few may be in flight
-	throttle      int32 // ms
-	topics        []produceTopic
-	parts         []producePart
-	left          atomic.Int32  // completions to come, and the reader's own
-	done          chan struct{} // signalled at the last, unless acks is 0
-	buf           []byte
+	// transactionalID is empty for a producer that has none.
+	transactionalID string
+	wide            bool  // to so many partitions that few may be in flight
+	throttle        int32 // ms
+	topics          []produceTopic
+	parts           []producePart
+	left            atomic.Int32  // completions to come, and the reader's own
+	done            chan struct{} // signalled at the last, unless acks is 0
+	buf             []byte
 }
 
 type produceTopic struct {
@@ -127,6 +128,10 @@ func (s *Server) stage(part *producePart, of topicName, refused error) {
 		return
 	}
 	s.bytesIn.Add(int64(len(batch)))
+	if batch.Transactional() {
+		s.stageTransactional(part, batch)
+		return
+	}
 	part.partition.Append(batch, part)
 }
 
@@ -172,7 +177,7 @@ func (p *produceReply) finish() {
 // appended although it is well formed.
 func (p *produceReply) parse(body []byte) (refused, err error) {
 	r := reader{b: body, flexible: isFlexible(produceKey, p.version)}
-	txnID := r.nullableString()
+	p.transactionalID = p.conn.intern(r.nullableString())
 	p.acks = r.int16()
 	r.int32() // timeout: a commit round is not given up, the client's own timeout stands
 	for range r.arrayLen() {
@@ -195,11 +200,8 @@ func (p *produceReply) parse(body []byte) (refused, err error) {
 	if r.bad || len(r.b) != 0 {
 		return nil, fmt.Errorf("%w: Produce v%d", errMalformed, p.version)
 	}
-	switch {
-	case p.acks < -1 || p.acks > 1:
+	if p.acks < -1 || p.acks > 1 {
 		refused = fmt.Errorf("%w: %d", kerr.InvalidRequiredAcks, p.acks)
-	case txnID != nil:
-		refused = errNoTransactions
 	}
 	return refused, nil
 }
@@ -210,7 +212,7 @@ func (p *produceReply) size() int              { return 128 * len(p.parts) }
 func (p *produceReply) release() {
 	clear(p.parts)
 	clear(p.topics)
-	p.topics, p.parts, p.conn, p.acks = p.topics[:0], p.parts[:0], nil, -1
+	p.topics, p.parts, p.conn, p.acks, p.transactionalID = p.topics[:0], p.parts[:0], nil, -1, ""
 	if cap(p.parts) <= keepParts && cap(p.buf) <= freeFrame {
 		produceReplies.Put(p)
 	}
@@ -267,31 +269,4 @@ func (p *produceReply) appendPart(e *encoder, part *producePart) {
 		e.nullableString(errorMessage(part.err))
 	}
 	e.tags()
-}
-
-// produceTooOld answers versions 0-2, whose message formats are not taken.
-func produceTooOld(r *request, body []byte) (reply, error) {
-	req, resp := kmsg.NewPtrProduceRequest(), kmsg.NewPtrProduceResponse()
-	req.SetVersion(r.version)
-	if r.version < 0 || r.version >= produceMin {
-		return nil, errVersion
-	}
-	if err := r.conn.s.decode(req, body); err != nil {
-		return nil, fmt.Errorf("%w: Produce v%d: %w", errMalformed, r.version, err)
-	}
-	if req.Acks == 0 {
-		return nil, errVersion
-	}
-	for _, t := range req.Topics {
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic = t.Topic
-		for _, part := range t.Partitions {
-			rp := kmsg.NewProduceResponseTopicPartition()
-			rp.Partition, rp.ErrorCode, rp.BaseOffset = part.Partition, kerr.UnsupportedVersion.Code, -1
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	resp.SetVersion(r.version)
-	return encode(r.correlationID, resp), nil
 }

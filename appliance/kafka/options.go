@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 )
 
 // Limits that no option changes.
@@ -42,6 +43,9 @@ type Options struct {
 	Groups *group.Coordinator
 	// Quotas bounds what clients take. Nil: no quotas, until they are set, and not kept.
 	Quotas *quota.Quotas
+	// Transactions coordinates transactions. Nil answers their requests with
+	// COORDINATOR_NOT_AVAILABLE.
+	Transactions *txn.Coordinator
 	// NextProducerID hands out an id never handed out before (InitProducerId).
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
@@ -108,6 +112,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Quotas == nil {
 		o.Quotas, _ = quota.Open(quota.Options{}) // without a store nothing can fail
+	}
+	if o.Transactions == nil {
+		o.Transactions = txn.Unavailable()
 	}
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.LogDir, "data")
