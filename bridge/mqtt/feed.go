@@ -328,12 +328,15 @@ type subscription struct {
 	// since is the high watermark of each feed when SUBSCRIBE came: what had been
 	// published before is not for this subscription. Feeds beyond its end are newer.
 	since []int64
+	asked []int64 // the same for the last SUBSCRIBE, whose retained messages lie before
 	ended bool   // guarded by sess.mu: unsubscribed or replaced
 	share *share // of a shared subscription
 }
 
-func (s *subscription) covers(f *feed, offset int64) bool {
-	return f.idx >= len(s.since) || offset >= s.since[f.idx]
+func (s *subscription) covers(f *feed, offset int64) bool { return covers(s.since, f, offset) }
+
+func covers(since []int64, f *feed, offset int64) bool {
+	return f.idx >= len(since) || offset >= since[f.idx]
 }
 
 func (s *subscription) matches(f *feed, m *message) bool {

@@ -244,7 +244,9 @@ func (p *pump) retained() error {
 	o := offer{}
 	o.merge(sub)
 	for len(p.kept) > 0 && s.conn == p.c && s.subs[sub.filter] == sub {
-		if p.fill(p.kept[0]) && !p.sendRetained(&o) {
+		m := p.kept[0]
+		live := m.feed != nil && covers(sub.asked, m.feed, m.offset) // comes, or came, by itself
+		if !live && p.fill(m) && !p.sendRetained(&o) {
 			return p.wait()
 		}
 		p.kept = p.kept[1:]

@@ -58,7 +58,7 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 		return packet.TopicFilterInvalid
 	}
 	sub := &subscription{sess: s, filter: string(f.Filter), qos: min(f.QoS, MaxQoS), noLocal: f.NoLocal,
-		retainAsPublished: f.RetainAsPublished, since: since}
+		retainAsPublished: f.RetainAsPublished, since: since, asked: since}
 	if len(p.Props.SubscriptionIDs) > 0 {
 		sub.id = p.Props.SubscriptionIDs[0]
 	}
