@@ -329,8 +329,8 @@ type subscription struct {
 	// published before is not for this subscription. Feeds beyond its end are newer.
 	since []int64
 	asked []int64 // the same for the last SUBSCRIBE, whose retained messages lie before
-	ended bool   // guarded by sess.mu: unsubscribed or replaced
-	share *share // of a shared subscription
+	ended bool    // guarded by sess.mu: unsubscribed or replaced
+	share *share  // of a shared subscription
 }
 
 func (s *subscription) covers(f *feed, offset int64) bool { return covers(s.since, f, offset) }
