@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirmq/weir/appliance/auth"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -70,6 +71,7 @@ type fetchReply struct {
 	session       *fetchSession
 	seen          uint64 // the session's changes, when its partitions were taken
 	err           error  // of the request as a whole
+	throttle      int32  // ms
 	total         int    // bytes of records
 	failed        bool   // a partition has an error, which does not wait
 	buf           []byte
@@ -112,6 +114,9 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		f.release()
 		return nil, err
 	}
+	if room, limited := s.o.Quotas.Room(r.conn.client(), quota.FetchBytes); limited {
+		f.maxBytes = min(f.maxBytes, room)
+	}
 	if f.err = s.sessions.begin(f); f.err == nil {
 		f.look(s, r)
 		r.conn.round++
@@ -121,6 +126,7 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		}
 		s.sessions.end(f)
 	}
+	f.throttle = r.throttle(quota.FetchBytes, f.total)
 	f.encode()
 	return f, nil
 }
@@ -165,18 +171,6 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 		return fmt.Errorf("%w: Fetch v%d", errMalformed, f.version)
 	}
 	return nil
-}
-
-func (f *fetchReply) parseForgotten(r *reader, c *conn, byID bool) {
-	for range r.arrayLen() {
-		of := r.topic(c, byID)
-		for range r.arrayLen() {
-			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > maxParts {
-				return
-			}
-		}
-		r.tags()
-	}
 }
 
 func readFetchPart(r *reader, version int16) (part fetchPart) {
@@ -231,6 +225,7 @@ func (f *fetchReply) await(r *request) error {
 	if f.collect(r.conn.round) || f.maxWait <= 0 {
 		return nil
 	}
+	defer r.waiting()()
 	advanced := make(chan struct{}, 1)
 	for i := range f.parts {
 		f.parts[i].partition.Watch(advanced)
@@ -325,7 +320,7 @@ func (f *fetchReply) release() {
 func (f *fetchReply) encode() {
 	flexible := isFlexible(fetchKey, f.version)
 	e := encoder{b: appendResponseHeader(f.buf[:0], f.correlationID, fetchKey, flexible), flexible: flexible}
-	e.int32(0) // throttle
+	e.int32(f.throttle)
 	if f.err != nil {
 		f.topics, f.sessionID = f.topics[:0], 0
 	}

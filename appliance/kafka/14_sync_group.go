@@ -16,7 +16,7 @@ import (
 const syncGroupKey = 14
 
 func init() {
-	register(api{key: syncGroupKey, name: "SyncGroup", needs: "READ Group", min: 0, max: 5, handle: (*Server).syncGroup, maxFrame: dataFrame,
+	register(api{key: syncGroupKey, name: "SyncGroup", needs: "READ Group", min: 0, max: 5, handle: (*Server).syncGroup, waits: true, maxFrame: dataFrame,
 		notes: "assignments survive a restart of the broker"})
 }
 

@@ -24,7 +24,7 @@ import (
 const saslAuthenticateKey = 36
 
 func init() {
-	register(api{key: saslAuthenticateKey, name: "SaslAuthenticate", min: 0, max: 2, handle: (*Server).saslAuthenticate, needs: open,
+	register(api{key: saslAuthenticateKey, name: "SaslAuthenticate", min: 0, max: 2, handle: (*Server).saslAuthenticate, waits: true, needs: open,
 		notes: "re-authentication (KIP-368) from 1"})
 }
 

@@ -54,7 +54,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 {{seen}}
 ## Not served
 
-WriteTxnMarkers (27), quotas (48, 49), the consumer group
+WriteTxnMarkers (27), the consumer group
 protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -33,6 +34,8 @@ type api struct {
 	unsupported func(r *request, body []byte) (reply, error)
 	// needs says what the client must be allowed to do, for docs/COMPATIBILITY.md.
 	needs string
+	// waits says that the handler waits for other clients, which is no use of the broker.
+	waits bool
 	// notes say in one line what is special, for docs/COMPATIBILITY.md.
 	notes string
 }
@@ -47,6 +50,10 @@ type request struct {
 	correlationID int32
 	clientID      string // empty when the client did not say
 	body          kmsg.Request
+	// started is when the handler began; zero if nobody asks. waited is how long it
+	// has waited for others since.
+	started time.Time
+	waited  time.Duration
 }
 
 // localAddr is the address the client dialled, as far as this host can know.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/txn"
@@ -66,6 +67,8 @@ var codes = []struct {
 	{topic.ErrInvalidPartitions, kerr.InvalidPartitions},
 	{topic.ErrInvalidConfig, kerr.InvalidConfig},
 	{auth.ErrTooMany, kerr.PolicyViolation},
+	{quota.ErrInvalid, kerr.InvalidRequest},
+	{quota.ErrTooMany, kerr.PolicyViolation},
 	{context.Canceled, kerr.RequestTimedOut},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 }

@@ -98,6 +98,7 @@ func (c *conn) enter(session *auth.Session) {
 		c.login.session.Close()
 	}
 	c.login.session, c.frames.before = session, time.Time{}
+	c.user = session.Principal().Name()
 	session.OnEnd(func() {
 		c.cancel(fmt.Errorf("%w: the user was changed or deleted", errLogin))
 	})

@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,12 +125,14 @@ func (c *conn) forgetIdentity() {
 }
 
 // prune ends the subscriptions of a resumed session that its client may not have any
-// more, or that were another's. s.mu is held.
+// more, or that were another's.
 func (c *conn) prune(s *session) {
-	for filter, sub := range s.subs {
+	s.mu.Lock()
+	filters := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	for _, filter := range filters {
 		if !c.maySubscribe(filter) {
-			sub.ended, s.dirty = true, true
-			delete(s.subs, filter)
+			c.srv.endSubscription(s, filter)
 		}
 	}
 }
