@@ -27,6 +27,7 @@ type Config struct {
 	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
 	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
 	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
+	Upstream []Upstream `yaml:"upstream" doc:"MQTT brokers that the site has already: Weir subscribes there and publishes there."`
 	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
 	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
 	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
@@ -90,8 +91,8 @@ type MQTT struct {
 	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
 	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
-	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
-	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
+	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
+	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
@@ -125,8 +126,33 @@ type Route struct {
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
 	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
-	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+}
+
+// Upstream is an MQTT broker that the site has already.
+type Upstream struct {
+	Name        string          `yaml:"name" doc:"Name, unique in this file."`
+	URL         string          `yaml:"url" doc:"mqtt://HOST:PORT, mqtts://, ws:// or wss://."`
+	ClientID    string          `yaml:"client_id" doc:"Client identifier there; the session with what was not delivered hangs on it. Empty: weir.SITE.NAME."`
+	Username    string          `yaml:"username" doc:"User there."`
+	Password    string          `yaml:"password" doc:"Password."`
+	CA          string          `yaml:"ca" doc:"PEM file of the authorities trusted with mqtts and wss. Empty: the system's."`
+	Cert        string          `yaml:"cert" doc:"PEM file of the client certificate, for a broker that wants one."`
+	Key         string          `yaml:"key" doc:"PEM file of its key."`
+	In          []UpstreamTopic `yaml:"in" doc:"Messages to take from there. They go by routes, as a device's do."`
+	Out         []UpstreamTopic `yaml:"out" doc:"Messages to publish there."`
+	MaxInflight int             `yaml:"max_inflight" min:"1" max:"16384" doc:"Messages of each direction that wait for an acknowledgement; no more are read meanwhile."`
+	KeepAlive   Duration        `yaml:"keep_alive" min:"1s" max:"18h" doc:"Keep alive of the connection."`
+	RetryMax    Duration        `yaml:"retry_max" min:"1s" max:"24h" doc:"Longest pause between attempts to connect."`
+}
+
+// UpstreamTopic is messages of one direction.
+type UpstreamTopic struct {
+	Filter string `yaml:"filter" doc:"MQTT topic filter."`
+	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS, at most."`
+	Local  string `yaml:"local_prefix" doc:"What topic names begin with here, before what filter matches."`
+	Remote string `yaml:"remote_prefix" doc:"What they begin with there."`
 }
 
 // Plugins bounds what guests may take.
@@ -252,6 +278,12 @@ func Default() Config {
 type withDefaults interface{ setDefaults() }
 
 func (r *Route) setDefaults() { r.Partition = -1 }
+
+func (u *Upstream) setDefaults() {
+	*u = Upstream{MaxInflight: 256, KeepAlive: Duration(30 * time.Second), RetryMax: Duration(time.Minute)}
+}
+
+func (t *UpstreamTopic) setDefaults() { t.QoS = 1 }
 
 func (f *Flow) setDefaults() {
 	*f = Flow{

@@ -73,6 +73,19 @@ type AtomicAppender interface {
 	AppendAtomic(ctx context.Context, writes []Write) error
 }
 
+// AsyncWrite is a Write of a group that nobody waits for. Done may be nil.
+type AsyncWrite struct {
+	Write
+	Done Completion
+}
+
+// AsyncAtomicAppender is AtomicAppender for a caller that keeps many groups in
+// flight. Every Done is told the outcome, in the order of the writes; when the group
+// is refused, all of them are told before AppendGroup returns. Batches are copied.
+type AsyncAtomicAppender interface {
+	AppendGroup(writes []AsyncWrite)
+}
+
 // Errors that Appenders and Fetchers return, to be tested with errors.Is.
 var (
 	// ErrUnknownTopicOrPartition is returned for a partition that does not exist.

@@ -47,7 +47,7 @@ func (c *conn) connect(f packet.Frame) error {
 	c.sess.mu.Lock()
 	defer c.sess.mu.Unlock()
 	c.sess.conn = c // from here on feeds deliver: nothing may come before CONNACK [MQTT-3.2.0-1]
-	if c.sess.behind > 0 || len(c.sess.resend) > 0 || len(c.sess.retain) > 0 {
+	if c.sess.behind > 0 || len(c.sess.resend) > 0 || len(c.sess.releases) > 0 || len(c.sess.retain) > 0 {
 		c.sess.startPump(c)
 	}
 	return nil
@@ -60,8 +60,6 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.ClientIDNotValid, Clause: "MQTT-3.1.3-8", Text: "empty client identifier without clean session"}
 	case len(p.ClientID) > opts.MaxClientIDBytes:
 		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
-	case p.HasWill && p.Will.QoS > MaxQoS:
-		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-12", Text: "will with QoS 2, this server offers QoS 0 and 1"}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
 	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
@@ -111,7 +109,6 @@ func (c *conn) settle(p *packet.Connect) {
 func (c *conn) announce(p *packet.Properties, assigned bool) {
 	opts := &c.srv.opts
 	p.SetUint(packet.ReceiveMaximum, uint32(opts.ReceiveMaximum))
-	p.SetUint(packet.MaximumQoS, MaxQoS)
 	p.SetUint(packet.MaximumPacketSize, uint32(opts.MaxPacketBytes))
 	p.SetUint(packet.TopicAliasMaximum, uint32(opts.TopicAliasMaximum))
 	p.SetUint(packet.SharedAvailable, 0)
@@ -193,6 +190,7 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	if old != nil {
 		old.mu.Lock()
 		old.gone, old.dirty, s.stored = true, true, old.stored
+		s.receipts.stored = old.receipts.end(true)
 		if old.timer != nil {
 			old.timer.Stop()
 		}
@@ -210,9 +208,9 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 		}
 	}
 	s.mu.Lock()
-	subs := len(s.subs)
+	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()
-	if !present || subs == 0 {
+	if !present || idle {
 		return nil
 	}
 	if _, err := srv.horizon(s); err != nil {

@@ -305,40 +305,6 @@ func (f *feed) lost(s *session, from, to int64) {
 		slog.String("partition", f.tp.String()), "from", from, "to", to)
 }
 
-// find reads one record again, for a message that was sent but not acknowledged.
-func (f *feed) find(ctx context.Context, offset int64, m *message) (bool, error) {
-	start, end, err := f.srv.log.Offsets(f.tp)
-	if errors.Is(err, record.ErrUnknownTopicOrPartition) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if f.gone.Load() || offset < start || offset >= end {
-		return false, nil
-	}
-	bs, err := f.srv.log.Fetch(ctx, f.tp, offset, 1)
-	if err != nil {
-		return false, err
-	}
-	dec := record.Decoder{RawHeaders: f.down == nil}
-	for b := range bs.All() {
-		if err := dec.Reset(b); err != nil {
-			return false, err
-		}
-		for r := (record.Record{}); ; {
-			ok, err := dec.Next(&r)
-			if err != nil || !ok {
-				break
-			}
-			if r.Offset == offset {
-				return f.read(&r, m), nil
-			}
-		}
-	}
-	return false, nil
-}
-
 // subscription is one filter of one session. It never changes; SUBSCRIBE to the same
 // filter puts another in its place [MQTT-3.8.4-3].
 type subscription struct {

@@ -131,9 +131,6 @@ func TestRefusals(t *testing.T) {
 	b.opts.ReceiveMaximum, b.opts.MaxPacketBytes, b.opts.MaxConnectBytes, b.opts.MaxFilters = 5, 4096, 256, 3
 	b.start()
 	defer b.stop()
-	qos2 := func(v packet.Version) []byte {
-		return (&packet.Publish{QoS: 2, PacketID: 1, Topic: []byte("t")}).Append(nil, v)
-	}
 	alias := func(n uint32, topic string) []byte {
 		p := packet.Publish{Topic: []byte(topic)}
 		p.Props.SetUint(packet.TopicAlias, n)
@@ -148,8 +145,6 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		{"second CONNECT", v5, (&packet.Connect{Version: v5, ClientID: []byte("c"), CleanStart: true}).Append(nil), "DISCONNECT 82"},
-		{"QoS 2", v5, qos2(v5), "DISCONNECT 9b"},
-		{"QoS 2", v3, qos2(v3), ""},
 		{"topic too long", v5, publish(v5, 0, strings.Repeat("x", 1025), ""), "DISCONNECT 90"},
 		{"topic too deep", v5, publish(v5, 0, strings.Repeat("/", 16), ""), "DISCONNECT 90"},
 		{"$SYS", v5, publish(v5, 0, "$SYS/x", ""), "DISCONNECT 90"},
@@ -195,7 +190,6 @@ func TestConnectRefusals(t *testing.T) {
 		{v5, "", func(p *packet.Connect) { p.CleanStart = false }, "CONNACK 00"},
 		{v5, "m", func(p *packet.Connect) { p.HasUserName, p.UserName = true, []byte("mallory") }, "CONNACK 86"},
 		{v3, "m", func(p *packet.Connect) { p.HasUserName, p.UserName = true, []byte("mallory") }, "CONNACK 04"},
-		{v5, "w", func(p *packet.Connect) { p.HasWill, p.Will.QoS, p.Will.Topic = true, 2, []byte("w") }, "CONNACK 9b"},
 		{v5, "a", func(p *packet.Connect) { p.Props.SetBytes(packet.AuthMethod, []byte("X")) }, "CONNACK 8c"},
 		{6, "x", func(p *packet.Connect) {}, "CONNACK 84"},
 		{v5, strings.Repeat("x", 300), func(p *packet.Connect) {}, "closed"},

@@ -117,11 +117,16 @@ func (r *retained) admit(topic []byte, size int) error {
 // put stages the retained form of a message. An empty payload ends the retained
 // message of its topic [MQTT-3.3.1-6].
 func (r *retained) put(topic, payload, block []byte, timestamp int64, done func(error)) {
+	rec := r.record(topic, payload, block, timestamp)
+	r.table.put(&rec, done)
+}
+
+func (r *retained) record(topic, payload, block []byte, timestamp int64) record.Record {
 	rec := record.Record{Key: topic, Value: payload, HeaderBlock: block, Timestamp: timestamp}
 	if len(payload) == 0 {
 		rec.Value = nil
 	}
-	r.table.put(&rec, done)
+	return rec
 }
 
 // matching returns the retained messages that filter matches. The lock is shared

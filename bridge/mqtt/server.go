@@ -33,7 +33,7 @@ import (
 )
 
 // MaxQoS is the greatest QoS that is granted and accepted.
-const MaxQoS = 1
+const MaxQoS = 2
 
 // Options of a Server. The zero value of a field is its default.
 type Options struct {

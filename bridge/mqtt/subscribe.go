@@ -145,7 +145,7 @@ func (srv *Server) horizon(s *session) ([]int64, error) {
 func (srv *Server) idle(s *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.counted && (s.conn == nil || len(s.subs) == 0 && len(s.resend) == 0) {
+	if s.counted && (s.conn == nil || len(s.subs) == 0 && len(s.inflight) == 0) {
 		s.counted = false
 		srv.live.Add(-1)
 	}

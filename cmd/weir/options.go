@@ -28,6 +28,10 @@ import (
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
 	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	for i := range cfg.Upstream {
+		o, err := upstreamOptions(&cfg.Upstream[i], cfg.Site, nil)
+		errs = append(errs, err, o.Validate())
+	}
 	for _, t := range cfg.Topics {
 		errs = append(errs, topic.CheckName(t.Name), topic.CheckConfigs(t.Configs))
 	}
