@@ -11,7 +11,7 @@ var topicMutants = []mutant{
 	without("topic: checkpoint, sync of the segments", "appliance/topic/checkpoint.go", "p.log.Sync()", topicCrash),
 	without("topic: checkpoint, state of the partitions", "appliance/topic/checkpoint.go", "p.saveState()", topicCrash, topicAtLength),
 	instead("topic: checkpoint, sync of everything before the states' names", "appliance/topic/checkpoint.go",
-		"if err := s.files.SyncAll(); err != nil || ", "if err := error(nil); err != nil || ", topicCrash, topicAtLength),
+		"if err := s.files.SyncAll(); err != nil || ", "if err := error(nil); err != nil || ", topicCheckpoint, topicCrash),
 	instead("topic: checkpoint, sync of everything after the states' names", "appliance/topic/checkpoint.go",
 		"	return s.files.SyncAll()\n", "	return nil\n", topicCrash, topicAtLength),
 	instead("topic: checkpoint, a failure stops the log", "appliance/topic/checkpoint.go", "\t\ts.wal.Fail(err)\n", "", topicCheckpoint),
