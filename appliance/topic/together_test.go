@@ -1,7 +1,9 @@
 package topic_test
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,5 +61,52 @@ func TestStatesAreOnTheDiskBeforeTheirNames(t *testing.T) {
 		if kept, err := disk.List("quarantine"); err == nil && len(kept) > 0 {
 			t.Fatalf("disk %d: a state was taken for damaged: %q", i, kept)
 		}
+	}
+}
+
+// watchful is a catalog that looks at the disk whenever it is told of a topic.
+type watchful struct {
+	*catalog
+	told func(e topic.Entry)
+}
+
+func (w watchful) PutTopic(e topic.Entry) error {
+	w.told(e)
+	return w.catalog.PutTopic(e)
+}
+
+// The catalog is told of a topic, and of more partitions, once their folders and the
+// topic's identity are on the disk: what it names is there, whenever the power goes.
+func TestCatalogNamesWhatIsOnTheDisk(t *testing.T) {
+	disk := crashfs.New()
+	told := 0
+	c := watchful{newCatalog(), func(e topic.Entry) {
+		told++
+		names, err := disk.Clone(crashfs.CloneConfig{}).List("topics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p := range e.Partitions {
+			if folder := fmt.Sprint(e.Name, "-", p); !slices.Contains(names, folder) {
+				t.Errorf("the catalog is told of %d partitions, and of %s a power cut leaves %q", e.Partitions, folder, names)
+			}
+		}
+		if !slices.Contains(names, e.Name+".topic") {
+			t.Errorf("the catalog is told of %s, whose identity a power cut takes: %q is left", e.Name, names)
+		}
+	}}
+	s, err := topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Create("t", topic.Spec{Partitions: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddPartitions("t", 5); err != nil {
+		t.Fatal(err)
+	}
+	if told != 2 {
+		t.Errorf("the catalog was told %d times", told)
 	}
 }
