@@ -66,9 +66,12 @@ var shapes = [maxKey + 1]shape{
 		list(str.since(0), str.since(9), num32.since(9), list(str.between(8, 9), uuid.since(10), list(num32.since(0)))).since(8), num8.since(7)},
 	joinGroupKey: {str.since(0), num32.since(0), num32.since(1), str.since(0), str.since(5), str.since(0),
 		list(str.since(0), blob.since(0)), str.since(8)},
-	heartbeatKey:            append(always(str, num32, str), str.since(3)),
-	leaveGroupKey:           {str.since(0), str.between(0, 2), list(str.since(0), str.since(0), str.since(5)).since(3)},
-	syncGroupKey:            append(always(str, num32, str), str.since(3), str.since(5), str.since(5), list(str.since(0), blob.since(0))),
+	heartbeatKey:          append(always(str, num32, str), str.since(3)),
+	leaveGroupKey:         {str.since(0), str.between(0, 2), list(str.since(0), str.since(0), str.since(5)).since(3)},
+	syncGroupKey:          append(always(str, num32, str), str.since(3), str.since(5), str.since(5), list(str.since(0), blob.since(0))),
+	addPartitionsToTxnKey: append(always(str, num64, num16), list(str.since(0), list(num32.since(0)))),
+	txnOffsetCommitKey: append(always(str, str, num64, num16), num32.since(3), str.since(3), str.since(3),
+		list(str.since(0), list(num32.since(0), num64.since(0), num32.since(2), str.since(0)))),
 	offsetForLeaderEpochKey: {num32.since(3), list(str.since(0), list(num32.since(0), num32.since(2), num32.since(0)))},
 }
 

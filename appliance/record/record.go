@@ -34,7 +34,8 @@ type Appender interface {
 	Append(ctx context.Context, tp TopicPartition, b Batch) (baseOffset int64, err error)
 }
 
-// Fetcher reads committed batches from a partition.
+// Fetcher reads committed batches from a partition: durable, and of transactions only
+// what was committed.
 //
 // Fetch returns whole batches, the first of which holds offset (its base offset
 // may be lower), in total about maxBytes but always at least one batch. While
@@ -108,6 +109,9 @@ var (
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	// ErrProducerFenced is returned to a producer whose epoch is not the newest.
 	ErrProducerFenced = errors.New("producer fenced by a newer epoch")
+	// ErrInvalidTxnState is returned for a batch that is not what the producer's
+	// transaction asks for: in one that is not open, or outside of one that is.
+	ErrInvalidTxnState = errors.New("invalid transaction state")
 	// ErrStorage is returned once the disk has failed: the append may or may not
 	// be on it, and nothing more is accepted until a restart has re-read it.
 	ErrStorage = errors.New("storage failed")

@@ -167,6 +167,8 @@ func (p *Partition) takeState() []byte {
 		return nil
 	}
 	hw := p.hw.Load()
+	_, elapsed := p.set.opts.Clock.Read()
+	p.state.producers.expire(elapsed, p.opened, p.set.opts.ProducerExpiration)
 	p.state.forget()
 	p.state.generation++
 	b := p.state.encode(hw)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +281,20 @@ func (c *client) expect(want ...string) {
 		if got := c.next(); got != w {
 			c.t.Fatalf("got %q, want %q", got, w)
 		}
+	}
+}
+
+// anyOrder expects packets whose order nothing decides.
+func (c *client) anyOrder(want ...string) {
+	c.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, c.next())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		c.t.Fatalf("got %q, want %q", got, want)
 	}
 }
 

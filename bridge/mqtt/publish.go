@@ -255,13 +255,13 @@ func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *rec
 	in.owe(l.group, p)
 	ret.stage.Lock()
 	defer ret.stage.Unlock()
+	kept := retainedForm(topic, p.Payload, rec.HeaderBlock, in.now)
 	if p.QoS == 2 {
-		kept := ret.record(topic, p.Payload, rec.HeaderBlock, in.now)
 		in.append(&l, &kept)
 		return nil
 	}
 	in.append(&l, nil)
-	ret.put(topic, p.Payload, rec.HeaderBlock, in.now, func(err error) { l.group.Complete(-1, err) })
+	ret.put(&kept, l.group, f)
 	return nil
 }
 

@@ -67,13 +67,9 @@ func (p *pump) step() (more bool, err error) {
 	case len(s.retain) > 0:
 		return true, p.retained()
 	case s.behind > 0:
-		for i := range s.cursors {
-			if s.cursors[i].behind {
-				next := s.cursors[i].next
-				s.mu.Unlock()
-				return true, p.catchUp(s.srv.feedAt(i), next)
-			}
-		}
+		idx, next := s.hindmost()
+		s.mu.Unlock()
+		return true, p.catchUp(s.srv.feedAt(idx), next)
 	}
 	s.pumping = false
 	s.mu.Unlock()
@@ -192,7 +188,7 @@ func (p *pump) again(id uint16, found bool) {
 	d := delivery{version: p.c.version, qos: fl.qos, dup: fl.tried, id: id, retain: fl.feed == nil}
 	if fl.feed != nil {
 		var o offer
-		if s.remake(fl.feed, &p.msg, &o) {
+		if s.remakeFor(&fl, &p.msg, &o) {
 			d.retain, d.subIDs = o.rap && p.msg.retain, o.subIDs
 		}
 	}
@@ -206,6 +202,18 @@ func (p *pump) again(id uint16, found bool) {
 	s.unacked++
 	s.srv.sent[fl.qos].Add(1)
 	p.c.out.publish(&p.msg, &d)
+}
+
+// remakeFor is remake for a message that has been in flight before. s.mu is held.
+func (s *session) remakeFor(fl *flight, m *message, o *offer) bool {
+	if fl.share == nil {
+		return s.remake(fl.feed, m, o)
+	}
+	sub := s.subs[fl.share.key]
+	if sub != nil {
+		o.merge(sub)
+	}
+	return sub != nil
 }
 
 // recall reads the message of a flight again. Flights are mostly recalled in the
@@ -236,7 +244,9 @@ func (p *pump) retained() error {
 	o := offer{}
 	o.merge(sub)
 	for len(p.kept) > 0 && s.conn == p.c && s.subs[sub.filter] == sub {
-		if p.fill(p.kept[0]) && !p.sendRetained(&o) {
+		m := p.kept[0]
+		live := m.feed != nil && covers(sub.asked, m.feed, m.offset) // comes, or came, by itself
+		if !live && p.fill(m) && !p.sendRetained(&o) {
 			return p.wait()
 		}
 		p.kept = p.kept[1:]
@@ -268,10 +278,7 @@ func (p *pump) catchUp(f *feed, next int64) error {
 		defer f.mu.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if cur := s.cursorOf(f); cur.behind && (cur.next >= f.next.Load() || f.gone.Load()) {
-			cur.behind = false
-			s.behind--
-		}
+		s.overtake(f)
 		return nil
 	}
 	bs, err := s.srv.log.Fetch(p.c.ctx, f.tp, next, catchUpBytes)
@@ -316,10 +323,10 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 			s.mu.Unlock()
 			continue
 		}
-		if s.cursorOf(f).next = r.Offset; !s.send(p.c, f, &p.msg, &o) {
+		if s.cursorOf(f.idx).next = r.Offset; !s.send(p.c, f, &p.msg, &o) {
 			return true, p.wait()
 		}
-		s.cursorOf(f).next = r.Offset + 1
+		s.cursorOf(f.idx).next = r.Offset + 1
 		s.mu.Unlock()
 	}
 	if err != nil {
@@ -327,7 +334,7 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 		s.srv.opts.Log.Error("mqtt: batch cannot be delivered", "client", s.id, "partition", f.tp.String(), "offset", b.BaseOffset(), "err", err)
 	}
 	s.mu.Lock()
-	s.cursorOf(f).next = b.NextOffset()
+	s.cursorOf(f.idx).next = b.NextOffset()
 	s.dirty = true
 	s.mu.Unlock()
 	return false, nil
@@ -340,10 +347,10 @@ func (p *pump) skip(f *feed, next int64) error {
 		return err
 	}
 	if next < start {
-		f.lost(p.s, next, start)
+		f.lost(p.s.id, next, start)
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	p.s.cursorOf(f).next = start
+	p.s.cursorOf(f.idx).next = start
 	return nil
 }
