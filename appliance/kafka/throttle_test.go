@@ -50,6 +50,7 @@ func TestQuotasThrottleAndMute(t *testing.T) {
 		{"consumer_byte_rate", func() (int16, kmsg.Request) { return 12, fetchOf("t", 0, 0) }},
 	} {
 		t.Run(tt.key, func(t *testing.T) {
+			defer kafka.ForgetReplies() // whose channels belong to the bubble
 			synctest.Test(t, func(t *testing.T) {
 				s, topics := newBroker(t, kafka.Options{})
 				create(t, topics, "t", 1)
