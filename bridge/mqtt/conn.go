@@ -39,8 +39,7 @@ type conn struct {
 	problems   bool          // the client wants reason strings [MQTT-3.1.2-29]
 	idle       time.Duration // 1.5 x keep alive; 0: for ever
 	keepAlive  time.Duration // to be announced; 0: the client's stands
-	will       *will
-	normal     bool // DISCONNECT came: no will
+	normal     bool          // DISCONNECT came: no will
 	aliases    [][]byte
 	takingOver atomic.Bool
 

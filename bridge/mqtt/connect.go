@@ -112,9 +112,6 @@ func (c *conn) settle(p *packet.Connect) {
 	}
 	v, ok := p.Props.Uint(packet.RequestProblemInfo)
 	c.problems = c.version == packet.V5 && (!ok || v == 1)
-	if p.HasWill {
-		c.will = newWill(c.id, &p.Will)
-	}
 }
 
 // announce says in CONNACK what this server does and does not.
@@ -197,6 +194,10 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	} else if c.version == packet.V311 && !p.CleanStart {
 		s.expiry = srv.expirySeconds(packet.SessionNeverExpires)
 	}
+	s.stopWill() // [MQTT-3.1.3-9]
+	if s.will = nil; p.HasWill {
+		s.will = newWill(c.id, &p.Will)
+	}
 	s.dirty = true
 	if old != nil {
 		old.mu.Lock()
@@ -213,7 +214,10 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 // enter makes the session's subscriptions count again, or ends the one before it.
 func (srv *Server) enter(c *conn, old *session, present bool) error {
 	s := c.sess
-	if old != nil {
+	if old != nil { // it ends here, and its will waits no longer [MQTT-3.1.2-8]
+		if w := old.takeWill(); w != nil {
+			srv.publishWill(w)
+		}
 		srv.leaveShares(old)
 		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
 			return err
@@ -299,13 +303,14 @@ func (srv *Server) release(c *conn) {
 	s.mu.Lock()
 	keep := s.persistent()
 	s.gone = !keep
+	will := s.bequeath(c, keep)
 	s.mu.Unlock()
 	if !keep {
 		srv.leaveShares(s)
 	}
 	srv.store.save(s, func(error) {})
-	if c.will != nil && !c.normal && srv.ctx.Err() == nil {
-		srv.publishWill(c.will)
+	if will != nil {
+		srv.publishWill(will)
 	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -337,6 +342,9 @@ func (srv *Server) expire(s *session) {
 	s.mu.Lock()
 	s.gone, s.dirty = true, true
 	s.mu.Unlock()
+	if w := s.takeWill(); w != nil { // the session ends before the delay does
+		srv.publishWill(w)
+	}
 	srv.leaveShares(s)
 	srv.sessionCounts.expired.Add(1)
 	srv.store.save(s, func(error) {})

@@ -322,6 +322,7 @@ func (srv *Server) Close() error {
 		if s.timer != nil {
 			s.timer.Stop()
 		}
+		s.stopWill()
 		s.mu.Unlock()
 	}
 	if srv.store != nil {

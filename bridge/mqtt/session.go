@@ -42,6 +42,9 @@ type session struct {
 	pumping  bool
 	wake     chan struct{}
 
+	will      *will       // of the connection, or waiting
+	willTimer *time.Timer // while it waits
+
 	receipts receipts // of what the client publishes with QoS 2
 
 	counted bool        // in Server.live
