@@ -40,7 +40,8 @@ type conn struct {
 	idle       time.Duration // 1.5 x keep alive; 0: for ever
 	keepAlive  time.Duration // to be announced; 0: the client's stands
 	normal     bool          // DISCONNECT came: no will
-	aliases    [][]byte
+	aliases    [][]byte      // of the client
+	given      aliases       // to the client
 	takingOver atomic.Bool
 
 	buf  []byte // of the read loop, like all below
@@ -121,7 +122,10 @@ func (c *conn) farewell(err error) {
 	case c.takingOver.Load():
 		d.Reason = packet.SessionTakenOver
 	case c.srv.ctx.Err() != nil:
-		d.Reason = packet.ServerShuttingDown
+		if d.Reason = packet.ServerShuttingDown; c.srv.opts.ServerReference != "" { // [MQTT-4.11]
+			d.Reason = packet.UseAnotherServer
+			d.Props.SetBytes(packet.ServerReference, []byte(c.srv.opts.ServerReference))
+		}
 	case errors.As(err, &pe):
 		if d.Reason = pe.Reason; c.problems {
 			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
@@ -130,6 +134,9 @@ func (c *conn) farewell(err error) {
 		d.Reason = packet.KeepAliveTimeout
 	default:
 		return
+	}
+	if c.maxPacket > 0 && len(d.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
+		d.Props.Delete(packet.ReasonString)
 	}
 	c.out.answer(func(dst []byte) []byte { return d.Append(dst, c.version) })
 }

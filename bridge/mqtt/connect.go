@@ -110,6 +110,9 @@ func (c *conn) settle(p *packet.Connect) {
 	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok {
 		c.maxPacket = int(min(v, math.MaxInt32))
 	}
+	if v, ok := p.Props.Uint(packet.TopicAliasMaximum); ok {
+		c.given.most = min(int(v), c.srv.opts.TopicAliasMaximum)
+	}
 	v, ok := p.Props.Uint(packet.RequestProblemInfo)
 	c.problems = c.version == packet.V5 && (!ok || v == 1)
 }

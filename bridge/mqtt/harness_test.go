@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/wal"
@@ -151,6 +152,13 @@ func (b *box) crash() {
 	b.stop()
 	b.fs = clone
 	b.start()
+}
+
+// metrics returns the server's figures as text.
+func (b *box) metrics() string {
+	w := new(metric.Writer)
+	b.srv.Metrics(w)
+	return string(w.Bytes())
 }
 
 // values reads the values of a partition.
@@ -339,6 +347,9 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 		}
 		for _, u := range p.Props.User {
 			s += fmt.Sprintf(" %s:%s", u.Name, u.Value)
+		}
+		if alias, ok := p.Props.Uint(packet.TopicAlias); ok {
+			s += fmt.Sprintf(" alias%d", alias)
 		}
 		for _, id := range p.Props.SubscriptionIDs {
 			s += fmt.Sprintf(" sub%d", id)
