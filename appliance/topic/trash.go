@@ -77,12 +77,12 @@ func (s *Set) discard(t *Topic) (d discarded, changed bool, err error) {
 	if err := fsys.Rename(topicsDir+"/"+file, d.dir+"/"+file); err != nil {
 		return d, false, fmt.Errorf("topic: move %s to %s: %w", file, d.dir, err)
 	}
-	// The new name first: a topic that is in both places is deleted, one that is in
-	// neither would be lost.
+	// That the old name is gone need not be on the disk before collect makes it so: a topic
+	// that is in both places is deleted.
 	if err := fsys.SyncDir(d.dir); err != nil {
 		return d, true, fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
 	}
-	return d, true, s.syncTopics()
+	return d, true, nil
 }
 
 // collect moves the folders of a deleted topic to where its identity is.
