@@ -21,6 +21,7 @@ import (
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/metadata"
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/txn"
@@ -42,6 +43,9 @@ const (
 // grows, and its copy stands there twice for a moment.
 const metadataRoom = 8 << 20
 
+// quotasBucket is where the metadata have the quotas.
+const quotasBucket = "quotas"
+
 // clockFile is where the clock writes the time down, beside it.
 const clockFile = "clock"
 
@@ -61,6 +65,8 @@ type Options struct {
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
 	// Logger are filled in.
 	Groups group.Options
+	// QuotaWindow is what clients may save up of a quota; 0: quota.DefaultWindow.
+	QuotaWindow time.Duration
 	// Transactions is how transactions are coordinated. Topics, Partition,
 	// NextProducerID, Epoch and Logger are filled in.
 	Transactions txn.Options
@@ -259,6 +265,9 @@ func (b *Broker) listen(o Options) (err error) {
 	w.Transactions = b.txns
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
+	if w.Quotas, err = quota.Open(quota.Options{Store: b.store.Bucket(quotasBucket), Window: o.QuotaWindow}); err != nil {
+		return err
+	}
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
 		return fmt.Errorf("appliance: data directory %s: %w", o.Data, err)
 	}

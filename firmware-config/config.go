@@ -77,6 +77,9 @@ type Kafka struct {
 	MaxFetchSessions          int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
 	MaxConnections            int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
 	MaxConnectionsPerIP       int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
+	MaxConnectionRate         int      `yaml:"max.connection.creation.rate" min:"0" max:"1000000" doc:"New connections per second; more wait to be accepted. 0: no limit. For single addresses there is the quota connection_creation_rate."`
+	QuotaSamples              int      `yaml:"quota.window.num" min:"1" max:"3600" doc:"Windows of a quota that a client may have saved up and take at once."`
+	QuotaSampleSeconds        int      `yaml:"quota.window.size.seconds" min:"1" max:"3600" doc:"Length of one of them in seconds."`
 	MaxPartitions             int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
 }
 
@@ -256,7 +259,7 @@ func Default() Config {
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
-			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
+			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
 			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,

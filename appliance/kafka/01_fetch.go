@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -69,6 +70,7 @@ type fetchReply struct {
 	session       *fetchSession
 	seen          uint64 // the session's changes, when its partitions were taken
 	err           error  // of the request as a whole
+	throttle      int32  // ms
 	total         int    // bytes of records
 	failed        bool   // a partition has an error, which does not wait
 	buf           []byte
@@ -111,6 +113,9 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		f.release()
 		return nil, err
 	}
+	if room, limited := s.o.Quotas.Room(r.conn.client(), quota.FetchBytes); limited {
+		f.maxBytes = min(f.maxBytes, room)
+	}
 	if f.err = s.sessions.begin(f); f.err == nil {
 		f.look(s)
 		r.conn.round++
@@ -120,6 +125,7 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		}
 		s.sessions.end(f)
 	}
+	f.throttle = r.throttle(quota.FetchBytes, f.total)
 	f.encode()
 	return f, nil
 }
@@ -227,6 +233,7 @@ func (f *fetchReply) await(r *request) error {
 	if f.collect(r.conn.round) || f.maxWait <= 0 {
 		return nil
 	}
+	defer r.waiting()()
 	advanced := make(chan struct{}, 1)
 	for i := range f.parts {
 		f.parts[i].partition.Watch(advanced)
@@ -321,7 +328,7 @@ func (f *fetchReply) release() {
 func (f *fetchReply) encode() {
 	flexible := isFlexible(fetchKey, f.version)
 	e := encoder{b: appendResponseHeader(f.buf[:0], f.correlationID, fetchKey, flexible), flexible: flexible}
-	e.int32(0) // throttle
+	e.int32(f.throttle)
 	if f.err != nil {
 		f.topics, f.sessionID = f.topics[:0], 0
 	}

@@ -25,7 +25,7 @@ import (
 const joinGroupKey = 11
 
 func init() {
-	register(api{key: joinGroupKey, name: "JoinGroup", min: 0, max: 9, handle: (*Server).joinGroup, maxFrame: dataFrame,
+	register(api{key: joinGroupKey, name: "JoinGroup", min: 0, max: 9, handle: (*Server).joinGroup, waits: true, maxFrame: dataFrame,
 		notes: "static members, KIP-394 from 4, every assignor including cooperative ones"})
 }
 

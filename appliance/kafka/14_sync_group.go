@@ -15,7 +15,7 @@ import (
 const syncGroupKey = 14
 
 func init() {
-	register(api{key: syncGroupKey, name: "SyncGroup", min: 0, max: 5, handle: (*Server).syncGroup, maxFrame: dataFrame,
+	register(api{key: syncGroupKey, name: "SyncGroup", min: 0, max: 5, handle: (*Server).syncGroup, waits: true, maxFrame: dataFrame,
 		notes: "assignments survive a restart of the broker"})
 }
 

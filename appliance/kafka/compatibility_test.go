@@ -53,7 +53,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 {{seen}}
 ## Not served
 
-WriteTxnMarkers (27), ACLs (29-31), quotas and SCRAM (48-51), the consumer group
+WriteTxnMarkers (27), ACLs (29-31), SCRAM (50, 51), the consumer group
 protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 

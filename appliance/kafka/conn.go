@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -35,6 +36,10 @@ type conn struct {
 	heavy chan struct{}
 	// request is the one being handled, if its handler does not keep it.
 	request request
+	// user is who authenticated, clientID what the last request called itself.
+	user, clientID string
+	// silence is for how long nothing is read after this request.
+	silence time.Duration
 	// software is what ApiVersions v3+ said the client is; only the reader uses it.
 	software string
 	// names are the topic names that hot requests use, so that each is made a string
@@ -110,6 +115,9 @@ func (c *conn) read() error {
 		if err := c.dispatch(f); err != nil {
 			return err
 		}
+		if err := c.rest(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -126,14 +134,18 @@ func (c *conn) dispatch(f *frame) error {
 		return fmt.Errorf("%w %d, version %d", errUnknownAPI, h.key, h.version)
 	}
 	c.s.requests[a.key].Add(1)
+	if string(h.clientID) != c.clientID {
+		c.clientID = string(h.clientID)
+	}
 	c.request = request{ctx: c.ctx, conn: c, api: a, version: h.version, correlationID: h.correlationID}
+	c.request.begin()
 	if a.stream != nil || !a.serves(h.version) {
 		defer f.release(c.frames.budget, true)
 		return c.stream(&c.request, h.body)
 	}
 	defer f.release(c.frames.budget, false)
 	r := c.request // its own: a handler may keep it
-	r.clientID = string(h.clientID)
+	r.clientID = c.clientID
 	return c.handle(&r, h.body)
 }
 
@@ -182,6 +194,11 @@ func (c *conn) handle(r *request, body []byte) error {
 		return nil
 	}
 	resp.SetVersion(r.version)
+	if t, ok := resp.(kmsg.SetThrottleResponse); ok {
+		if ms := r.throttle(quota.RequestTime, 0); ms > 0 {
+			t.SetThrottle(ms)
+		}
+	}
 	return c.queue(queued{encode(r.correlationID, resp), true})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -31,6 +32,8 @@ type api struct {
 	stream func(s *Server, r *request, body []byte) (reply, error)
 	// unsupported answers a version that is not served; nil closes the connection.
 	unsupported func(r *request, body []byte) (reply, error)
+	// waits says that the handler waits for other clients, which is no use of the broker.
+	waits bool
 	// notes say in one line what is special, for docs/COMPATIBILITY.md.
 	notes string
 }
@@ -45,6 +48,10 @@ type request struct {
 	correlationID int32
 	clientID      string // empty when the client did not say
 	body          kmsg.Request
+	// started is when the handler began; zero if nobody asks. waited is how long it
+	// has waited for others since.
+	started time.Time
+	waited  time.Duration
 }
 
 // localAddr is the address the client dialled, as far as this host can know.

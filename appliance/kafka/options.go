@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/appliance/group"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/txn"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	// Groups coordinates consumer groups. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Groups *group.Coordinator
+	// Quotas bounds what clients take. Nil: no quotas, until they are set, and not kept.
+	Quotas *quota.Quotas
 	// Transactions coordinates transactions. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Transactions *txn.Coordinator
@@ -85,6 +88,9 @@ type Options struct {
 	MaxConnections int
 	// MaxConnectionsPerIP bounds those of one address (max.connections.per.ip), 1024.
 	MaxConnectionsPerIP int
+	// MaxConnectionRate bounds new connections per second (max.connection.creation.rate);
+	// those beyond wait to be accepted. 0: no limit.
+	MaxConnectionRate int
 	// MaxIdle closes a connection that asks nothing (connections.max.idle.ms), 10 min.
 	MaxIdle time.Duration
 	// HandshakeTimeout closes a connection whose first request does not come, 10 s.
@@ -103,6 +109,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Groups == nil {
 		o.Groups = group.Unavailable()
+	}
+	if o.Quotas == nil {
+		o.Quotas, _ = quota.Open(quota.Options{}) // without a store nothing can fail
 	}
 	if o.Transactions == nil {
 		o.Transactions = txn.Unavailable()
@@ -151,6 +160,7 @@ func (o Options) Validate() error {
 		{"socket.request.max.bytes", int64(o.MaxProduceBytes)}, {"fetch.max.bytes", int64(o.MaxFetchBytes)},
 		{"queued.max.request.bytes", o.MaxQueuedBytes}, {"max.connections", int64(o.MaxConnections)},
 		{"max.connections.per.ip", int64(o.MaxConnectionsPerIP)}, {"num.partitions", int64(o.DefaultPartitions)},
+		{"max.connection.creation.rate", int64(o.MaxConnectionRate)},
 		{"connections.max.idle.ms", int64(o.MaxIdle)}, {"message.max.bytes", int64(o.MaxMessageBytes)},
 	} {
 		if n.value < 0 {

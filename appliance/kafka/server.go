@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/quota"
 )
 
 var errServerClosed = errors.New("kafka server closed")
@@ -35,6 +36,8 @@ type Server struct {
 	ctx      context.Context // ends when Close starts
 	cancel   context.CancelCauseFunc
 	sessions fetchSessions
+	// accepting paces new connections.
+	accepting *quota.Pace
 	// drained is closed when connections must no longer wait for commits.
 	drained chan struct{}
 	// decoding is held while a large request is decoded, see decode.
@@ -66,6 +69,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
 	s.sessions.slots = s.o.MaxFetchSessions
+	s.accepting = quota.NewPace(s.o.MaxConnectionRate)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s, nil
 }
@@ -90,6 +94,7 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 			return nil
 		case err == nil:
+			s.pace()
 			s.start(nc)
 		case isTemporary(err):
 			// Out of descriptors: existing connections go on, new ones wait.
@@ -174,6 +179,8 @@ func (s *Server) admit(nc net.Conn) (*conn, error) {
 		return nil, fmt.Errorf("%d connections are open, max.connections allows no more", len(s.conns))
 	case s.perIP[ip] >= s.o.MaxConnectionsPerIP:
 		return nil, fmt.Errorf("%d connections are open from %s, max.connections.per.ip allows no more", s.perIP[ip], ip)
+	case !s.o.Quotas.Connect(ip, time.Now()):
+		return nil, fmt.Errorf("%s makes connections faster than its quota connection_creation_rate allows", ip)
 	}
 	c := newConn(s, nc)
 	s.conns[c] = struct{}{}
@@ -278,6 +285,7 @@ func (s *Server) Metrics(w *metric.Writer) {
 	w.Counter("weir_kafka_connections_bad_request_total", "Kafka connections closed for a request that could not be read.", float64(st.BadRequests))
 	w.Counter("weir_kafka_produce_bytes_total", "Bytes of record batches received.", float64(s.bytesIn.Load()))
 	w.Counter("weir_kafka_fetch_bytes_total", "Bytes of record batches sent.", float64(s.bytesOut.Load()))
+	s.o.Quotas.Metrics(w)
 	sessions, partitions := s.sessions.size()
 	w.Gauge("weir_kafka_fetch_sessions", "Incremental fetch sessions kept.", float64(sessions))
 	w.Gauge("weir_kafka_fetch_session_partitions", "Partitions that fetch sessions remember.", float64(partitions))
