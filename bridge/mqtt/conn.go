@@ -33,6 +33,11 @@ type conn struct {
 	version packet.Version
 	id      string
 	sess    *session // nil until CONNECT is accepted
+	who     Identity // nil: everything is allowed
+
+	anonymous bool        // the listener asks nobody who it is
+	trusted   bool        // the client is a part of this process
+	revoked   atomic.Bool // the login has ended before the connection
 
 	window     int           // unacknowledged messages that the client takes
 	maxPacket  int           // bytes; 0: any
@@ -90,6 +95,7 @@ func (c *conn) end(err error, written <-chan struct{}) {
 	if c.sess != nil {
 		c.srv.release(c)
 	}
+	c.forgetIdentity()
 	c.srv.forget(c)
 }
 
@@ -121,6 +127,8 @@ func (c *conn) farewell(err error) {
 		return
 	case c.takingOver.Load():
 		d.Reason = packet.SessionTakenOver
+	case c.revoked.Load():
+		d.Reason = packet.NotAuthorized
 	case c.srv.ctx.Err() != nil:
 		d.Reason = packet.ServerShuttingDown
 	case errors.As(err, &pe):
@@ -199,7 +207,7 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 			return used, 0, err
 		}
 	}
-	return used, 0, nil
+	return used, 0, c.checkLogin()
 }
 
 // keep moves the rest of the buffer to its front and fits the buffer to the traffic.

@@ -74,13 +74,11 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
-	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: "authentication failed"}
 	}
 	if _, ok := p.Props.Bytes(packet.AuthMethod); ok {
 		return &packet.Error{Reason: packet.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "no enhanced authentication is offered"}
 	}
-	return nil
+	return c.identify(p)
 }
 
 // deny answers CONNECT with the reason and ends the connection [MQTT-3.1.4-2].
@@ -219,6 +217,7 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 			return err
 		}
 	}
+	c.prune(s)
 	s.mu.Lock()
 	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()
