@@ -33,6 +33,12 @@ type conn struct {
 	version packet.Version
 	id      string
 	sess    *session // nil until CONNECT is accepted
+	auth    *enhanced
+	who     Identity // nil: everything is allowed
+
+	anonymous bool        // the listener asks nobody who it is
+	trusted   bool        // the client is a part of this process
+	revoked   atomic.Bool // the login has ended before the connection
 
 	window     int           // unacknowledged messages that the client takes
 	maxPacket  int           // bytes; 0: any
@@ -90,6 +96,7 @@ func (c *conn) end(err error, written <-chan struct{}) {
 	if c.sess != nil {
 		c.srv.release(c)
 	}
+	c.forgetIdentity()
 	c.srv.forget(c)
 }
 
@@ -121,6 +128,8 @@ func (c *conn) farewell(err error) {
 		return
 	case c.takingOver.Load():
 		d.Reason = packet.SessionTakenOver
+	case c.revoked.Load():
+		d.Reason = packet.NotAuthorized
 	case c.srv.ctx.Err() != nil:
 		if d.Reason = packet.ServerShuttingDown; c.srv.opts.ServerReference != "" { // [MQTT-4.11]
 			d.Reason = packet.UseAnotherServer
@@ -198,14 +207,16 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 			if err := c.connect(f); err != nil {
 				return used, 0, err
 			}
-			limit = c.srv.opts.MaxPacketBytes
+			if c.sess != nil {
+				limit = c.srv.opts.MaxPacketBytes
+			}
 			continue
 		}
 		if err := c.handle(f); err != nil {
 			return used, 0, err
 		}
 	}
-	return used, 0, nil
+	return used, 0, c.checkLogin()
 }
 
 // keep moves the rest of the buffer to its front and fits the buffer to the traffic.
@@ -252,6 +263,8 @@ func (c *conn) handle(f packet.Frame) error {
 		return c.answer(func(dst []byte) []byte { return packet.AppendPing(dst, packet.TypePingresp) })
 	case packet.TypeDisconnect:
 		return c.disconnect(f)
+	case packet.TypeAuth:
+		return c.authenticate(f)
 	case packet.TypeConnect:
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-2", Text: "second CONNECT"}
 	}

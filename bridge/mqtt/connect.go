@@ -12,6 +12,15 @@ import (
 
 // connect takes the first packet, which must be CONNECT [MQTT-3.1.0-1].
 func (c *conn) connect(f packet.Frame) error {
+	if c.auth != nil { // until CONNACK the client sends AUTH or DISCONNECT [MQTT-3.1.2-30]
+		switch f.Type {
+		case packet.TypeAuth:
+			return c.authenticate(f)
+		case packet.TypeDisconnect:
+			return errDone
+		}
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.2-30", Text: f.Type.String() + " before the end of the authentication"}
+	}
 	if f.Type != packet.TypeConnect {
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-1", Text: f.Type.String() + " before CONNECT"}
 	}
@@ -26,13 +35,29 @@ func (c *conn) connect(f packet.Frame) error {
 	if err != nil {
 		return c.deny(err)
 	}
+	if method, ok := p.Props.Bytes(packet.AuthMethod); ok {
+		kept, err := keepConnect(f)
+		if err != nil {
+			return c.deny(err)
+		}
+		return c.begin(kept, string(method))
+	}
+	if err := c.identify(&p); err != nil {
+		return c.deny(err)
+	}
+	return c.accepted(&p, nil)
+}
+
+// accepted lets a client in that is known. authData is the end of its enhanced
+// authentication.
+func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	c.id = string(p.ClientID)
 	assigned := c.id == ""
 	if assigned {
 		c.id = assignID() // [MQTT-3.1.3-6]
 	}
-	c.settle(&p)
-	present, err := c.srv.attach(c, &p)
+	c.settle(p)
+	present, err := c.srv.attach(c, p)
 	if err != nil {
 		return c.deny(err)
 	}
@@ -40,6 +65,12 @@ func (c *conn) connect(f packet.Frame) error {
 	ack := packet.Connack{SessionPresent: present}
 	if c.version == packet.V5 {
 		c.announce(&ack.Props, assigned)
+	}
+	if c.auth != nil { // [MQTT-4.12.0-5]
+		ack.Props.SetBytes(packet.AuthMethod, []byte(c.auth.method))
+		if authData != nil {
+			ack.Props.SetBytes(packet.AuthData, authData)
+		}
 	}
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
@@ -74,11 +105,6 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
-	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: "authentication failed"}
-	}
-	if _, ok := p.Props.Bytes(packet.AuthMethod); ok {
-		return &packet.Error{Reason: packet.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "no enhanced authentication is offered"}
 	}
 	return nil
 }
@@ -226,6 +252,7 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 			return err
 		}
 	}
+	c.prune(s)
 	s.mu.Lock()
 	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()

@@ -371,6 +371,12 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 			s += fmt.Sprintf(" %02x", byte(c))
 		}
 		return s
+	case packet.TypeAuth:
+		var p packet.Disconnect
+		check(p.Decode(f, v))
+		method, _ := p.Props.Bytes(packet.AuthMethod)
+		data, _ := p.Props.Bytes(packet.AuthData)
+		return fmt.Sprintf("AUTH %02x %s %s", byte(p.Reason), method, data)
 	case packet.TypeDisconnect:
 		var p packet.Disconnect
 		check(p.Decode(f, v))

@@ -145,7 +145,10 @@ func (c *conn) publish(f packet.Frame) error {
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err := c.accept(p, topic); err != nil {
+	if err = c.mayPublish(topic); err == nil {
+		err = c.accept(p, topic)
+	}
+	if err != nil {
 		return c.refuse(p, topic, err)
 	}
 	return nil

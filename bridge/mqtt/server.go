@@ -17,7 +17,6 @@ package mqtt
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,9 +64,12 @@ type Options struct {
 	ServerReference string
 	Version         string // of the program, for $SYS
 
-	TLS *tls.Config // nil: no TLS
-	// Authenticate decides who may connect; nil lets everybody in.
-	Authenticate func(clientID, userName string, password []byte) bool
+	// Identify decides who may connect and says what it may do; nil lets everybody do
+	// everything.
+	Identify func(Login) (Identity, error)
+	// Exchange begins an enhanced authentication by a method, such as SCRAM-SHA-256;
+	// nil: none is offered. Its errors may be a Refusal.
+	Exchange func(l Login, method string) (Exchange, error)
 	// Now is the best wall time known, for records; nil: time.Now. Age is how long ago
 	// Now said so, at least; nil: time.Since.
 	Now func() time.Time
@@ -223,10 +225,9 @@ func (srv *Server) load(ctx context.Context) (err error) {
 
 // Serve accepts connections until the listener or the server is closed; the error
 // is nil then.
-func (srv *Server) Serve(l net.Listener) error {
-	if srv.opts.TLS != nil {
-		l = tls.NewListener(l, srv.opts.TLS)
-	}
+func (srv *Server) Serve(l net.Listener) error { return srv.serve(l, true) }
+
+func (srv *Server) serve(l net.Listener, anonymous bool) error {
 	srv.mu.Lock()
 	if srv.closed {
 		srv.mu.Unlock()
@@ -238,7 +239,7 @@ func (srv *Server) Serve(l net.Listener) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			srv.ServeConn(nc)
+			srv.serveConn(nc, anonymous, false)
 		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of file descriptors, most likely: it passes
@@ -249,8 +250,10 @@ func (srv *Server) Serve(l net.Listener) error {
 }
 
 // ServeConn takes over one connection and returns at once.
-func (srv *Server) ServeConn(nc net.Conn) {
-	c := &conn{srv: srv, nc: nc, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true, false) }
+
+func (srv *Server) serveConn(nc net.Conn, anonymous, trusted bool) {
+	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
 	c.in.c = c

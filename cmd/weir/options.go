@@ -28,7 +28,7 @@ import (
 // checkParts asks each part whether it could run with the configuration, so
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
-	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	errs := []error{bridgeOptions(cfg, nil).Validate(), checkAuth(cfg)}
 	for i := range cfg.Upstream {
 		o, err := upstreamOptions(&cfg.Upstream[i], cfg.Site, nil)
 		errs = append(errs, err, o.Validate())
@@ -62,7 +62,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		trash = -1 // a part's 0 is its default
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Listeners: kafkaListeners(cfg), Auth: authOptions(cfg), AuthTokens: tokenOptions(cfg), NoAudit: !cfg.Audits(), OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
 		TrashRetention: trash,
 		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
@@ -104,7 +104,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 
 func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
 	m := &cfg.MQTT
-	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
+	o := bridge.Options{Listeners: mqttListeners(cfg), MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
 		MaxKeepAlive: time.Duration(m.MaxKeepAlive), ConnectTimeout: time.Duration(m.ConnectTimeout), WriteTimeout: time.Duration(m.WriteTimeout),
 		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),

@@ -64,7 +64,7 @@ var topicMutants = []mutant{
 	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicCrash, topicAtLength),
 	// The sync of the identity's old name is not here: that of the folders' follows
 	// before the answer.
-	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "|| s.ByID(d.id) != nil //", "//", topicOffline),
+	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "if err := s.Err(); err != nil {\n		// A Delete may", "if err := error(nil); err != nil {\n		// A Delete may", topicOffline, topicTrash),
 	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicCrash, topicAtLength),
 	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicTrash, topicCrash, topicAtLength),
 
