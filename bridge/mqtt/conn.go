@@ -280,26 +280,6 @@ func (c *conn) answer(encode func([]byte) []byte) error {
 	return nil
 }
 
-func (c *conn) disconnect(f packet.Frame) error {
-	var d packet.Disconnect
-	if err := d.Decode(f, c.version); err != nil {
-		return err
-	}
-	if expiry, ok := d.Props.Uint(packet.SessionExpiry); ok {
-		c.sess.mu.Lock()
-		was := c.sess.expiry
-		if was != 0 {
-			c.sess.expiry = c.srv.expirySeconds(expiry)
-		}
-		c.sess.mu.Unlock()
-		if was == 0 && expiry != 0 {
-			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "session expiry raised from 0 in DISCONNECT"}
-		}
-	}
-	c.normal = d.Reason != packet.DisconnectWithWill // [MQTT-3.14.4-3]
-	return errDone
-}
-
 // gather is called by the writer: it appends the acks that are ready.
 func (c *conn) gather(dst []byte) []byte {
 	c.acks.take(func(p *pendingAck, err error) {

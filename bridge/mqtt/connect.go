@@ -122,6 +122,27 @@ func (c *conn) deny(err error) error {
 	return err
 }
 
+// disconnect takes DISCONNECT, the last packet of a client.
+func (c *conn) disconnect(f packet.Frame) error {
+	var d packet.Disconnect
+	if err := d.Decode(f, c.version); err != nil {
+		return err
+	}
+	if expiry, ok := d.Props.Uint(packet.SessionExpiry); ok {
+		c.sess.mu.Lock()
+		was := c.sess.expiry
+		if was != 0 {
+			c.sess.expiry = c.srv.expirySeconds(expiry)
+		}
+		c.sess.mu.Unlock()
+		if was == 0 && expiry != 0 {
+			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "session expiry raised from 0 in DISCONNECT"}
+		}
+	}
+	c.normal = d.Reason != packet.DisconnectWithWill // [MQTT-3.14.4-3]
+	return errDone
+}
+
 // settle takes over what CONNECT asks for this connection.
 func (c *conn) settle(p *packet.Connect) {
 	keepAlive := time.Duration(p.KeepAlive) * time.Second
