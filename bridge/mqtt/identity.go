@@ -66,10 +66,7 @@ func (c *conn) identify(p *packet.Connect) error {
 	}
 	login := Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
 		Remote: c.nc.RemoteAddr(), Anonymous: c.anonymous}
-	if t, ok := c.nc.(*tls.Conn); ok {
-		state := t.ConnectionState()
-		login.TLS = &state
-	}
+	login.TLS = tlsState(c.nc)
 	who, err := c.srv.opts.Identify(login)
 	if err != nil {
 		var slow *Refusal
@@ -85,6 +82,18 @@ func (c *conn) identify(p *packet.Connect) error {
 	})
 	if p.HasWill && !who.MayPublish(p.Will.Topic) {
 		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
+	}
+	return nil
+}
+
+// tlsState is the state of a connection's TLS; nil without.
+func tlsState(nc net.Conn) *tls.ConnectionState {
+	switch nc := nc.(type) {
+	case *tls.Conn:
+		state := nc.ConnectionState()
+		return &state
+	case interface{ TLSState() *tls.ConnectionState }: // a WebSocket over TLS
+		return nc.TLSState()
 	}
 	return nil
 }
