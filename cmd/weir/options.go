@@ -111,6 +111,7 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),
 		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
+		ServerReference: m.ServerReference, SysInterval: time.Duration(m.SysInterval), Version: versionText(),
 		Log: log,
 	}}
 	for _, r := range cfg.Routes {
