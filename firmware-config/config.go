@@ -87,7 +87,9 @@ type Kafka struct {
 
 // MQTT is the device-facing listener.
 type MQTT struct {
-	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS. Port 0 picks one."`
+	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS, ws:// or wss:// for WebSockets, or unix:// and the path of a Unix socket. Port 0 picks one."`
+	ProxyProtocol       []string `yaml:"proxy_protocol" doc:"Addresses or networks (10.0.0.7, 10.1.0.0/16) of load balancers that put a PROXY protocol header before each connection. It is required from them and taken from nobody else."`
+	Origins             []string `yaml:"websocket_origins" doc:"Sites whose pages may open WebSockets here, as hosts such as app.example.com or *.example.com. The host itself always may."`
 	Anonymous           string   `yaml:"anonymous" oneof:"auto|allow|refuse" doc:"Whether devices may connect without name and password; they are User:ANONYMOUS then. auto allows it on loopback, and elsewhere with insecure_lan."`
 	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
 	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
@@ -105,6 +107,8 @@ type MQTT struct {
 	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
+	SysInterval         Duration `yaml:"sys_interval" min:"1s" max:"1h" doc:"How often the $SYS topics are sent to those who are subscribed, as far as they have changed."`
+	ServerReference     string   `yaml:"server_reference" doc:"Where MQTT 5 devices are sent when Weir shuts down: HOST:PORT, or several with blanks between. Empty: they are told no other server."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
 }
 
@@ -296,7 +300,7 @@ func Default() Config {
 		},
 		MQTT: MQTT{
 			Listen: []string{"127.0.0.1:1883"}, Anonymous: "auto", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
-			MaxKeepAlive: Duration(time.Hour), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
+			MaxKeepAlive: Duration(time.Hour), SysInterval: Duration(10 * time.Second), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
 			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,

@@ -64,13 +64,7 @@ func (c *conn) identify(p *packet.Connect) error {
 	if c.srv.opts.Identify == nil || c.trusted {
 		return nil
 	}
-	login := Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
-		Remote: c.nc.RemoteAddr(), Anonymous: c.anonymous}
-	if t, ok := c.nc.(*tls.Conn); ok {
-		state := t.ConnectionState()
-		login.TLS = &state
-	}
-	who, err := c.srv.opts.Identify(login)
+	who, err := c.srv.opts.Identify(login(c, p))
 	if err != nil {
 		var slow *Refusal
 		if errors.As(err, &slow) {
@@ -78,6 +72,17 @@ func (c *conn) identify(p *packet.Connect) error {
 		}
 		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: err.Error()}
 	}
+	return c.become(who, p)
+}
+
+// login is what CONNECT and the connection say of the client.
+func login(c *conn, p *packet.Connect) Login {
+	return Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
+		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous}
+}
+
+// become makes the client known from here on.
+func (c *conn) become(who Identity, p *packet.Connect) error {
 	c.who = who
 	who.OnEnd(func() {
 		c.revoked.Store(true)
@@ -85,6 +90,18 @@ func (c *conn) identify(p *packet.Connect) error {
 	})
 	if p.HasWill && !who.MayPublish(p.Will.Topic) {
 		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
+	}
+	return nil
+}
+
+// tlsState is the state of a connection's TLS; nil without.
+func tlsState(nc net.Conn) *tls.ConnectionState {
+	switch nc := nc.(type) {
+	case *tls.Conn:
+		state := nc.ConnectionState()
+		return &state
+	case interface{ TLSState() *tls.ConnectionState }: // a WebSocket over TLS
+		return nc.TLSState()
 	}
 	return nil
 }

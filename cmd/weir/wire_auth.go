@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 
@@ -84,6 +85,36 @@ func (b *box) identify(l mqtt.Login) (mqtt.Identity, error) {
 		return nil, err
 	}
 	return &device{session: session}, nil
+}
+
+// exchange begins an MQTT 5 enhanced authentication by one of the SCRAM mechanisms.
+func (b *box) exchange(l mqtt.Login, method string) (mqtt.Exchange, error) {
+	m := auth.Mechanism(method)
+	if m != auth.ScramSHA256 && m != auth.ScramSHA512 {
+		return nil, fmt.Errorf("not offered; there are %s and %s", auth.ScramSHA256, auth.ScramSHA512)
+	}
+	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}, m)
+	if err != nil {
+		return nil, err
+	}
+	return deviceExchange{x}, nil
+}
+
+type deviceExchange struct{ *auth.Exchange }
+
+// Step implements mqtt.Exchange.
+func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
+	answer, session, err := x.Exchange.Step(data)
+	var failed *auth.LoginError
+	switch {
+	case errors.As(err, &failed):
+		return nil, nil, &mqtt.Refusal{Err: err, After: failed.Delay}
+	case err != nil:
+		return nil, nil, err
+	case session == nil:
+		return answer, nil, nil
+	}
+	return answer, &device{session: session}, nil
 }
 
 func (b *box) deviceSession(l mqtt.Login) (*auth.Session, error) {

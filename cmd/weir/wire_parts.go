@@ -15,7 +15,7 @@ import (
 func (b *box) startBridge() error {
 	o := bridgeOptions(&b.cfg, b.log)
 	o.MQTT.Now, o.MQTT.Age = b.broker.Clock().Now, b.broker.Clock().Age
-	o.MQTT.Identify = b.identify
+	o.MQTT.Identify, o.MQTT.Exchange = b.identify, b.exchange
 	if b.certs != nil {
 		o.TLS = b.certs.Server()
 	}

@@ -64,7 +64,7 @@ var topicMutants = []mutant{
 	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicCrash, topicAtLength),
 	// The sync of the identity's old name is not here: that of the folders' follows
 	// before the answer.
-	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "|| s.ByID(d.id) != nil //", "//", topicOffline),
+	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "if err := s.Err(); err != nil {\n		// A Delete may", "if err := error(nil); err != nil {\n		// A Delete may", topicOffline, topicTrash),
 	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicCrash, topicAtLength),
 	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicTrash, topicCrash, topicAtLength),
 
@@ -76,5 +76,5 @@ var topicMutants = []mutant{
 
 	instead("topic: drop, the log start and its gap record are one", "appliance/topic/drop.go", "	gaps.put(b, done)\n", "	s.wal.End()\n	if err := s.wal.Begin(1, entryAppendLen+len(b)); err != nil {\n		return nil, err\n	}\n	gaps.put(b, done)\n", topicDrops, topicCrash, topicAtLength),
 	instead("topic: drop, segments go when it is durable", "appliance/topic/drop.go", "if _, err := o.wait(context.Background()); err != nil {", "if _ = context.Background; false {", topicDrops, topicCrash, topicAtLength),
-	instead("topic: drop, no segment that is being written", "appliance/topic/drop.go", "		s.wal.CatchUp() //", "		//", topicDrops, topicCrash, topicAtLength),
+	instead("topic: drop, no segment that is being written", "appliance/topic/drop.go", "		s.wal.CatchUp() //", "		//", topicDrops),
 }
