@@ -173,11 +173,11 @@ func TestOAuthBearer(t *testing.T) {
 	a := open(t, auth.Options{Tokens: tokens, MaxReauth: time.Hour, Now: func() time.Time { return now }})
 	token := i.sign(map[string]string{"alg": "RS256"}, claims{"iss": "iss", "aud": "weir", "client": "pump", "exp": now.Unix() + 600})
 	for msg, taken := range map[string]bool{
-		"n,,\x01auth=Bearer " + token + "\x01\x01":          true,
+		"n,,\x01auth=Bearer " + token + "\x01\x01":           true,
 		"n,a=x,\x01auth=bearer " + token + "\x01k=v\x01\x01": true,
-		"n,,\x01auth=Basic " + token + "\x01\x01":           false,
-		"auth=Bearer " + token:                              false,
-		"n,,\x01\x01":                                       false,
+		"n,,\x01auth=Basic " + token + "\x01\x01":            false,
+		"auth=Bearer " + token:                               false,
+		"n,,\x01\x01":                                        false,
 	} {
 		x, err := a.Begin(auth.Peer{Host: "h"}, auth.OAuthBearer)
 		if err != nil {
