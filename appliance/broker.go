@@ -23,6 +23,7 @@ import (
 	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 	"github.com/weirmq/weir/appliance/vfs"
 	"github.com/weirmq/weir/appliance/wal"
 )
@@ -60,6 +61,9 @@ type Options struct {
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
 	// Logger are filled in.
 	Groups group.Options
+	// Transactions is how transactions are coordinated. Topics, Partition,
+	// NextProducerID, Epoch and Logger are filled in.
+	Transactions txn.Options
 	// Partitions is how many a topic gets that does not say (num.partitions), 1.
 	Partitions int32
 	// MaxPartitions bounds the partitions of all topics; 0: topic.DefaultMaxPartitions.
@@ -92,6 +96,8 @@ type Options struct {
 	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
 	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
+	// ProducerExpiration is that of topic.Options.
+	ProducerExpiration time.Duration
 	// Cleaner is how compacted topics are compacted.
 	Cleaner topic.CleanerOptions
 	// Log takes what an operator should know; nil discards it.
@@ -107,6 +113,7 @@ type Broker struct {
 	meter    *device.Meter // nil where no block device can be asked
 	topics   *topic.Set
 	groups   *group.Coordinator
+	txns     *txn.Coordinator
 	server   *kafka.Server
 	listener net.Listener
 	epoch    int32
@@ -140,6 +147,9 @@ func Open(o Options) (_ *Broker, err error) {
 		return nil, err
 	}
 	b.measure(o)
+	if err := b.openTransactions(o); err != nil {
+		return nil, err
+	}
 	if err := b.openGroups(o); err != nil {
 		return nil, err
 	}
@@ -179,7 +189,7 @@ func (b *Broker) openLog(o Options) (err error) {
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: o.TopicConfigs,
-		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, Clock: b.clock, Log: o.Log,
+		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
 		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},
@@ -211,13 +221,27 @@ func (b *Broker) measure(o Options) {
 	}
 }
 
+// openTransactions completes what was decided before a crash, so that groups and
+// clients do not meet it half done.
+func (b *Broker) openTransactions(o Options) error {
+	state, err := txn.EnsureTopic(b.topics)
+	if err != nil {
+		return err
+	}
+	t := o.Transactions
+	t.Topics, t.Partition, t.NextProducerID, t.Epoch, t.Logger = b.topics, state, b.store.NextProducerID, b.epoch, o.Log
+	t.Clock, t.Age, t.RaiseProducerIDs = b.clock.Read, b.clock.Age, b.store.RaiseProducerIDs
+	b.txns, err = txn.Open(t)
+	return err
+}
+
 func (b *Broker) openGroups(o Options) error {
 	offsets, err := group.EnsureTopic(b.topics)
 	if err != nil {
 		return err
 	}
 	g := o.Groups
-	g.Log, g.Partition, g.Logger = b.topics, offsets, o.Log
+	g.Log, g.Partition, g.Logger = topic.ReadUncommitted{Set: b.topics}, offsets, o.Log
 	g.Now, g.Age = b.clock.Now, b.clock.Age
 	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
 		p, err := b.topics.Partition(tp)
@@ -232,6 +256,7 @@ func (b *Broker) openGroups(o Options) error {
 
 func (b *Broker) listen(o Options) (err error) {
 	w := o.Wire
+	w.Transactions = b.txns
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
@@ -307,6 +332,9 @@ func (b *Broker) abandon() error {
 	if b.groups != nil {
 		errs = append(errs, b.groups.Close())
 	}
+	if b.txns != nil {
+		errs = append(errs, b.txns.Close())
+	}
 	if b.meter != nil {
 		b.meter.Close()
 	}
@@ -351,6 +379,8 @@ type Status struct {
 	Disk    topic.DiskStatus    `json:"disk"`
 	Kafka   kafka.Status        `json:"kafka_server"`
 	Groups  group.Status        `json:"consumer_groups"`
+	// Transactions is what the coordinator of transactions does.
+	Transactions txn.Status `json:"transactions"`
 }
 
 // WALStatus counts since the start.
@@ -371,7 +401,7 @@ func (b *Broker) Status() Status {
 		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
-		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
+		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), Transactions: b.txns.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
 		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
 	if b.meter != nil {
@@ -438,6 +468,7 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	st.Disk.Metrics(w)
 	b.server.Metrics(w)
 	b.groups.Metrics(w)
+	b.txns.Metrics(w)
 }
 
 func cleanerMetrics(w *metric.Writer, st *topic.CleanerStatus) {

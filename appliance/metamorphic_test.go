@@ -37,15 +37,16 @@ type setting struct {
 	openFiles    int
 	restarts     int // in so many operations
 	power        bool
+	crowdedRuns  int // 1: all batches are late for their segments
 }
 
 var settings = []setting{
-	{"large, never stopped", 1 << 20, 1 << 20, 0, 0, -1, 100, 1 << 30, false},
-	{"small segments", 16384, 64 << 10, 0, 0, record.None, 2, 25, false},
-	{"flash, power cuts", 20000, 64 << 10, 200 * time.Microsecond, 4096, record.Zstd, 4, 12, true},
-	{"wear, gzip", 65536, 128 << 10, time.Millisecond, 1 << 20, record.Gzip, 3, 40, true},
-	{"lz4, restarts all the time", 30000, 64 << 10, 0, 0, record.LZ4, 100, 5, true},
-	{"snappy", 16384, 256 << 10, 0, 0, record.Snappy, 8, 18, true},
+	{"large, never stopped", 1 << 20, 1 << 20, 0, 0, -1, 100, 1 << 30, false, 0},
+	{"small segments", 16384, 64 << 10, 0, 0, record.None, 2, 25, false, 1},
+	{"flash, power cuts", 20000, 64 << 10, 200 * time.Microsecond, 4096, record.Zstd, 4, 12, true, 1},
+	{"wear, gzip", 65536, 128 << 10, time.Millisecond, 1 << 20, record.Gzip, 3, 40, true, 0},
+	{"lz4, restarts all the time", 30000, 64 << 10, 0, 0, record.LZ4, 100, 5, true, 2},
+	{"snappy", 16384, 256 << 10, 0, 0, record.Snappy, 8, 18, true, 1},
 }
 
 const metaOps = 160
@@ -142,7 +143,7 @@ func (m *metaRun) open() {
 	var err error
 	m.set, err = topic.Open(topic.Options{FS: m.disk, Catalog: m, LeaderEpoch: m.epoch, OpenFiles: m.openFiles,
 		Now: func() time.Time { return m.now }, Configs: map[string]string{"segment.bytes": fmt.Sprint(m.segmentBytes)},
-		WAL:                wal.Options{FileBytes: m.walBytes, MaxFiles: 3, Linger: m.linger, LingerBytes: m.lingerBytes},
+		WAL:                wal.Options{FileBytes: m.walBytes, MaxFiles: 3, Linger: m.linger, LingerBytes: m.lingerBytes, CrowdedRuns: m.crowdedRuns},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
 	m.must(err)
 	part, err := group.EnsureTopic(m.set)

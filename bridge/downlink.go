@@ -17,7 +17,7 @@ type Downlink struct {
 	// name (a key that is null, empty or holds + or #) is not delivered, but counted
 	// and logged.
 	To     string `yaml:"to"`
-	QoS    byte   `yaml:"qos"` // 0 or 1
+	QoS    byte   `yaml:"qos"` // 0, 1 or 2
 	Retain bool   `yaml:"retain"`
 }
 
@@ -55,7 +55,7 @@ func parseDownlink(d Downlink) (*downlinkTemplate, error) {
 	case !validTopic(d.Topic):
 		return nil, fmt.Errorf("is no valid Kafka topic name")
 	case d.QoS > mqtt.MaxQoS:
-		return nil, fmt.Errorf("qos is %d, it must be 0 or 1", d.QoS)
+		return nil, fmt.Errorf("qos is %d, it must be 0, 1 or 2", d.QoS)
 	case d.To == "":
 		return nil, fmt.Errorf("has no \"to\"; give the MQTT topic name, such as devices/{key}/cmd")
 	}

@@ -133,7 +133,7 @@ func TestRefusedAtLoad(t *testing.T) {
 		{[]bridge.Downlink{{Topic: "a", To: "x/#"}}, "wildcard"},
 		{[]bridge.Downlink{{Topic: "a", To: "x/{nobody}"}}, "not known"},
 		{[]bridge.Downlink{{Topic: "a", To: "x/{key"}}, "closing brace"},
-		{[]bridge.Downlink{{Topic: "a", To: "x", QoS: 2}}, "qos is 2"},
+		{[]bridge.Downlink{{Topic: "a", To: "x", QoS: 3}}, "qos is 3"},
 		{[]bridge.Downlink{{Topic: "a", To: "x"}, {Topic: "a", To: "y"}}, "second downlink"},
 	} {
 		if _, err := bridge.NewRouter(nil, c.d); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -27,6 +27,7 @@ type Config struct {
 	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
 	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
 	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
+	Upstream []Upstream `yaml:"upstream" doc:"MQTT brokers that the site has already: Weir subscribes there and publishes there."`
 	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
 	Mirror   Mirror     `yaml:"mirror" doc:"Flows to and from other clusters."`
 	Fleet    Fleet      `yaml:"fleet" doc:"How sites find one another (serf gossip)."`
@@ -54,25 +55,29 @@ type Kafka struct {
 	Listen     string `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
 	Advertised string `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
 
-	NumPartitions           int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
-	AutoCreateTopics        bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
-	RetentionHours          int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
-	RetentionBytes          int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
-	SegmentBytes            Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
-	RetentionCheck          Duration `yaml:"log.retention.check.interval" min:"10ms" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
-	CleanerEnable           bool     `yaml:"log.cleaner.enable" doc:"Compact topics with cleanup.policy=compact. Without it they grow for ever."`
-	CleanerMapBytes         Size     `yaml:"log.cleaner.dedupe.buffer.size" min:"1Ki" max:"1Gi" doc:"Memory for the keys of one log while it is compacted, 32 bytes each. With too little a log is compacted in several goes."`
-	CleanerIOBytes          Size     `yaml:"log.cleaner.io.max.bytes.per.second" min:"0" max:"1Ti" doc:"What compaction may read and write together in a second, so that it leaves the disk to others. 0: no limit."`
-	CleanerBackoff          Duration `yaml:"log.cleaner.backoff" min:"10ms" max:"24h" doc:"How often there is a look for logs to compact (Kafka's log.cleaner.backoff.ms)."`
-	OffsetsRetentionMinutes int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
-	MessageMaxBytes         Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
-	MaxRequestBytes         Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
-	MaxQueuedBytes          Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
-	MaxFetchBytes           Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
-	MaxFetchSessions        int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
-	MaxConnections          int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
-	MaxConnectionsPerIP     int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
-	MaxPartitions           int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
+	NumPartitions             int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
+	AutoCreateTopics          bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
+	RetentionHours            int64    `yaml:"log.retention.hours" min:"-1" max:"1000000" doc:"Hours a record is kept; -1 keeps it for ever."`
+	RetentionBytes            int64    `yaml:"log.retention.bytes" min:"-1" max:"1152921504606846976" doc:"Bytes a partition may hold; -1 sets no limit."`
+	SegmentBytes              Size     `yaml:"log.segment.bytes" min:"64Ki" max:"1Gi" doc:"Size at which a segment file is closed and the next begun."`
+	RetentionCheck            Duration `yaml:"log.retention.check.interval" min:"10ms" max:"24h" doc:"How often retention is applied (Kafka's log.retention.check.interval.ms)."`
+	CleanerEnable             bool     `yaml:"log.cleaner.enable" doc:"Compact topics with cleanup.policy=compact. Without it they grow for ever."`
+	CleanerMapBytes           Size     `yaml:"log.cleaner.dedupe.buffer.size" min:"1Ki" max:"1Gi" doc:"Memory for the keys of one log while it is compacted, 32 bytes each. With too little a log is compacted in several goes."`
+	CleanerIOBytes            Size     `yaml:"log.cleaner.io.max.bytes.per.second" min:"0" max:"1Ti" doc:"What compaction may read and write together in a second, so that it leaves the disk to others. 0: no limit."`
+	CleanerBackoff            Duration `yaml:"log.cleaner.backoff" min:"10ms" max:"24h" doc:"How often there is a look for logs to compact (Kafka's log.cleaner.backoff.ms)."`
+	OffsetsRetentionMinutes   int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
+	TransactionMaxTimeout     Duration `yaml:"transaction.max.timeout" min:"1s" max:"24h" doc:"The most a producer may set as its transaction.timeout.ms (Kafka's transaction.max.timeout.ms). Readers of what is committed wait that long for a producer that is gone."`
+	TransactionalIDExpiration Duration `yaml:"transactional.id.expiration" min:"1m" max:"87600h" doc:"How long a transactional.id that is not used is known (Kafka's transactional.id.expiration.ms)."`
+	MaxTransactionalIDs       int      `yaml:"max.transactional.ids" min:"1" max:"1000000" doc:"Transactional ids known at a time."`
+	ProducerIDExpiration      Duration `yaml:"producer.id.expiration" min:"1m" max:"87600h" doc:"How long a partition knows an idle idempotent producer, so that it recognises what is sent twice (Kafka's producer.id.expiration.ms)."`
+	MessageMaxBytes           Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
+	MaxRequestBytes           Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
+	MaxQueuedBytes            Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
+	MaxFetchBytes             Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
+	MaxFetchSessions          int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
+	MaxConnections            int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
+	MaxConnectionsPerIP       int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
+	MaxPartitions             int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
 }
 
 // MQTT is the device-facing listener.
@@ -90,8 +95,8 @@ type MQTT struct {
 	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
 	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
 	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
-	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes from one device."`
-	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 publishes to one device."`
+	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
+	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
@@ -125,8 +130,33 @@ type Route struct {
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
 	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
-	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS of the publishes."`
+	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+}
+
+// Upstream is an MQTT broker that the site has already.
+type Upstream struct {
+	Name        string          `yaml:"name" doc:"Name, unique in this file."`
+	URL         string          `yaml:"url" doc:"mqtt://HOST:PORT, mqtts://, ws:// or wss://."`
+	ClientID    string          `yaml:"client_id" doc:"Client identifier there; the session with what was not delivered hangs on it. Empty: weir.SITE.NAME."`
+	Username    string          `yaml:"username" doc:"User there."`
+	Password    string          `yaml:"password" doc:"Password."`
+	CA          string          `yaml:"ca" doc:"PEM file of the authorities trusted with mqtts and wss. Empty: the system's."`
+	Cert        string          `yaml:"cert" doc:"PEM file of the client certificate, for a broker that wants one."`
+	Key         string          `yaml:"key" doc:"PEM file of its key."`
+	In          []UpstreamTopic `yaml:"in" doc:"Messages to take from there. They go by routes, as a device's do."`
+	Out         []UpstreamTopic `yaml:"out" doc:"Messages to publish there."`
+	MaxInflight int             `yaml:"max_inflight" min:"1" max:"16384" doc:"Messages of each direction that wait for an acknowledgement; no more are read meanwhile."`
+	KeepAlive   Duration        `yaml:"keep_alive" min:"1s" max:"18h" doc:"Keep alive of the connection."`
+	RetryMax    Duration        `yaml:"retry_max" min:"1s" max:"24h" doc:"Longest pause between attempts to connect."`
+}
+
+// UpstreamTopic is messages of one direction.
+type UpstreamTopic struct {
+	Filter string `yaml:"filter" doc:"MQTT topic filter."`
+	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS, at most."`
+	Local  string `yaml:"local_prefix" doc:"What topic names begin with here, before what filter matches."`
+	Remote string `yaml:"remote_prefix" doc:"What they begin with there."`
 }
 
 // Plugins bounds what guests may take.
@@ -224,6 +254,7 @@ func Default() Config {
 			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
+			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, MaxPartitions: 10_000,
 		},
@@ -252,6 +283,12 @@ func Default() Config {
 type withDefaults interface{ setDefaults() }
 
 func (r *Route) setDefaults() { r.Partition = -1 }
+
+func (u *Upstream) setDefaults() {
+	*u = Upstream{MaxInflight: 256, KeepAlive: Duration(30 * time.Second), RetryMax: Duration(time.Minute)}
+}
+
+func (t *UpstreamTopic) setDefaults() { t.QoS = 1 }
 
 func (f *Flow) setDefaults() {
 	*f = Flow{

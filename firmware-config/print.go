@@ -24,6 +24,12 @@ func (c Config) Redacted() Config {
 	if c.Fleet.Key != "" {
 		c.Fleet.Key = redacted
 	}
+	c.Upstream = slices.Clone(c.Upstream)
+	for i := range c.Upstream {
+		if u := &c.Upstream[i]; u.Password != "" {
+			u.Password = redacted
+		}
+	}
 	c.Mirror.Flows = slices.Clone(c.Mirror.Flows)
 	for i := range c.Mirror.Flows {
 		if sasl := &c.Mirror.Flows[i].SASL; sasl.Password != "" {

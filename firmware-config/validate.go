@@ -23,6 +23,16 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("topics[%d] has no name", i))
 		}
 	}
+	names := map[string]bool{}
+	for i, u := range c.Upstream {
+		switch {
+		case u.Name == "" || u.URL == "":
+			errs = append(errs, fmt.Errorf("upstream[%d] needs both name and url (such as mqtt://10.0.0.5:1883)", i))
+		case names[u.Name]:
+			errs = append(errs, fmt.Errorf("upstream[%d]: an upstream named '%s' exists already", i, u.Name))
+		}
+		names[u.Name] = true
+	}
 	for i, d := range c.Downlink {
 		if d.Topic == "" || d.To == "" {
 			errs = append(errs, fmt.Errorf("downlink[%d] needs both topic (read from Kafka) and to (published to MQTT)", i))

@@ -22,6 +22,9 @@ const (
 	// cleanSyncBytes is written between two syncs of a new segment, so that the last
 	// one does not hold up everybody else's.
 	cleanSyncBytes = 4 << 20
+	// minMarkerRetention, in ms, is how long a marker stays at least once there are no
+	// records left of what it ended: a reader may be about to deliver them.
+	minMarkerRetention = 60_000
 )
 
 // A Cleaner compacts logs: of the records with one key the last stays. It uses
@@ -64,6 +67,12 @@ type Cleaning struct {
 	// Retain reports whether a batch of an idempotent producer must stay, though none
 	// of its records does: what the producer sent last is known by it. nil: none.
 	Retain func(h record.Batch) bool
+	// Aborted reports whether a batch of a transaction was aborted. All transactions
+	// with batches below Until are decided. nil: none was.
+	Aborted func(h record.Batch) bool
+	// Marked reports whether a marker must stay: it ends a transaction that Aborted
+	// knows. nil: none must.
+	Marked func(h record.Batch) bool
 	// BeforeSwap, if not nil, is called before segments are replaced for good. Its
 	// error ends the cleaning and leaves them as they are.
 	BeforeSwap func(Replacement) error
@@ -81,7 +90,7 @@ type Replacement struct {
 type Cleaned struct {
 	// Dirty is where the dirty part begins now.
 	Dirty int64
-	// Horizon is when the first of the tombstones that are left may be removed, ms;
+	// Horizon is when the first of the tombstones and markers that are left may be removed, ms;
 	// math.MaxInt64 when there is none.
 	Horizon int64
 
@@ -95,8 +104,11 @@ var errSwapping = errors.New("commitlog: a segment could not be put in its place
 
 // Clean compacts the log. On an error, a *CorruptError where a batch cannot be
 // read, the log is as good as before: what was replaced by then stays replaced, and
-// Dirty is as it was. Batches of transactions supersede nothing, since whether they
-// were committed is not known here, and their markers stay.
+// Dirty is as it was.
+//
+// What was aborted is removed. A marker stays for as long as there is a record of its
+// transaction, and then as a tombstone does (KIP-534): readers who are behind have
+// seen it, or have nothing to see.
 func (c *Cleaner) Clean(l *Log, o Cleaning) (Cleaned, error) {
 	done := Cleaned{Dirty: o.Dirty, Horizon: math.MaxInt64}
 	segments := l.sealed(o.Until)
@@ -105,7 +117,7 @@ func (c *Cleaner) Clean(l *Log, o Cleaning) (Cleaned, error) {
 			s.release()
 		}
 	}()
-	w := &cleaning{Cleaner: c, Cleaning: o, log: l, done: &done}
+	w := &cleaning{Cleaner: c, Cleaning: o, log: l, done: &done, alive: map[int64]bool{}}
 	if err := w.build(segments); err != nil {
 		return done, err
 	}
@@ -141,6 +153,12 @@ type cleaning struct {
 	done *Cleaned
 
 	from, end int64 // the map holds the keys of offsets from up to end
+
+	alive map[int64]bool // producers with records, that stay, of a transaction that has not ended yet
+}
+
+func (w *cleaning) aborted(b record.Batch) bool {
+	return b.Transactional() && w.Aborted != nil && w.Aborted(b)
 }
 
 // build fills the map from the dirty part.
@@ -181,7 +199,7 @@ func (w *cleaning) build(segments []*segment) error {
 
 // enter puts the keys of a batch into the map; false when there was no room for all.
 func (w *cleaning) enter(b record.Batch) (room bool, err error) {
-	if b.Control() || b.Transactional() || b.Count() == 0 {
+	if b.Control() || b.Count() == 0 || w.aborted(b) {
 		w.end = max(w.end, b.NextOffset())
 		return true, nil
 	}

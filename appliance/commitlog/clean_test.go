@@ -434,43 +434,100 @@ func TestNothingToRemoveWritesNothing(t *testing.T) {
 	}
 }
 
-// Batches of transactions supersede nothing, markers stay; what is superseded by a
-// record outside of transactions goes.
-func TestTransactionsAreKept(t *testing.T) {
+// What was aborted goes at once and supersedes nothing. A marker stays while there are
+// records of what it ended, and then for as long as a tombstone (KIP-534).
+func TestTransactionsAreCleaned(t *testing.T) {
 	k := newKept(t, 15)
-	put := func(attributes uint16, key, value string) int64 {
+	send := func(producer int64, key, value string) int64 {
 		b, err := record.NewBatch(record.None, record.Record{Key: []byte(key), Value: []byte(value), Timestamp: k.now})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b[22] |= byte(attributes)
-		b.SetProducer(77, 1, k.seq[77]) // computes the CRC
-		k.seq[77]++
+		if producer == record.NoProducerID {
+			k.put(b)
+			return k.next - 1
+		}
+		b.SetTransactional(producer, 1, k.seq[producer])
+		k.seq[producer]++
 		k.put(b)
-		return b.BaseOffset()
+		return k.next - 1
 	}
-	const transactional, control = 0x10, 0x20
-	plain := put(0, "a", "committed before")
-	aborted := put(transactional, "a", "may be aborted")
-	inside := put(transactional, "b", "in a transaction")
-	marker := put(transactional|control, "\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00")
-	_, _, _, _ = plain, aborted, inside, marker
-	put(0, "b", "after it")
-	put(transactional|control, "\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00")
-	for range 200 {
-		k.batch(2, 3)
+	mark := func(producer int64, commit bool) int64 {
+		b := record.NewMarker(record.Marker{ProducerID: producer, ProducerEpoch: 1, Commit: commit}, k.now)
+		k.put(b)
+		return k.next - 1
 	}
-	k.last = map[int64]int64{} // they are not what this is about
-	k.clean(0)
-	there, _, err := k.read(k.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for offset, want := range map[int64]bool{0: true, 1: true, 2: false, 3: true, 4: true, 5: true} {
-		if _, ok := there[offset]; ok != want {
-			t.Errorf("offset %d is there: %v, want %v", offset, ok, want)
+	fill := func() {
+		for range 200 {
+			k.batch(2, 3)
 		}
 	}
+	var (
+		before    = send(record.NoProducerID, "a", "before")
+		aborted   = send(77, "a", "aborted")
+		old       = send(78, "b", "superseded later")
+		kept      = send(78, "c", "committed")
+		abort     = mark(77, false)
+		commit    = mark(78, true)
+		again     = send(77, "d", "committed by who aborted before")
+		secondEnd = mark(77, true)
+		after     = send(record.NoProducerID, "b", "after it")
+	)
+	fill()
+	clear(k.last) // they are not what this is about
+	known := true // that it was aborted
+	clean := func() commitlog.Cleaned {
+		if err := k.log.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		o := k.cleaning()
+		o.Aborted = func(h record.Batch) bool { return h.ProducerID() == 77 && h.BaseOffset() < abort }
+		o.Marked = func(h record.Batch) bool { return known && h.BaseOffset() == abort }
+		done, err := new(commitlog.Cleaner).Clean(k.log, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.dirty = done.Dirty
+		return done
+	}
+	check := func(when string, want map[int64]bool) {
+		t.Helper()
+		there, _, err := k.read(k.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for offset, want := range want {
+			if _, ok := there[offset]; ok != want {
+				t.Errorf("%s: offset %d is there: %v, want %v", when, offset, ok, want)
+			}
+		}
+	}
+	done := clean()
+	all := map[int64]bool{before: true, aborted: false, old: false, kept: true, abort: true, commit: true, again: true, secondEnd: true, after: true}
+	check("after the first cleaning", all)
+	if want := k.now + 60_000; done.Horizon > want || done.Horizon < k.now {
+		t.Errorf("the first marker may go at %d, want %d or before", done.Horizon, want)
+	}
+	k.now += 50_000
+	fill()
+	known = false
+	clean()
+	check("before its time", all)
+	k.now += 50_000
+	known = true
+	fill()
+	clean()
+	check("after its time, but readers are still told of it", all)
+	known = false
+	fill()
+	clean()
+	all[abort] = false
+	check("after its time", all)
+	send(record.NoProducerID, "c", "supersedes the last record of the transaction")
+	fill()
+	clean()
+	all[kept], all[commit] = false, false
+	check("once there are no records of it", all)
 }
 
 // librdkafka takes ten answers in a row without a record for a message that is too

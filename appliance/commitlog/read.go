@@ -3,6 +3,7 @@ package commitlog
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"slices"
 	"sort"
@@ -118,6 +119,12 @@ func sendfile(conn *net.TCPConn, fd int, pos int64, n int) (sent int64, err erro
 // as something follows: librdkafka takes ten answers without a record for a message
 // that is too large, and gives up.
 func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
+	return l.ReadBelow(offset, maxBytes, math.MaxInt64)
+}
+
+// ReadBelow is Read of batches that begin below the offset limit, with which a batch
+// begins: the section is empty when there is none.
+func (l *Log) ReadBelow(offset int64, maxBytes int, limit int64) (Section, error) {
 	var vacant Section // passed over, for when nothing follows
 	for {
 		s, err := l.find(offset)
@@ -128,9 +135,12 @@ func (l *Log) Read(offset int64, maxBytes int) (Section, error) {
 		if s == nil {
 			return vacant, nil
 		}
-		c, err := s.read(offset, maxBytes)
+		c, err := s.read(offset, maxBytes, limit)
 		if err == nil {
 			next := l.following(s)
+			if next >= limit {
+				next = 0
+			}
 			switch {
 			case next > offset && c.n == 0: // all of it that was behind offset is lost
 				_ = c.Close()
@@ -180,12 +190,15 @@ func (l *Log) following(s *segment) int64 {
 }
 
 // read makes a section of an acquired segment; on success it is the section's.
-func (s *segment) read(offset int64, maxBytes int) (Section, error) {
+func (s *segment) read(offset int64, maxBytes int, limit int64) (Section, error) {
 	f, err := s.pin()
 	if err != nil {
 		return Section{}, s.readError(0, err)
 	}
 	pos, n, err := s.section(offset, maxBytes)
+	if err == nil && s.end.Load() > limit { // it ends after the size that section went by
+		n, err = s.below(pos, n, limit)
+	}
 	if err == nil {
 		err = s.verify(pos, int64(n))
 	}
@@ -205,6 +218,15 @@ func (s *segment) section(offset int64, maxBytes int) (pos int64, n int, err err
 	}
 	end, err := s.boundary(pos, length, maxBytes)
 	return pos, int(end - pos), err
+}
+
+// below is how much of n bytes at pos is before the batch that begins at limit.
+func (s *segment) below(pos int64, n int, limit int64) (int, error) {
+	if limit <= s.base {
+		return 0, nil
+	}
+	end, _, err := s.position(limit, s.size.Load())
+	return int(max(0, min(int64(n), end-pos))), err
 }
 
 // position finds the batch that holds offset, or the first after it.
@@ -254,7 +276,8 @@ func (s *segment) boundary(pos, length int64, maxBytes int) (int64, error) {
 }
 
 // Headers calls fn with the header of every batch from the start of the log, to
-// rebuild what is derived from them. The header is valid until fn returns.
+// rebuild what is derived from them; of a transaction's marker with all of it. The
+// header is valid until fn returns.
 func (l *Log) Headers(fn func(h record.Batch) error) error {
 	return l.each(func(s *segment) (bool, error) {
 		if err := l.load(s); err != nil {
@@ -266,7 +289,13 @@ func (l *Log) Headers(fn func(h record.Batch) error) error {
 				return false, err
 			}
 		}
-		return true, s.headers(0, size, func(_ int64, h record.Batch) error { return fn(h) })
+		return true, s.headers(0, size, func(pos int64, h record.Batch) error {
+			h, err := withMarker(s.f, pos, h)
+			if err != nil {
+				return s.readError(pos, err)
+			}
+			return fn(h)
+		})
 	})
 }
 

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -153,7 +154,7 @@ func (r *Redo) own(base int64, f vfs.File) (vfs.File, error) {
 
 // Finish cuts what a crash left behind the last batch, and the indexes to what was
 // not written again. Records before start, the log start offset, may be missing. kept
-// is told of batches that the segments have and the write-ahead log has not: nothing
+// is told of batches, by header or as a whole marker, that the segments have and the write-ahead log has not: nothing
 // gets there before it is durable, so it is the write-ahead log that has lost them.
 //
 // Nothing of it is durable until the log that is opened with [Options.Redo] has been
@@ -226,6 +227,9 @@ func (r *Redo) extend(s *redone, bound int64, kept func(h record.Batch)) error {
 		if ok, err := b.whole(s.end, size, h); err != nil || !ok {
 			return err
 		}
+		if h, err = withMarker(s.f, s.end, h); err != nil {
+			return fmt.Errorf("commitlog: read %s at %d: %w", r.path(s.base, logSuffix), s.end, err)
+		}
 		s.end, s.next = s.end+h.Len(), h.NextOffset()
 		if kept != nil {
 			kept(h)
@@ -262,4 +266,18 @@ func (r *Redo) Abandon() {
 		}
 	}
 	r.touched = nil
+}
+
+// withMarker is the header h of the batch at pos, or the whole batch if it is small
+// enough to be a marker: what it says is in its record.
+func withMarker(f io.ReaderAt, pos int64, h record.Batch) (record.Batch, error) {
+	if !h.Control() || h.Len() > record.MarkerLen {
+		return h, nil
+	}
+	b := make(record.Batch, h.Len())
+	_, err := f.ReadAt(b, pos)
+	if err == io.EOF {
+		err = nil // it ends there
+	}
+	return b, err
 }

@@ -93,16 +93,16 @@ func (r *rewriting) add(b record.Batch) error {
 
 // decide returns the batch itself, what is left of it, or nil for nothing.
 func (r *rewriting) decide(b record.Batch) (record.Batch, error) {
-	if b.Control() {
-		return b, nil
-	}
 	if b.Count() == 0 {
 		return r.emptied(b, b), nil
 	}
+	if b.Control() {
+		return r.decideMarker(b)
+	}
+	aborted := r.aborted(b)
 	covered := b.BaseOffset() >= r.from && b.LastOffset() < r.end
 	horizon, expired := int64(record.NoHorizon), false
 	switch set, ok := b.DeleteHorizon(); {
-	case b.Transactional():
 	case covered:
 		// Seen by the map for the first time. A horizon that it has already is that of
 		// another log, or of a cleaning that did not come to its end.
@@ -111,6 +111,9 @@ func (r *rewriting) decide(b record.Batch) (record.Batch, error) {
 		expired = r.Now >= set
 	}
 	out, err := r.filter.Apply(b, horizon, func(x *record.Record) bool {
+		if aborted {
+			return false
+		}
 		if x.Key == nil {
 			return true // from before the topic was compacted: nothing supersedes it
 		}
@@ -123,7 +126,40 @@ func (r *rewriting) decide(b record.Batch) (record.Batch, error) {
 	if out.Kept == 0 {
 		return r.emptied(b, out.Batch), nil
 	}
-	if set, ok := out.Batch.DeleteHorizon(); ok && out.Tombstones > 0 && !b.Transactional() {
+	if b.Transactional() {
+		r.alive[b.ProducerID()] = true
+	}
+	if set, ok := out.Batch.DeleteHorizon(); ok && out.Tombstones > 0 {
+		r.done.Horizon = min(r.done.Horizon, set)
+	}
+	return out.Batch, nil
+}
+
+// decideMarker is decide for a marker.
+func (r *rewriting) decideMarker(b record.Batch) (record.Batch, error) {
+	alive := r.alive[b.ProducerID()]
+	needed := alive || r.Marked != nil && r.Marked(b)
+	delete(r.alive, b.ProducerID())
+	set, ok := b.DeleteHorizon()
+	horizon := int64(record.NoHorizon)
+	switch {
+	case !ok || b.LastOffset() >= r.from && b.BaseOffset() < r.end:
+		// From here on it stays for as long as a tombstone would; one that is still needed
+		// is met again.
+		horizon = r.Now + max(r.DeleteRetention, minMarkerRetention)
+	case !needed && r.Now >= set:
+		out, err := r.filter.Apply(b, horizon, func(*record.Record) bool { return false })
+		if err != nil {
+			return nil, err
+		}
+		r.done.Removed += int64(out.Removed)
+		return r.emptied(b, out.Batch), nil
+	}
+	out, err := r.filter.Apply(b, horizon, func(*record.Record) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	if set, _ := out.Batch.DeleteHorizon(); !alive {
 		r.done.Horizon = min(r.done.Horizon, set)
 	}
 	return out.Batch, nil

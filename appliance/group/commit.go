@@ -58,7 +58,7 @@ func (c *Coordinator) Commit(group string, req Commit) (each []error, err error)
 func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []record.Record, each []error) {
 	limits := &c.opts.Limits
 	_, room := c.log.table.size()
-	room = limits.MaxOffsets - room
+	room = limits.MaxOffsets - room - c.log.table.undecided()
 	nowMs := c.opts.Now().UnixMilli()
 	refuse := func(i int, err error) {
 		if each == nil {
@@ -83,10 +83,71 @@ func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []
 	return rs, each
 }
 
+// TransactionalCommit is a TxnOffsetCommit: a Commit that holds once the transaction
+// of a producer is committed.
+type TransactionalCommit struct {
+	Commit
+	ProducerID    int64
+	ProducerEpoch int16
+	// Append stages the batch of the commit as part of the transaction, or completes it
+	// with an error. It is called under the group's lock.
+	Append func(b record.Batch, done record.Completion)
+}
+
+// CommitInTransaction serves TxnOffsetCommit: it returns when the offsets are on stable
+// storage. Until the transaction has ended, and for ever if it is aborted, the group's
+// offsets are those from before (see Unstable).
+func (c *Coordinator) CommitInTransaction(group string, req TransactionalCommit) (each []error, err error) {
+	if err := c.opts.Limits.checkGroupID(group); err != nil {
+		return nil, err
+	}
+	s, err := c.lock(group, true)
+	if err != nil {
+		return nil, err
+	}
+	// Who does not say which member it is (before v3) is believed (KIP-447).
+	if anyone := req.Generation < 0 && req.MemberID == "" && req.InstanceID == ""; !anyone {
+		err = s.group.CheckCommit(time.Now(), req.MemberID, req.InstanceID, req.Generation)
+	} else if s.group.State() == Dead {
+		err = ErrCoordinatorNotAvailable
+	}
+	if err != nil {
+		c.unlock(s)
+		return nil, err
+	}
+	rs, each := c.commitRecords(group, req.Offsets)
+	if len(rs) == 0 {
+		c.unlock(s)
+		return each, nil
+	}
+	a := c.log.appendWith(rs, func(b record.Batch, a *appending) {
+		b.SetTransactional(req.ProducerID, req.ProducerEpoch, 0) // the coordinators keep no sequence
+		req.Append(b, a)
+	})
+	if err := c.await(s, a); err != nil {
+		return nil, err
+	}
+	c.commits.Add(int64(len(rs)))
+	return each, nil
+}
+
+// Unstable reports whether a transaction that has not ended would change a group's
+// offset of a partition, as of all that is committed when it is called.
+func (c *Coordinator) Unstable(group string, tp record.TopicPartition) (bool, error) {
+	if err := c.log.catchUp(); err != nil {
+		return false, err
+	}
+	return c.log.table.unstable(group, tp), nil
+}
+
 // write appends records of the locked group and unlocks it. The lock puts the
 // commits of a generation before what the next one stores; the wait is outside.
 func (c *Coordinator) write(s *slot, rs []record.Record) error {
-	a := c.log.append(rs)
+	return c.await(s, c.log.append(rs))
+}
+
+// await unlocks the group and waits for an append of its.
+func (c *Coordinator) await(s *slot, a *appending) error {
 	s.inflight++
 	c.unlock(s)
 	err := c.log.wait(a)

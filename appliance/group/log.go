@@ -30,7 +30,8 @@ const (
 	retryPause = time.Second
 )
 
-// Log is what the coordinator needs of the broker's log; *topic.Set is one.
+// Log is what the coordinator needs of the broker's log, of transactions that are not
+// decided as well; topic.ReadUncommitted is one.
 type Log interface {
 	record.AsyncAppender
 	record.Fetcher
@@ -196,8 +197,11 @@ func (l *offsetsLog) ignored(offset int64, err error) {
 
 // applyBatch applies all records that it can and returns the first error.
 func (l *offsetsLog) applyBatch(b record.Batch) error {
-	if err := b.Validate(); err != nil || b.Control() {
+	if err := b.Validate(); err != nil {
 		return err
+	}
+	if b.Control() {
+		return l.table.applyMarker(b)
 	}
 	var d record.Decoder
 	if err := d.Reset(b); err != nil {
@@ -208,7 +212,11 @@ func (l *offsetsLog) applyBatch(b record.Batch) error {
 		var r record.Record
 		ok, err := d.Next(&r)
 		if ok && err == nil {
-			err = l.table.apply(&r)
+			if b.Transactional() {
+				err = l.table.hold(b.ProducerID(), &r)
+			} else {
+				err = l.table.apply(&r)
+			}
 		}
 		if err != nil && first == nil {
 			first = err
@@ -277,6 +285,10 @@ func (a *appending) Complete(base int64, err error) {
 
 // append starts the append of one batch. It may be called under a group's lock.
 func (l *offsetsLog) append(rs []record.Record) *appending {
+	return l.appendWith(rs, func(b record.Batch, a *appending) { l.log.AppendAsync(TopicPartition, b, a) })
+}
+
+func (l *offsetsLog) appendWith(rs []record.Record, stage func(b record.Batch, a *appending)) *appending {
 	a := &appending{done: make(chan struct{}), n: int64(len(rs))}
 	b, err := record.NewBatch(record.None, rs...)
 	switch {
@@ -285,7 +297,7 @@ func (l *offsetsLog) append(rs []record.Record) *appending {
 	case len(b) > maxBatchBytes:
 		a.Complete(-1, fmt.Errorf("%w: %d bytes, at most %d", record.ErrTooLarge, len(b), maxBatchBytes))
 	default:
-		l.log.AppendAsync(TopicPartition, b, a)
+		stage(b, a)
 	}
 	return a
 }
@@ -296,8 +308,10 @@ func (l *offsetsLog) wait(a *appending) error {
 	switch {
 	case errors.Is(a.err, record.ErrTooLarge):
 		return fmt.Errorf("%w: %w", ErrInvalidCommitOffsetSize, a.err)
-	case a.err != nil:
+	case errors.Is(a.err, record.ErrStorage), errors.Is(a.err, record.ErrDiskFull), errors.Is(a.err, record.ErrClosed):
 		return fmt.Errorf("%w: append to %s: %w", ErrCoordinatorNotAvailable, TopicPartition, a.err)
+	case a.err != nil:
+		return a.err // what the transaction's coordinator says
 	}
 	return l.awaitApplied(a.base + a.n)
 }

@@ -16,6 +16,12 @@ func (l *offsetsLog) maybeSnapshot() {
 		return
 	}
 	begin := l.applied
+	// What is not decided stays as it lies: the marker refers to it. If that is among the
+	// copies, wait.
+	keep := l.table.firstHeld(begin)
+	if keep < l.table.copiesEnd {
+		return
+	}
 	rs, size := l.table.snapshot(time.Now().UnixMilli())
 	l.sinceSnapshot, l.snapshotBytes = -size, size
 	end, err := l.appendAll(rs)
@@ -23,7 +29,7 @@ func (l *offsetsLog) maybeSnapshot() {
 	l.table.copiesEnd = max(begin, end)
 	l.table.mu.Unlock()
 	if err == nil {
-		_, err = l.part.DeleteRecords(begin)
+		_, err = l.part.DeleteRecords(keep)
 	}
 	if err != nil {
 		l.logger.Error("snapshot of the offsets topic failed; it grows until the next one", "partition", TopicPartition.String(), "offset", begin, "err", err)

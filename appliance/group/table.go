@@ -44,6 +44,12 @@ type table struct {
 	// follow them in the log: up to this offset.
 	copiesEnd int64
 	dead      int // tombstones remembered
+
+	// held is the commits of transactions that have not ended, by producer id, and
+	// heldOf how many there are of each group and partition.
+	held   map[int64][]record.Record
+	heldOf map[heldKey]int
+	holds  int
 }
 
 type tableGroup struct {
@@ -53,7 +59,7 @@ type tableGroup struct {
 }
 
 func newTable() *table {
-	return &table{groups: map[string]*tableGroup{}, other: map[string]cell[[]byte]{}}
+	return &table{groups: map[string]*tableGroup{}, other: map[string]cell[[]byte]{}, held: map[int64][]record.Record{}, heldOf: map[heldKey]int{}}
 }
 
 // apply takes over one record of the log. The error is of a record that cannot

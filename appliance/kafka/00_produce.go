@@ -19,8 +19,8 @@ import (
 //
 // Version 0 is advertised though 0-2 are refused with UNSUPPORTED_VERSION: without
 // it in the range librdkafka 2.0.2 (Debian) silently stops compressing (KAFKA-18659).
-// Version 12 differs from 11 in transactions alone, and clients open none with it
-// before they see transaction.version=2 (KIP-890). 13 names topics by id (KIP-516).
+// Batches of transactions go by way of their coordinator; see produce_transaction.go
+// for what version 12 changes (KIP-890). 13 names topics by id (KIP-516).
 //
 // The frame is sliced by hand and every batch staged as it lies there; the log
 // copies it. The reader goes on to the next request while the commit round runs.
@@ -53,12 +53,14 @@ type produceReply struct {
 	correlationID int32
 	conn          *conn
 	acks          int16
-	wide          bool // to so many partitions that few may be in flight
-	topics        []produceTopic
-	parts         []producePart
-	left          atomic.Int32  // completions to come, and the reader's own
-	done          chan struct{} // signalled at the last, unless acks is 0
-	buf           []byte
+	// transactionalID is empty for a producer that has none.
+	transactionalID string
+	wide            bool // to so many partitions that few may be in flight
+	topics          []produceTopic
+	parts           []producePart
+	left            atomic.Int32  // completions to come, and the reader's own
+	done            chan struct{} // signalled at the last, unless acks is 0
+	buf             []byte
 }
 
 type produceTopic struct {
@@ -124,6 +126,10 @@ func (s *Server) stage(part *producePart, of topicName, refused error) {
 		return
 	}
 	s.bytesIn.Add(int64(len(batch)))
+	if batch.Transactional() {
+		s.stageTransactional(part, batch)
+		return
+	}
 	part.partition.Append(batch, part)
 }
 
@@ -169,7 +175,7 @@ func (p *produceReply) finish() {
 // appended although it is well formed.
 func (p *produceReply) parse(body []byte) (refused, err error) {
 	r := reader{b: body, flexible: isFlexible(produceKey, p.version)}
-	txnID := r.nullableString()
+	p.transactionalID = p.conn.intern(r.nullableString())
 	p.acks = r.int16()
 	r.int32() // timeout: a commit round is not given up, the client's own timeout stands
 	for range r.arrayLen() {
@@ -192,11 +198,8 @@ func (p *produceReply) parse(body []byte) (refused, err error) {
 	if r.bad || len(r.b) != 0 {
 		return nil, fmt.Errorf("%w: Produce v%d", errMalformed, p.version)
 	}
-	switch {
-	case p.acks < -1 || p.acks > 1:
+	if p.acks < -1 || p.acks > 1 {
 		refused = fmt.Errorf("%w: %d", kerr.InvalidRequiredAcks, p.acks)
-	case txnID != nil:
-		refused = errNoTransactions
 	}
 	return refused, nil
 }
@@ -207,7 +210,7 @@ func (p *produceReply) size() int              { return 128 * len(p.parts) }
 func (p *produceReply) release() {
 	clear(p.parts)
 	clear(p.topics)
-	p.topics, p.parts, p.conn, p.acks = p.topics[:0], p.parts[:0], nil, -1
+	p.topics, p.parts, p.conn, p.acks, p.transactionalID = p.topics[:0], p.parts[:0], nil, -1, ""
 	if cap(p.parts) <= keepParts && cap(p.buf) <= freeFrame {
 		produceReplies.Put(p)
 	}

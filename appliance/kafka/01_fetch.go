@@ -45,7 +45,7 @@ const (
 
 func init() {
 	register(api{key: fetchKey, name: "Fetch", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
-		notes: "topics by id (13); incremental fetch sessions (7); records by sendfile, never above the high watermark"})
+		notes: "topics by id (13); incremental fetch sessions (7); records by sendfile, never above the high watermark, with read_committed never above the last stable offset"})
 }
 
 type fetchRequest struct {
@@ -94,6 +94,8 @@ type fetchPart struct {
 	partition               *topic.Partition
 	err                     error
 	highWatermark, logStart int64
+	stable                  int64                      // the last stable offset
+	aborted                 []topic.AbortedTransaction // for who reads what is committed
 	section                 topic.Section
 	held                    bool   // section is open
 	records                 []byte // instead of section, for old versions
@@ -263,17 +265,19 @@ func (f *fetchReply) read(part *fetchPart) {
 		return // deleted, or its disk has failed, while this waited
 	}
 	part.highWatermark, part.logStart = part.partition.HighWatermark(), part.partition.LogStartOffset()
+	part.stable = min(part.partition.LastStableOffset(), part.highWatermark)
 	room := f.maxBytes - f.total
 	if part.offset == part.highWatermark || f.total > 0 && room <= 0 {
 		return
 	}
-	section, err := part.partition.Read(part.offset, min(part.maxBytes, max(room, 0)))
+	section, err := f.section(part, min(part.maxBytes, max(room, 0)))
 	if err != nil {
 		part.err = err
 		return
 	}
 	if f.total > 0 && section.Len() > room {
 		_ = section.Close()
+		part.aborted = nil
 		return
 	}
 	part.section, part.held = section, true
@@ -294,7 +298,7 @@ func (part *fetchPart) close() {
 func (f *fetchReply) drop() {
 	for i := range f.parts {
 		f.parts[i].close()
-		f.parts[i].records = nil
+		f.parts[i].records, f.parts[i].aborted = nil, nil
 	}
 	f.total = 0
 }
@@ -346,20 +350,16 @@ func (f *fetchReply) appendPart(e *encoder, part *fetchPart) (outside int) {
 	start := len(e.b)
 	if part.err != nil {
 		part.close()
-		part.records, part.highWatermark, part.logStart = nil, -1, -1
+		part.records, part.highWatermark, part.stable, part.logStart, part.aborted = nil, -1, -1, -1, nil
 	}
 	e.int32(part.id)
 	e.int16(errorCode(part.err))
 	e.int64(part.highWatermark)
-	e.int64(part.highWatermark) // last stable offset: without transactions all is stable
+	e.int64(part.stable)
 	if f.version >= 5 {
 		e.int64(part.logStart)
 	}
-	if f.readCommitted {
-		e.arrayLen(0) // aborted transactions
-	} else {
-		e.arrayLen(-1)
-	}
+	e.aborted(part.aborted, f.readCommitted)
 	if f.version >= 11 {
 		e.int32(-1) // preferred read replica
 	}

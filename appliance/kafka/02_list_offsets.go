@@ -17,8 +17,8 @@ import (
 // the record with the greatest timestamp, which Kafka's own tools ask for; 8 adds
 // -4, the earliest offset on local disk, which is the earliest here. 9 adds -5 and 11
 // adds -6, which ask how far tiered storage is: as in Kafka without it, offset -1. The
-// timeout of 10 is for remote storage too. Read committed
-// and uncommitted are the same without transactions. No record at or after a time
+// timeout of 10 is for remote storage too. For who reads what
+// is committed the log ends at the last stable offset. No record at or after a time
 // is offset -1 without an error.
 const listOffsetsKey = 2
 
@@ -47,7 +47,7 @@ func (s *Server) listOffsets(r *request) kmsg.Response {
 			p, err := s.partition(t.Topic, part.Partition, part.CurrentLeaderEpoch)
 			if err == nil {
 				rp.LeaderEpoch = p.LeaderEpoch()
-				rp.Offset, rp.Timestamp, err = offsetAt(p, part.Timestamp, r.version)
+				rp.Offset, rp.Timestamp, err = offsetAt(p, part.Timestamp, r.version, req.IsolationLevel == readCommitted)
 			}
 			rp.ErrorCode = errorCode(err)
 			rt.Partitions = append(rt.Partitions, rp)
@@ -57,20 +57,32 @@ func (s *Server) listOffsets(r *request) kmsg.Response {
 	return resp
 }
 
-func offsetAt(p *topic.Partition, ts int64, version int16) (offset, timestamp int64, err error) {
+// readCommitted is an isolation level.
+const readCommitted = 1
+
+func offsetAt(p *topic.Partition, ts int64, version int16, committed bool) (offset, timestamp int64, err error) {
+	end := p.HighWatermark()
+	if committed {
+		end = p.LastStableOffset()
+	}
 	switch {
 	case ts == timestampLatest:
-		return p.HighWatermark(), -1, nil
+		return end, -1, nil
 	case ts == timestampEarliest, ts == timestampEarliestLocal && version >= 8:
 		return p.LogStartOffset(), -1, nil
 	case ts == timestampMax && version >= 7:
-		return p.MaxTimestamp()
+		offset, timestamp, err = p.MaxTimestamp()
 	case ts == timestampLatestTiered && version >= 9, ts == timestampPendingUpload && version >= 11:
 		return -1, -1, nil
 	case ts >= 0:
-		return p.OffsetForTime(ts)
+		offset, timestamp, err = p.OffsetForTime(ts)
+	default:
+		return -1, -1, fmt.Errorf("%w: timestamp %d has no meaning in ListOffsets v%d", kerr.UnsupportedVersion, ts, version)
 	}
-	return -1, -1, fmt.Errorf("%w: timestamp %d has no meaning in ListOffsets v%d", kerr.UnsupportedVersion, ts, version)
+	if committed && offset >= end {
+		return -1, -1, err
+	}
+	return offset, timestamp, err
 }
 
 // partition finds a partition for a client that believes in a leader epoch, or -1.

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/group"
@@ -13,14 +14,15 @@ import (
 //
 // A partition or a group that has never committed answers offset -1 without an error:
 // GROUP_ID_NOT_FOUND breaks librdkafka, sarama and Java. kafka-go sends 1 and kafkajs
-// 4 whatever is advertised. There are no transactions, so every offset is stable (7+).
+// 4 whatever is advertised. Who requires stable offsets (from 7) is told to come again
+// while a transaction that would change one has not ended (KIP-447).
 // Version 9 adds a member that classic groups do not look at. 10 names topics by id; who
 // asks for everything then does not see topics that are gone, for they have no id.
 const offsetFetchKey = 9
 
 func init() {
 	register(api{key: offsetFetchKey, name: "OffsetFetch", min: 1, max: 10, handle: (*Server).offsetFetch, maxFrame: dataFrame,
-		notes: "offset -1 and no error where nothing was committed; topics by id (10)"})
+		notes: "offset -1 and no error where nothing was committed; topics by id (10); stable offsets (7)"})
 }
 
 func (s *Server) offsetFetch(r *request) kmsg.Response {
@@ -28,7 +30,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	byID := r.version >= offsetsByIDMin
 	if r.version >= 8 {
 		for _, g := range req.Groups {
-			resp.Groups = append(resp.Groups, s.fetchGroup(g, byID))
+			resp.Groups = append(resp.Groups, s.fetchGroup(g, byID, req.RequireStable))
 		}
 		return resp
 	}
@@ -43,7 +45,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 		at.Topic, at.Partitions = t.Topic, t.Partitions
 		ask.Topics = append(ask.Topics, at)
 	}
-	got := s.fetchGroup(ask, byID)
+	got := s.fetchGroup(ask, byID, req.RequireStable)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		rt := kmsg.NewOffsetFetchResponseTopic()
@@ -58,11 +60,11 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID bool) kmsg.OffsetFetchResponseGroup {
+func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID, stable bool) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = ask.Group
 	if ask.Topics == nil {
-		s.fetchAllOffsets(&rg, byID)
+		s.fetchAllOffsets(&rg, byID, stable)
 		return rg
 	}
 	for _, t := range ask.Topics {
@@ -81,6 +83,8 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID bool) kmsg.Of
 			}
 			if err != nil {
 				rg.ErrorCode = errorCode(err)
+			} else if err = s.unstable(ask.Group, rt.Topic, p, stable); err != nil {
+				o = noOffset
 			}
 			// Version 1 has no other place for the error.
 			rt.Partitions = append(rt.Partitions, fetchedOffset(p, o, err))
@@ -91,7 +95,7 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID bool) kmsg.Of
 }
 
 // fetchAllOffsets answers for a group of which everything is asked.
-func (s *Server) fetchAllOffsets(rg *kmsg.OffsetFetchResponseGroup, byID bool) {
+func (s *Server) fetchAllOffsets(rg *kmsg.OffsetFetchResponseGroup, byID, stable bool) {
 	all, err := s.o.Groups.CommittedAll(rg.Group)
 	rg.ErrorCode = errorCode(err)
 	for _, o := range all {
@@ -107,8 +111,25 @@ func (s *Server) fetchAllOffsets(rg *kmsg.OffsetFetchResponseGroup, byID bool) {
 			rg.Topics = append(rg.Topics, rt)
 		}
 		rt := &rg.Topics[len(rg.Topics)-1]
-		rt.Partitions = append(rt.Partitions, fetchedOffset(o.Partition, group.Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata}, nil))
+		at := group.Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata}
+		err := s.unstable(rg.Group, o.Topic, o.Partition, stable)
+		if err != nil {
+			at = noOffset
+		}
+		rt.Partitions = append(rt.Partitions, fetchedOffset(o.Partition, at, err))
 	}
+}
+
+// unstable is an error if an offset is asked for that must be stable and is not.
+func (s *Server) unstable(group, name string, partition int32, stable bool) error {
+	if !stable {
+		return nil
+	}
+	is, err := s.o.Groups.Unstable(group, record.TopicPartition{Topic: name, Partition: partition})
+	if err == nil && is {
+		err = kerr.UnstableOffsetCommit
+	}
+	return err
 }
 
 // noOffset is what a partition has that was never committed.

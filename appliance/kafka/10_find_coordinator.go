@@ -8,12 +8,10 @@ import (
 )
 
 // FindCoordinator, key 10, versions 0-6 (flexible from 3, batched from 4): who
-// coordinates a group. Always this broker.
+// coordinates a group or a transactional id. Always this broker.
 //
 // Version 0 must be in the range: old librdkafka turns lz4 and groups off without
-// it, and kafka-go sends nothing else. A transactional id is refused here already,
-// with a message, because this is the first thing a transactional producer asks.
-// Share groups (type 2, from 6) are refused likewise.
+// it, and kafka-go sends nothing else. Share groups (type 2, from 6) are refused.
 const findCoordinatorKey = 10
 
 const (
@@ -23,7 +21,7 @@ const (
 
 func init() {
 	register(api{key: findCoordinatorKey, name: "FindCoordinator", min: 0, max: 6, handle: (*Server).findCoordinator,
-		notes: "always this broker; refuses transactional ids with a message"})
+		notes: "always this broker, for groups and transactional ids"})
 }
 
 func (s *Server) findCoordinator(r *request) kmsg.Response {
@@ -52,10 +50,8 @@ func (s *Server) findCoordinator(r *request) kmsg.Response {
 
 func checkCoordinatorType(t int8) error {
 	switch t {
-	case coordinatorGroup:
+	case coordinatorGroup, coordinatorTransaction:
 		return nil
-	case coordinatorTransaction:
-		return errNoTransactions
 	}
 	return fmt.Errorf("%w: there is no coordinator of type %d here", kerr.InvalidRequest, t)
 }

@@ -18,8 +18,10 @@ import (
 // kafka-python asks again in a hot loop; closing instead makes franz-go wait 25 s.
 //
 // Since version 3 the client says what software it is; a name that breaks KIP-511's
-// rule gets INVALID_REQUEST. No feature is advertised: transaction.version would
-// switch clients to KIP-890.
+// rule gets INVALID_REQUEST. The feature transaction.version=2 tells clients that each
+// transaction has an epoch of its own and that partitions join it by themselves (KIP-890).
+// That it can be 0 must not be said before version 4: older Java clients take a least
+// level of 0 for an error (KAFKA-17011).
 const apiVersionsKey = 18
 
 func init() {
@@ -43,8 +45,17 @@ func (s *Server) apiVersions(r *request) kmsg.Response {
 		k.ApiKey, k.MinVersion, k.MaxVersion = row.Key, row.AdvertisedMin, row.Max
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
+	if r.version >= 3 {
+		resp.FinalizedFeaturesEpoch = 0
+		resp.FinalizedFeatures = []kmsg.ApiVersionsResponseFinalizedFeature{{Name: transactionVersion, MaxVersionLevel: 2, MinVersionLevel: 2}}
+	}
+	if r.version >= 4 {
+		resp.SupportedFeatures = []kmsg.ApiVersionsResponseSupportedFeature{{Name: transactionVersion, MinVersion: 0, MaxVersion: 2}}
+	}
 	return resp
 }
+
+const transactionVersion = "transaction.version"
 
 // unsupportedApiVersions is version 0's layout: error, array of (key, min, max).
 func unsupportedApiVersions(r *request, _ []byte) (reply, error) {

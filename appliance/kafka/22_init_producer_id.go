@@ -2,21 +2,29 @@ package kafka
 
 import (
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/txn"
 )
 
-// InitProducerId, key 22, versions 0-5 (flexible from 2): an id for an idempotent
-// producer. It must exist: Java producers are idempotent by default since 3.0.
+// InitProducerId, key 22, versions 0-5 (flexible from 2): a session for an idempotent or
+// transactional producer. It must exist: Java producers are idempotent by default since 3.0.
 //
 // Without a transactional id every call gives a new id at epoch 0, also to a
-// producer that names its old one (KIP-360), as Kafka does. With a transactional
-// id the request is refused with a code on which clients give up at once.
-const initProducerIDKey = 22
+// producer that names its old one (KIP-360), as Kafka does. With one, the id's producer
+// goes on with the next epoch, and all that came before is fenced, and aborted if it was
+// open. From 3 on a producer says which session it goes on from after an error: that
+// is fenced if somebody else came between. Version 6 is for two-phase commit (KIP-939).
+const (
+	initProducerIDKey       = 22
+	fencedInitProducerIDMin = 4
+)
 
 func init() {
 	register(api{key: initProducerIDKey, name: "InitProducerId", min: 0, max: 5, handle: (*Server).initProducerID,
-		notes: "idempotent producers; a transactional id is refused (TRANSACTIONAL_ID_AUTHORIZATION_FAILED)"})
+		notes: "idempotent and transactional producers"})
 }
 
 var errNoProducerIDs = errors.New("kafka: no source of producer ids")
@@ -27,7 +35,12 @@ func (s *Server) initProducerID(r *request) kmsg.Response {
 	var err error
 	switch {
 	case req.TransactionalID != nil:
-		err = errNoTransactions
+		from, timeout := txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, time.Duration(req.TransactionTimeoutMillis)*time.Millisecond
+		var p txn.Producer
+		if p, err = s.o.Transactions.Init(*req.TransactionalID, from, timeout); err == nil {
+			resp.ProducerID, resp.ProducerEpoch = p.ID, p.Epoch
+		}
+		err = fenced(err, r.version >= fencedInitProducerIDMin)
 	case s.o.NextProducerID == nil:
 		err = errNoProducerIDs
 	default:
@@ -37,7 +50,7 @@ func (s *Server) initProducerID(r *request) kmsg.Response {
 		}
 	}
 	if resp.ErrorCode = errorCode(err); err != nil {
-		s.o.Log.Warn("producer id refused", "remote", r.remoteAddr(), "client", r.clientID, "error", err)
+		s.complain("producer id refused", "remote", r.remoteAddr(), "client", r.clientID, "error", err)
 	}
 	return resp
 }

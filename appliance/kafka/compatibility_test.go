@@ -43,8 +43,8 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
   in all of them together; who gets none, or wants none as librdkafka, names all partitions each time.
 - **Produce 12 and 13** are what producers without transactions send: without the feature transaction.version=2, which is not
   advertised, clients open no transaction with them (KIP-890).
-- **No transactions yet**: a transactional id is refused at FindCoordinator and InitProducerId with
-  TRANSACTIONAL_ID_AUTHORIZATION_FAILED, on which every client gives up at once. Idempotent producers work.
+- **transaction.version=2 is finalized**: clients that know it (Java and librdkafka of Kafka 4.0, franz-go) have an epoch for
+  each transaction and send neither AddPartitionsToTxn nor AddOffsetsToTxn (KIP-890). Older ones do as they always did.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.
 - **No SASL yet**: SaslHandshake is not in the table.
 
@@ -53,7 +53,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 {{seen}}
 ## Not served
 
-Transactions (24-28), ACLs (29-31), quotas and SCRAM (48-51), the consumer group
+WriteTxnMarkers (27), ACLs (29-31), quotas and SCRAM (48-51), the consumer group
 protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 

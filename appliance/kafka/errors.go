@@ -3,18 +3,14 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 )
-
-// errNoTransactions refuses all that is transactional. Of the codes that fit, this is
-// the one on which every client gives up at once instead of trying for minutes.
-var errNoTransactions = fmt.Errorf("%w: this broker does not do transactions, use an idempotent producer without transactional.id", kerr.TransactionalIDAuthorizationFailed)
 
 // codes maps the errors of the log and of groups to Kafka's, first match wins. Every error that
 // reaches a client goes through here.
@@ -40,6 +36,14 @@ var codes = []struct {
 	{group.ErrGroupSubscribedToTopic, kerr.GroupSubscribedToTopic},
 	{group.ErrOffsetMetadataTooLarge, kerr.OffsetMetadataTooLarge},
 	{group.ErrInvalidCommitOffsetSize, kerr.InvalidCommitOffsetSize},
+	{txn.ErrCoordinatorNotAvailable, kerr.CoordinatorNotAvailable},
+	{txn.ErrConcurrentTransactions, kerr.ConcurrentTransactions},
+	{txn.ErrProducerFenced, kerr.ProducerFenced},
+	{txn.ErrInvalidProducerIDMapping, kerr.InvalidProducerIDMapping},
+	{txn.ErrInvalidTransactionTimeout, kerr.InvalidTransactionTimeout},
+	{txn.ErrInvalidRequest, kerr.InvalidRequest},
+	{txn.ErrTransactionalIDNotFound, kerr.TransactionalIDNotFound},
+	{txn.ErrLimit, kerr.PolicyViolation},
 	{record.ErrUnknownTopicOrPartition, kerr.UnknownTopicOrPartition},
 	{record.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{record.ErrTooLarge, kerr.MessageTooLarge},
@@ -50,6 +54,7 @@ var codes = []struct {
 	// Not PRODUCER_FENCED, which Produce answers only to transactional producers since
 	// KIP-588; idempotent ones know INVALID_PRODUCER_EPOCH.
 	{record.ErrProducerFenced, kerr.InvalidProducerEpoch},
+	{record.ErrInvalidTxnState, kerr.InvalidTxnState},
 	{record.ErrStorage, kerr.KafkaStorageError},
 	{record.ErrDiskFull, kerr.KafkaStorageError},
 	// A log that shuts down is like a leader that moved: the client refreshes its

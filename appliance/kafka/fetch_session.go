@@ -58,10 +58,10 @@ type fetchSession struct {
 // sessionPart is a partition as the client last asked for it and was answered.
 type sessionPart struct {
 	topicName
-	id, epoch               int32
-	offset                  int64
-	maxBytes                int
-	highWatermark, logStart int64
+	id, epoch                       int32
+	offset                          int64
+	maxBytes                        int
+	highWatermark, stable, logStart int64
 }
 
 // begin makes f whole by what its session remembers. The error is of the request.
@@ -137,7 +137,7 @@ func (s *fetchSession) put(of topicName, part *fetchPart) {
 		}
 		i = len(s.parts)
 		s.places[sessionKey{of, part.id}] = i
-		s.parts = append(s.parts, sessionPart{topicName: of, id: part.id, highWatermark: -1, logStart: -1})
+		s.parts = append(s.parts, sessionPart{topicName: of, id: part.id, highWatermark: -1, stable: -1, logStart: -1})
 		s.changes++
 	}
 	p := &s.parts[i]
@@ -211,11 +211,11 @@ func (f *fetchReply) leaveOut(told []sessionPart) {
 // news reports whether the client must be told of the partition, and notes that it is.
 func (part *fetchPart) news(told *sessionPart) bool {
 	if part.err != nil {
-		told.highWatermark = -1 // so that the end of the error is news
+		told.highWatermark, told.stable = -1, -1 // so that the end of the error is news
 		return true
 	}
-	same := part.highWatermark == told.highWatermark && part.logStart == told.logStart
-	told.highWatermark, told.logStart = part.highWatermark, part.logStart
+	same := part.highWatermark == told.highWatermark && part.stable == told.stable && part.logStart == told.logStart
+	told.highWatermark, told.stable, told.logStart = part.highWatermark, part.stable, part.logStart
 	if told.byID && told.name == "" {
 		told.name = part.partition.TopicPartition().Topic
 	}

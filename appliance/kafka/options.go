@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 )
 
 // Limits that no option changes.
@@ -39,6 +40,9 @@ type Options struct {
 	// Groups coordinates consumer groups. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Groups *group.Coordinator
+	// Transactions coordinates transactions. Nil answers their requests with
+	// COORDINATOR_NOT_AVAILABLE.
+	Transactions *txn.Coordinator
 	// NextProducerID hands out an id never handed out before (InitProducerId).
 	NextProducerID func() (int64, error)
 	// ClusterID names the cluster to clients (cluster.id).
@@ -99,6 +103,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Groups == nil {
 		o.Groups = group.Unavailable()
+	}
+	if o.Transactions == nil {
+		o.Transactions = txn.Unavailable()
 	}
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.LogDir, "data")

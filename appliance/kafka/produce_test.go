@@ -159,7 +159,9 @@ func TestProduceErrors(t *testing.T) {
 	toSecond.Topics[0].Partitions[0].Partition = 1
 	negative := produceOf(-1, good())
 	negative.Topics[0].Partitions[0].Partition = -1
-	transactional := produceOf(-1, good())
+	inTransaction := good()
+	inTransaction.SetTransactional(7, 0, 0)
+	transactional := produceOf(-1, inTransaction)
 	transactional.TransactionID = kmsg.StringPtr("txn")
 	for _, tt := range []struct {
 		name    string
@@ -183,7 +185,7 @@ func TestProduceErrors(t *testing.T) {
 		{"negative partition", 9, negative, kerr.UnknownTopicOrPartition},
 		{"acks=2", 9, produceOf(2, good()), kerr.InvalidRequiredAcks},
 		{"acks=-2", 9, produceOf(-2, good()), kerr.InvalidRequiredAcks},
-		{"transactional id", 9, transactional, kerr.TransactionalIDAuthorizationFailed},
+		{"no coordinator", 9, transactional, kerr.NotEnoughReplicas},
 		{"v0", 0, produceOf(1, []byte("anything")), kerr.UnsupportedVersion},
 		{"v2", 2, produceOf(1, []byte("anything")), kerr.UnsupportedVersion},
 	} {

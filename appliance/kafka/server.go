@@ -239,9 +239,13 @@ func (s *Server) abandon() {
 const largeDecode = 4 << 10
 
 // decode reads a request. The decoder allocates what array lengths claim as far as
-// bytes are left; taking turns keeps what a forged request can waste to once its
-// frame limit times the size of an element, however many connections send one.
+// bytes are left. Requests that may be large are held to their shape first; of the
+// others, taking turns keeps what a forged one can waste to once maxAdminFrame
+// times the size of an element, however many connections send one.
 func (s *Server) decode(req kmsg.Request, body []byte) error {
+	if err := checkShape(req.Key(), req.GetVersion(), body); err != nil {
+		return err
+	}
 	if len(body) > largeDecode {
 		s.decoding.Lock()
 		defer s.decoding.Unlock()

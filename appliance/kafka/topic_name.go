@@ -51,7 +51,9 @@ func (r *reader) topic(c *conn, byID bool) topicName {
 	if byID {
 		copy(of.id[:], r.span(len(of.id)))
 	} else {
-		of.name = c.intern(r.nullableString())
+		name := r.nullableString()
+		r.bad = r.bad || name == nil // it cannot be null
+		of.name = c.intern(name)
 	}
 	return of
 }

@@ -45,8 +45,12 @@ const (
 	attrDeleteHorizon = 0x40
 )
 
-// NoProducerID marks a batch of a producer that is not idempotent.
-const NoProducerID = -1
+// NoProducerID marks a batch of a producer that is not idempotent, NoSequence one that
+// is in no sequence: a marker.
+const (
+	NoProducerID = -1
+	NoSequence   = -1
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -99,9 +103,21 @@ func (b Batch) SetBaseOffset(o int64) { binary.BigEndian.PutUint64(b[0:], uint64
 // SetLeaderEpoch notes under which leadership the batch was appended.
 func (b Batch) SetLeaderEpoch(e int32) { binary.BigEndian.PutUint32(b[12:], uint32(e)) }
 
-// SetProducer makes the batch one of an idempotent producer. Unlike the base
-// offset this is inside the CRC, which is computed anew; the records are not touched.
+// SetProducer makes the batch one of an idempotent producer, outside of transactions.
+// Unlike the base offset this is inside the CRC, which is computed anew; the records
+// are not touched.
 func (b Batch) SetProducer(id int64, epoch int16, baseSequence int32) {
+	binary.BigEndian.PutUint16(b[21:], uint16(b.Attributes()&^attrTransactional))
+	b.setProducer(id, epoch, baseSequence)
+}
+
+// SetTransactional is SetProducer for a batch that is part of the producer's transaction.
+func (b Batch) SetTransactional(id int64, epoch int16, baseSequence int32) {
+	binary.BigEndian.PutUint16(b[21:], uint16(b.Attributes()|attrTransactional))
+	b.setProducer(id, epoch, baseSequence)
+}
+
+func (b Batch) setProducer(id int64, epoch int16, baseSequence int32) {
 	binary.BigEndian.PutUint64(b[43:], uint64(id))
 	binary.BigEndian.PutUint16(b[51:], uint16(epoch))
 	binary.BigEndian.PutUint32(b[53:], uint32(baseSequence))

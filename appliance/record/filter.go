@@ -28,7 +28,8 @@ type Filtered struct {
 	// records. Otherwise it is valid until the next call; with no records left it is
 	// a header alone.
 	Batch Batch
-	// Kept and Removed count records; Tombstones are those kept that have no value.
+	// Kept and Removed count records; Tombstones are those kept that have no value, or
+	// are a transaction's marker: they go by the delete horizon.
 	Kept, Removed, Tombstones int
 }
 
@@ -36,7 +37,7 @@ type Filtered struct {
 // returns, and has HeaderBlock only.
 //
 // horizon, unless it is NoHorizon, is set as the batch's delete horizon (KIP-534)
-// if a record that stays is a tombstone: it takes the place of the base timestamp,
+// if a record that stays is a tombstone or a marker: it takes the place of the base timestamp,
 // in ms, and the records' own timestamps do not change. A horizon that the batch
 // has is replaced.
 //
@@ -63,7 +64,7 @@ func (f *Filter) Apply(b Batch, horizon int64, keep func(r *Record) bool) (Filte
 		switch {
 		case !kept:
 			out.Removed++
-		case r.Value == nil:
+		case r.Value == nil || b.Control():
 			out.Tombstones++
 			fallthrough
 		default:

@@ -34,7 +34,8 @@ type Appender interface {
 	Append(ctx context.Context, tp TopicPartition, b Batch) (baseOffset int64, err error)
 }
 
-// Fetcher reads committed batches from a partition.
+// Fetcher reads committed batches from a partition: durable, and of transactions only
+// what was committed.
 //
 // Fetch returns whole batches, the first of which holds offset (its base offset
 // may be lower), in total about maxBytes but always at least one batch. While
@@ -73,6 +74,19 @@ type AtomicAppender interface {
 	AppendAtomic(ctx context.Context, writes []Write) error
 }
 
+// AsyncWrite is a Write of a group that nobody waits for. Done may be nil.
+type AsyncWrite struct {
+	Write
+	Done Completion
+}
+
+// AsyncAtomicAppender is AtomicAppender for a caller that keeps many groups in
+// flight. Every Done is told the outcome, in the order of the writes; when the group
+// is refused, all of them are told before AppendGroup returns. Batches are copied.
+type AsyncAtomicAppender interface {
+	AppendGroup(writes []AsyncWrite)
+}
+
 // Errors that Appenders and Fetchers return, to be tested with errors.Is.
 var (
 	// ErrUnknownTopicOrPartition is returned for a partition that does not exist.
@@ -95,6 +109,9 @@ var (
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	// ErrProducerFenced is returned to a producer whose epoch is not the newest.
 	ErrProducerFenced = errors.New("producer fenced by a newer epoch")
+	// ErrInvalidTxnState is returned for a batch that is not what the producer's
+	// transaction asks for: in one that is not open, or outside of one that is.
+	ErrInvalidTxnState = errors.New("invalid transaction state")
 	// ErrStorage is returned once the disk has failed: the append may or may not
 	// be on it, and nothing more is accepted until a restart has re-read it.
 	ErrStorage = errors.New("storage failed")

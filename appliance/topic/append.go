@@ -60,14 +60,30 @@ func (s *Set) AppendAtomic(ctx context.Context, writes []record.Write) error {
 		return nil
 	}
 	o := newOutcome()
-	if err := s.stageGroup(writes, o); err != nil {
+	group := make([]record.AsyncWrite, len(writes))
+	for i, w := range writes {
+		group[i].Write = w
+	}
+	group[len(group)-1].Done = o
+	if err := s.stageGroup(group); err != nil {
 		return err
 	}
 	_, err := o.wait(ctx)
 	return err
 }
 
-func (s *Set) stageGroup(writes []record.Write, done record.Completion) error {
+// AppendGroup implements record.AsyncAtomicAppender.
+func (s *Set) AppendGroup(writes []record.AsyncWrite) {
+	if err := s.stageGroup(writes); err != nil {
+		for _, w := range writes {
+			if w.Done != nil {
+				w.Done.Complete(-1, err)
+			}
+		}
+	}
+}
+
+func (s *Set) stageGroup(writes []record.AsyncWrite) error {
 	into := make([]*Partition, len(writes))
 	bytes := 0
 	for i, w := range writes {
@@ -106,8 +122,8 @@ func (s *Set) stageGroup(writes []record.Write, done record.Completion) error {
 	}
 	for i, w := range writes {
 		var tag any
-		if i == len(writes)-1 {
-			tag = done
+		if w.Done != nil {
+			tag = w.Done
 		}
 		into[i].put(w.Batch, tag)
 	}

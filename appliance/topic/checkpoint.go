@@ -54,6 +54,11 @@ func (s *Set) checkpoint() error {
 		p.dirty.Store(false)
 	}
 	s.dirtyMu.Unlock()
+	for _, p := range dirty {
+		if err := p.bring(); err != nil {
+			return err
+		}
+	}
 	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool {
 		gone := p.Err() != nil // deleted
 		if gone {
@@ -162,6 +167,8 @@ func (p *Partition) takeState() []byte {
 		return nil
 	}
 	hw := p.hw.Load()
+	_, elapsed := p.set.opts.Clock.Read()
+	p.state.producers.expire(elapsed, p.opened, p.set.opts.ProducerExpiration)
 	p.state.forget()
 	p.state.generation++
 	b := p.state.encode(hw)

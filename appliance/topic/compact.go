@@ -227,7 +227,7 @@ func (c *cleaner) look(p *Partition, point *cleanPoint, now time.Time) *work {
 		point.dirty = p.start.Load()
 	}
 	w := &work{p: p, point: point}
-	dirty, total, again := w.measure(segments, config, now)
+	dirty, total, again := w.measure(segments, p.LastStableOffset(), config, now)
 	if total > 0 {
 		w.ratio = float64(dirty) / float64(total)
 	}
@@ -251,10 +251,13 @@ func (c *cleaner) look(p *Partition, point *cleanPoint, now time.Time) *work {
 
 // measure finds how far the log may be cleaned now, how many bytes of that are
 // dirty, and when to look again.
-func (w *work) measure(segments []commitlog.SegmentInfo, config *config, now time.Time) (dirty, total int64, again time.Time) {
+func (w *work) measure(segments []commitlog.SegmentInfo, stable int64, config *config, now time.Time) (dirty, total int64, again time.Time) {
 	again = now.Add(cleanLook)
 	for i := 0; i+1 < len(segments); i++ {
 		s := segments[i]
+		if s.End > stable { // whether it counts is not decided
+			return dirty, total, earlier(again, now.Add(DefaultCleanerInterval))
+		}
 		if due := time.UnixMilli(s.MaxTimestamp).Add(config.minLag); config.minLag > 0 && now.Before(due) {
 			return dirty, total, earlier(again, due)
 		}
@@ -323,6 +326,7 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 	if err := c.settle(w); err != nil {
 		return commitlog.Cleaned{}, err
 	}
+	aborted, marked := w.p.abortedBelow(w.until)
 	if err := c.room(max(w.bytes, config.segmentBytes)); err != nil {
 		return commitlog.Cleaned{}, err
 	}
@@ -330,7 +334,7 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 	done, err := c.log.Clean(w.p.log, commitlog.Cleaning{
 		Dirty: w.point.dirty, Until: w.until, SegmentBytes: config.segmentBytes,
 		Now: now.UnixMilli(), DeleteRetention: min(config.deleteRetention.Milliseconds(), math.MaxInt64-now.UnixMilli()),
-		Retain: w.p.retained(),
+		Retain: w.p.retained(), Aborted: aborted, Marked: marked,
 		BeforeSwap: func(r commitlog.Replacement) error {
 			w.p.stateMu.Lock()
 			w.p.times.join(r.New.Base, r.New.End)
@@ -340,6 +344,9 @@ func (c *cleaner) run(w *work) (commitlog.Cleaned, error) {
 	})
 	if err == nil && done.Replaced > 0 {
 		err = w.p.replaced()
+	}
+	if err == nil {
+		w.p.forgetAborted(done.Dirty) // their records are gone; the markers stay for now
 	}
 	return done, err
 }

@@ -43,7 +43,7 @@ func newKeyed(t *testing.T, seed uint64) *keyed {
 func (k *keyed) openOn(disk *crashfs.FS) (*topic.Set, error) {
 	k.epoch++
 	return topic.Open(topic.Options{FS: disk, Catalog: k.catalog, LeaderEpoch: k.epoch, OpenFiles: 3, Now: k.clock.Now,
-		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
+		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3, CrowdedRuns: crowded(k.epoch)},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour, Cleaner: topic.CleanerOptions{Disabled: true, MapBytes: 1 << 10}})
 }
 

@@ -148,10 +148,14 @@ func openOn(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time
 	return openWithin(disk, c, epoch, now, 0)
 }
 
+// crowded has every second life of a disk take all rounds for crowded: their batches
+// are late for their segments.
+func crowded(epoch int32) int { return int(epoch&1)*2 - 1 }
+
 // openWithin opens a set that lets go of records when it has more bytes; 0: no limit.
 func openWithin(disk *crashfs.FS, c topic.Catalog, epoch int32, now func() time.Time, budget int64) (*topic.Set, error) {
 	return topic.Open(topic.Options{FS: disk, Catalog: c, LeaderEpoch: epoch, OpenFiles: 3, Now: now, BudgetBytes: budget,
-		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3},
+		WAL:                wal.Options{FileBytes: 64 << 10, MaxFiles: 3, CrowdedRuns: crowded(epoch)},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour,
 		Cleaner: topic.CleanerOptions{Disabled: true, MapBytes: 1 << 10}})
 }

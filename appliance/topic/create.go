@@ -177,7 +177,8 @@ func (p *Partition) makeFolder() error {
 	return nil
 }
 
-// retire lets what is staged commit and refuses everything after.
+// retire lets what is staged commit and refuses everything after. The entry that it
+// waits for is no batch, so that nothing is late once it was applied.
 func (p *Partition) retire() {
 	o := newOutcome()
 	p.staging.Lock()

@@ -113,6 +113,7 @@ func (s *state) reported(first, next int64) {
 func (s *state) forget() {
 	s.lost = slices.DeleteFunc(s.lost, func(l lost) bool { return l.Next <= s.logStart })
 	s.segments = slices.DeleteFunc(s.segments, func(id commitlog.SegmentID) bool { return id.End <= s.logStart })
+	s.transactions.forget(s.logStart)
 }
 
 // Lost is a run of records that a partition no longer has although nobody asked it

@@ -43,8 +43,11 @@ type Partition struct {
 	// What is committed.
 	start atomic.Int64
 	hw    atomic.Int64
-	dirty atomic.Bool // is in Set.dirty
-	err   atomic.Pointer[error]
+	// unstable is the first offset of an open transaction, math.MaxInt64 when none is.
+	unstable atomic.Int64
+	dirty    atomic.Bool // is in Set.dirty
+	late     late
+	err      atomic.Pointer[error]
 
 	watching atomic.Int32
 	watchMu  sync.Mutex
@@ -69,9 +72,9 @@ func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
 // LeaderEpoch grows at every boot and is never reset.
 func (p *Partition) LeaderEpoch() int32 { return p.set.opts.LeaderEpoch }
 
-// Size is the bytes of the partition's segments. What was just committed may not be
-// counted yet.
-func (p *Partition) Size() int64 { return p.log.Size() }
+// Size is the bytes of the partition's segments, with what is late for them. What was
+// just committed may not be counted yet.
+func (p *Partition) Size() int64 { return p.log.Size() + p.late.bytes.Load() }
 
 // Err is why the partition is offline; nil while it serves.
 func (p *Partition) Err() error {
@@ -85,12 +88,24 @@ func (p *Partition) fail(err error) { p.err.CompareAndSwap(nil, &err) }
 
 // Append stages a batch and completes it once it is committed. It is AppendAsync
 // on a partition already looked up: produce's hot path.
-func (p *Partition) Append(b record.Batch, done record.Completion) {
-	if err := p.check(b); err != nil {
-		done.Complete(-1, err)
-		return
+func (p *Partition) Append(b record.Batch, done record.Completion) { p.append(b, false, done) }
+
+// AppendTransactional is Append of a batch that is part of its producer's transaction.
+// It is the coordinator's to call, which knows that the transaction is open and that
+// the partition is in it, and lets it not end before this returns.
+func (p *Partition) AppendTransactional(b record.Batch, done record.Completion) {
+	p.append(b, true, done)
+}
+
+func (p *Partition) append(b record.Batch, transactional bool, done record.Completion) {
+	err := p.check(b)
+	if err == nil && b.Transactional() != transactional {
+		err = fmt.Errorf("%w: the batch is said to be part of a transaction: %v; the request: %v", record.ErrInvalidTxnState, b.Transactional(), transactional)
 	}
-	if err := p.stage(b, done); err != nil {
+	if err == nil {
+		err = p.stage(b, done)
+	}
+	if err != nil {
 		p.topic.noteRefused(err)
 		done.Complete(-1, err)
 	}
@@ -110,8 +125,8 @@ func (p *Partition) check(b record.Batch) error {
 		return fmt.Errorf("%w: %d", record.ErrUnsupportedCodec, b.Codec())
 	case b.Control():
 		return fmt.Errorf("%w: a control batch is the broker's to write", record.ErrInvalidRecord)
-	case b.Transactional():
-		return fmt.Errorf("%w: transactions are not supported", record.ErrInvalidRecord)
+	case b.Transactional() && b.ProducerID() < 0:
+		return fmt.Errorf("%w: part of a transaction, but of no producer", record.ErrInvalidRecord)
 	case b.Count() == 0 || b.Count() != b.LastOffsetDelta()+1:
 		return fmt.Errorf("%w: %d records with last offset delta %d", record.ErrInvalidRecord, b.Count(), b.LastOffsetDelta())
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
@@ -148,9 +163,9 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 	if err := p.Err(); err != nil {
 		return err
 	}
-	if b.ProducerID() != record.NoProducerID {
+	if b.ProducerID() != record.NoProducerID && !p.topic.internal { // the coordinators keep no sequence
 		p.stateMu.Lock()
-		base, dup, err := p.state.producers.check(b)
+		base, dup, err := p.state.check(b)
 		p.stateMu.Unlock()
 		if err != nil {
 			return err
@@ -192,6 +207,9 @@ func (p *Partition) put(b record.Batch, tag any) {
 	}
 	p.stateMu.Lock()
 	p.state.note(staged)
+	if id := staged.ProducerID(); id != record.NoProducerID {
+		p.state.producers[id].seen = elapsed
+	}
 	if c.delete {
 		p.times.note(p.at.Segment, staged.NextOffset(), elapsed)
 	}
@@ -224,6 +242,9 @@ func (p *Partition) Commit(b []byte) {
 	}
 	switch e.kind {
 	case entryAppend:
+		if e.batch.Transactional() {
+			p.settle(e.batch)
+		}
 		p.hw.Store(e.batch.NextOffset())
 	case entryLogStart:
 		p.start.Store(max(p.start.Load(), e.offset))
@@ -232,14 +253,20 @@ func (p *Partition) Commit(b []byte) {
 
 // Apply brings a durable entry to its place. It is the write-ahead log's to call.
 // Batches that more follow are gathered, and written before it is told of no more.
-func (p *Partition) Apply(b []byte, more bool) error {
+func (p *Partition) Apply(b []byte, in wal.Context) error {
 	e, err := parseEntry(b)
 	if err != nil {
 		return err
 	}
+	if e.kind == entryAppend && in.Crowded && p.putOff(e, in.Place) {
+		return nil
+	}
+	if err := p.bring(); err != nil {
+		return err
+	}
 	switch e.kind {
 	case entryAppend:
-		err = p.applyBatch(e.at, e.batch, more)
+		err = p.applyBatch(e.at, e.batch, in.More)
 	case entryLogStart:
 		p.stateMu.Lock()
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
@@ -251,7 +278,7 @@ func (p *Partition) Apply(b []byte, more bool) error {
 			p.touch()
 		}
 	}
-	if err == nil && !more {
+	if err == nil && !in.More {
 		err = p.writeGathered()
 		if p.watching.Load() > 0 {
 			p.notify()

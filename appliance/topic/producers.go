@@ -3,6 +3,7 @@ package topic
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -20,6 +21,18 @@ type producer struct {
 	epoch int16
 	n     int // batches in the window
 	last  [producerWindow]sequenced
+
+	txn     int64     // first offset of its open transaction here; -1: none
+	endedAt int64     // offset of its last marker
+	before  *producer // what it was before that, until the marker is committed
+
+	seen             time.Duration // elapsed; 0: before the start
+	timestamp        int64         // of its last batch, ms; -1: before the start
+	coordinatorEpoch int32         // of its last marker; -1: before the start
+}
+
+func newProducer(epoch int16) *producer {
+	return &producer{epoch: epoch, txn: -1, timestamp: -1, coordinatorEpoch: -1}
 }
 
 // sequenced is one batch of an idempotent producer, oldest first in the window.
@@ -31,11 +44,22 @@ type sequenced struct {
 // producers maps producer ids to their state. The caller holds Partition.stateMu.
 type producers map[int64]*producer
 
+// check is producers.check, and refuses what cannot be remembered if it is aborted.
+func (s *state) check(b record.Batch) (base int64, dup bool, err error) {
+	if base, dup, err = s.producers.check(b); err == nil && !dup && b.Transactional() && len(s.aborted) >= maxAborted {
+		err = fmt.Errorf("%w: the partition remembers %d aborted transactions, no more until retention or compaction has removed them", record.ErrDiskFull, len(s.aborted))
+	}
+	return base, dup, err
+}
+
 // check decides about a batch by Kafka's rules: dup is true, with the offset it
 // has, when it is in the log already.
 func (ps producers) check(b record.Batch) (base int64, dup bool, err error) {
 	p := ps[b.ProducerID()]
 	if p == nil {
+		if len(ps) >= maxProducers && ps.idle() < 0 {
+			return 0, false, fmt.Errorf("%w: %d producers have transactions open", record.ErrDiskFull, len(ps))
+		}
 		// Unknown, or forgotten: Kafka accepts any sequence too (KIP-360).
 		return 0, false, nil
 	}
@@ -44,6 +68,8 @@ func (ps producers) check(b record.Batch) (base int64, dup bool, err error) {
 	switch epoch := b.ProducerEpoch(); {
 	case epoch < p.epoch:
 		return 0, false, fmt.Errorf("%w: producer %d has epoch %d, the batch %d", record.ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
+	case p.txn >= 0 && !b.Transactional():
+		return 0, false, fmt.Errorf("%w: producer %d has a transaction open, and the batch is none of it", record.ErrInvalidTxnState, b.ProducerID())
 	case epoch > p.epoch:
 		if first != 0 {
 			return 0, false, fmt.Errorf("%w: producer %d starts epoch %d with sequence %d", record.ErrOutOfOrderSequence, b.ProducerID(), epoch, first)
@@ -69,8 +95,16 @@ func (ps producers) note(b record.Batch) {
 		if len(ps) >= maxProducers {
 			ps.evict()
 		}
-		p = &producer{epoch: b.ProducerEpoch()}
+		p = newProducer(b.ProducerEpoch())
 		ps[id] = p
+	}
+	if b.Control() {
+		p.end(b)
+		return
+	}
+	p.timestamp = b.MaxTimestamp()
+	if b.Transactional() && p.txn < 0 && b.Count() > 0 {
+		p.txn = b.BaseOffset()
 	}
 	if p.epoch != b.ProducerEpoch() {
 		p.epoch, p.n = b.ProducerEpoch(), 0
@@ -86,10 +120,50 @@ func (ps producers) note(b record.Batch) {
 	p.n++
 }
 
-// evict forgets the producer whose last batch lies furthest back in the log.
-func (ps producers) evict() {
+// end takes in a marker. One of a greater epoch, as of KIP-890 they all are, begins the
+// sequence anew.
+func (p *producer) end(b record.Batch) {
+	before := *p
+	p.before, p.endedAt, p.txn = &before, b.BaseOffset(), -1
+	if m, ok, err := b.Marker(); ok && err == nil {
+		p.coordinatorEpoch = m.CoordinatorEpoch
+	}
+	if b.ProducerEpoch() > p.epoch {
+		p.epoch, p.n = b.ProducerEpoch(), 0
+	}
+}
+
+// at is the producer as of what lies below committed: the markers beyond have not
+// happened, should the power go.
+func (p *producer) at(committed int64) *producer {
+	for p.before != nil && p.endedAt >= committed {
+		p = p.before
+	}
+	return p
+}
+
+// evict forgets the idle producer whose last batch lies furthest back in the log.
+func (ps producers) evict() { delete(ps, ps.idle()) }
+
+// expire forgets the producers that have been idle for longer than age.
+func (ps producers) expire(elapsed, opened, age time.Duration) (expired bool) {
+	for id, p := range ps {
+		if p.txn < 0 && p.before == nil && elapsed-max(p.seen, opened) > age {
+			delete(ps, id)
+			expired = true
+		}
+	}
+	return expired
+}
+
+// idle is the producer without a transaction whose last batch lies furthest back in the
+// log; -1 when there is none.
+func (ps producers) idle() int64 {
 	oldest, at := int64(-1), int64(math.MaxInt64)
 	for id, p := range ps {
+		if p.txn >= 0 || p.before != nil {
+			continue
+		}
 		end := int64(0)
 		if p.n > 0 {
 			end = p.last[p.n-1].end
@@ -98,7 +172,7 @@ func (ps producers) evict() {
 			oldest, at = id, end
 		}
 	}
-	delete(ps, oldest)
+	return oldest
 }
 
 // addSequence counts as Kafka does: after the greatest int32 comes 0.

@@ -1,8 +1,8 @@
 package topic
 
 import (
-	"context"
 	"fmt"
+	"math"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
@@ -19,6 +19,26 @@ type Section = commitlog.Section
 // or a wrapped disk error.
 // The caller must Close the section.
 func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
+	return p.readBelow(offset, maxBytes, math.MaxInt64)
+}
+
+// ReadCommitted is Read of what lies below the last stable offset, which it returns,
+// and with it which transactions of what it may have read were aborted, by first offset.
+func (p *Partition) ReadCommitted(offset int64, maxBytes int) (c Section, aborted []AbortedTransaction, stable int64, err error) {
+	// In this order: the cleaner removes records of aborted transactions before they
+	// are forgotten.
+	stable = p.LastStableOffset()
+	p.stateMu.Lock()
+	if len(p.state.aborted) > 0 {
+		aborted = p.state.abortedIn(offset, stable)
+	}
+	p.stateMu.Unlock()
+	c, err = p.readBelow(offset, maxBytes, stable)
+	return c, aborted, stable, err
+}
+
+// readBelow is Read of batches below limit.
+func (p *Partition) readBelow(offset int64, maxBytes int, limit int64) (Section, error) {
 	if err := p.Err(); err != nil {
 		return Section{}, err
 	}
@@ -26,24 +46,31 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	if offset < start || offset > hw && offset > p.ahead.Load() {
 		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
 	}
-	if offset >= hw {
+	end := min(hw, limit)
+	if offset >= end {
 		return Section{}, nil
 	}
-	c, err := p.log.Read(offset, maxBytes)
+	if err := p.bring(); err != nil {
+		return Section{}, err
+	}
+	c, err := p.log.ReadBelow(offset, maxBytes, limit)
 	if err != nil || c.Len() > 0 {
 		return c, err
 	}
-	p.set.wal.CatchUp() // it is committed, and about to be written to its segment
-	if c, err = p.log.Read(offset, maxBytes); err != nil || c.Len() > 0 {
+	// It is committed, and about to be written to its segment.
+	if err := p.catchUp(); err != nil {
+		return Section{}, err
+	}
+	if c, err = p.log.ReadBelow(offset, maxBytes, limit); err != nil || c.Len() > 0 {
 		return c, err
 	}
-	return p.pass(offset, hw)
+	return p.pass(offset, end)
 }
 
-// pass is what a reader gets where nothing is left between offset and the high
-// watermark, because the end of the log was lost: a batch without records, which takes
+// pass is what a reader gets where nothing is left between offset and end, the high
+// watermark or where it may read to, because that was lost: a batch without records, which takes
 // it there. Who reads up to the watermark would never arrive otherwise.
-func (p *Partition) pass(offset, hw int64) (Section, error) {
+func (p *Partition) pass(offset, end int64) (Section, error) {
 	if p.Err() != nil || p.set.Err() != nil {
 		return Section{}, p.Err() // it is not lost: the next start brings it to its segment
 	}
@@ -53,29 +80,34 @@ func (p *Partition) pass(offset, hw int64) (Section, error) {
 	default:
 	}
 	if start := p.start.Load(); offset < start {
-		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, hw, offset)
+		return Section{}, fmt.Errorf("%w: %s holds offsets %d to %d, not %d", record.ErrOffsetOutOfRange, p.tp, start, end, offset)
 	}
-	return commitlog.Made(record.Skip(offset, hw, p.LeaderEpoch())), nil
+	return commitlog.Made(record.Skip(offset, end, p.LeaderEpoch())), nil
 }
 
-// catchUp waits for what is committed to be in its segment.
-func (p *Partition) catchUp() {
+// catchUp has what is committed be in its segment.
+func (p *Partition) catchUp() error {
 	if end, _ := p.log.End(); end < p.hw.Load() {
 		p.set.wal.CatchUp()
 	}
+	return p.bring()
 }
 
 // OffsetForTime is the first record with a timestamp of ts (ms) or later: its
 // offset and timestamp, or -1, -1 when there is none.
 func (p *Partition) OffsetForTime(ts int64) (offset, timestamp int64, err error) {
-	p.catchUp()
+	if err := p.catchUp(); err != nil {
+		return -1, -1, err
+	}
 	return found(p.log.OffsetForTime(p.start.Load(), ts))
 }
 
 // MaxTimestamp is the record with the greatest timestamp: its offset and
 // timestamp, or -1, -1 when the partition is empty.
 func (p *Partition) MaxTimestamp() (offset, timestamp int64, err error) {
-	p.catchUp()
+	if err := p.catchUp(); err != nil {
+		return -1, -1, err
+	}
 	return found(p.log.MaxTimestamp(p.start.Load()))
 }
 
@@ -115,53 +147,4 @@ func (p *Partition) notify() {
 		default:
 		}
 	}
-}
-
-// Fetch implements record.Fetcher. The CRC of every batch is checked: these bytes
-// go to plugins, the bridge and mirrors, not to a client that would check itself.
-func (s *Set) Fetch(ctx context.Context, tp record.TopicPartition, offset int64, maxBytes int) (record.Batches, error) {
-	p, err := s.Partition(tp)
-	if err != nil {
-		return nil, err
-	}
-	out, err := p.fetch(offset, maxBytes)
-	if err != nil || len(out) > 0 {
-		return out, err
-	}
-	ch := make(chan struct{}, 1)
-	p.Watch(ch)
-	defer p.Unwatch(ch)
-	for {
-		// Look again: the watermark may have moved before the watch began.
-		if out, err = p.fetch(offset, maxBytes); err != nil || len(out) > 0 {
-			return out, err
-		}
-		select {
-		case <-ch:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-s.Failed(): // also what is committed may not come to its place any more
-			return nil, storageError(s.Err())
-		case <-s.closing:
-			return nil, record.ErrClosed
-		}
-	}
-}
-
-func (p *Partition) fetch(offset int64, maxBytes int) (record.Batches, error) {
-	c, err := p.Read(offset, maxBytes)
-	if err != nil || c.Len() == 0 {
-		return nil, err
-	}
-	defer c.Close()
-	out, err := c.AppendTo(make(record.Batches, 0, c.Len()))
-	if err != nil {
-		return nil, err
-	}
-	for b := range record.Batches(out).All() {
-		if err := b.Validate(); err != nil {
-			return nil, fmt.Errorf("%s at offset %d: %w", p.tp, b.BaseOffset(), err)
-		}
-	}
-	return out, nil
 }

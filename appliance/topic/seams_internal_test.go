@@ -48,7 +48,7 @@ func TestNoWatermarkAfterAFailedSync(t *testing.T) {
 func records(t *testing.T, p *Partition) (offsets []int64) {
 	t.Helper()
 	for next := p.LogStartOffset(); next < p.HighWatermark(); {
-		bs, err := p.fetch(next, 1<<20)
+		bs, err := p.load(p.Read(next, 1<<20))
 		if err != nil {
 			t.Fatal("read from", next, err)
 		}

@@ -22,6 +22,7 @@ const (
 	DefaultMaxPartitions      = 10_000
 	DefaultCheckpointInterval = 30 * time.Second
 	DefaultRetentionInterval  = 5 * time.Minute
+	DefaultProducerExpiration = 24 * time.Hour
 	// MaxDefaultOpenFiles bounds the default of Options.OpenFiles: each open file
 	// costs the kernel about a KiB.
 	MaxDefaultOpenFiles = 16384
@@ -67,6 +68,9 @@ type Options struct {
 	// CheckpointInterval is how long the write-ahead log may hold what segments
 	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
 	CheckpointInterval, RetentionInterval time.Duration
+	// ProducerExpiration is how long an idle producer is remembered (producer.id.expiration.ms);
+	// 0: DefaultProducerExpiration.
+	ProducerExpiration time.Duration
 	// Cleaner is how compacted topics are compacted, OwnCompaction the names of topics
 	// that are not, although cleanup.policy says so: who writes them does it.
 	Cleaner       CleanerOptions
@@ -114,7 +118,8 @@ type Set struct {
 	count   int
 	changes atomic.Uint64
 
-	gathered gathered // the applier's
+	gathered gathered     // the applier's
+	late     atomic.Int64 // batches, of all partitions
 	gaps     chan record.Gap
 	trends   trends
 
@@ -166,6 +171,9 @@ func Open(o Options) (*Set, error) {
 	}
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = DefaultRetentionInterval
+	}
+	if o.ProducerExpiration == 0 {
+		o.ProducerExpiration = DefaultProducerExpiration
 	}
 	if o.TrashRetention == 0 {
 		o.TrashRetention = DefaultTrashRetention

@@ -288,7 +288,7 @@ func (s *Set) segmentBytes() (n int64) {
 func (t *Topic) size() (n int64) {
 	for _, p := range t.Partitions() {
 		if p.log != nil { // nil while the box recovers
-			n += p.log.Size()
+			n += p.Size()
 		}
 	}
 	return n

@@ -20,9 +20,10 @@ type state struct {
 	logStart   int64
 	epochs     []epochStart
 	producers  producers
-	segments   []commitlog.SegmentID // what each sealed segment is, by base, sorted; more than one of a base while it is being replaced
-	lost       []lost
-	unknown    []byte // sections of a newer version, kept as they are
+	transactions
+	segments []commitlog.SegmentID // what each sealed segment is, by base, sorted; more than one of a base while it is being replaced
+	lost     []lost
+	unknown  []byte // sections of a newer version, kept as they are
 
 	dirty   bool // differs from the file
 	rebuild bool // the file was damaged: the batches must be read
@@ -35,7 +36,9 @@ type identity struct {
 	partition int32
 }
 
-func newState(owner identity) *state { return &state{owner: owner, producers: producers{}} }
+func newState(owner identity) *state {
+	return &state{owner: owner, producers: producers{}, transactions: transactions{open: map[int64]openTransaction{}}}
+}
 
 // epochStart says which offset was the first of a leader epoch.
 type epochStart struct {
@@ -43,7 +46,7 @@ type epochStart struct {
 	start int64
 }
 
-// note takes in a batch that has its offset and epoch.
+// note takes in a batch that has its offset and epoch, whether it is committed or not.
 func (s *state) note(b record.Batch) {
 	if n := len(s.epochs); n == 0 || s.epochs[n-1].epoch < b.LeaderEpoch() {
 		s.epochs = append(s.epochs, epochStart{b.LeaderEpoch(), b.BaseOffset()})
@@ -93,7 +96,7 @@ func (s *state) ahead(committed int64) bool {
 		return true
 	}
 	for _, p := range s.producers {
-		if p.n > 0 && p.last[p.n-1].end > committed {
+		if p.n > 0 && p.last[p.n-1].end > committed || p.before != nil {
 			return true
 		}
 	}

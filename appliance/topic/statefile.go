@@ -22,6 +22,10 @@ import (
 //	   offset, leader epoch and CRC (8, 4, 4), flags (1)
 //	6  lost records, each: first and next offset (8, 8), segment, bytes from and to
 //	   (8, 8, 8), when, ms (8), flags (1), length of the cause (1), the cause
+//	7  transactions: the offset up to which they are known (8), then each that is open:
+//	   producer id (8), epoch (2), first offset (8)
+//	8  aborted transactions, each: producer id, first offset, offset of the marker, last
+//	   stable offset then (8, 8, 8, 8)
 const (
 	stateFile  = "partition.state"
 	stateMagic = "WPS2"
@@ -35,6 +39,9 @@ const (
 	sectionProducers = 4
 	sectionSegments  = 5
 	sectionLost      = 6
+	sectionOpen      = 7
+	sectionAborted   = 8
+	sectionKnown     = sectionAborted
 
 	sectionHeadLen = 5
 	segmentIDLen   = 41
@@ -73,6 +80,10 @@ func (s *state) encode(committed int64) []byte {
 		}
 		return b
 	})
+	if s.transactions.next > 0 {
+		b = section(b, sectionOpen, s.appendOpen)
+		b = section(b, sectionAborted, s.appendAborted)
+	}
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 	return b
 }
@@ -96,6 +107,7 @@ func appendEpochs(b []byte, epochs []epochStart, committed int64) []byte {
 
 func appendProducers(b []byte, ps producers, committed int64) []byte {
 	for id, p := range ps {
+		p = p.at(committed)
 		b = binary.BigEndian.AppendUint64(b, uint64(id))
 		b = binary.BigEndian.AppendUint16(b, uint16(p.epoch))
 		n := 0
@@ -142,10 +154,16 @@ func decodeState(b []byte) (*state, error) {
 		if n > int64(len(b)) || !s.decodeSection(b[0], b[sectionHeadLen:n]) {
 			return nil, errState
 		}
-		if b[0] > sectionLost {
+		if b[0] > sectionKnown {
 			s.unknown = append(s.unknown, b[:n]...)
 		}
 		b = b[n:]
+	}
+	for id, o := range s.open {
+		if s.producers[id] == nil {
+			s.producers[id] = newProducer(o.epoch)
+		}
+		s.producers[id].txn = o.first
 	}
 	return s, nil
 }
@@ -177,6 +195,10 @@ func (s *state) decodeSection(tag byte, b []byte) bool {
 		}
 		slices.SortStableFunc(s.segments, func(a, b commitlog.SegmentID) int { return cmp.Compare(a.Base, b.Base) })
 		return len(b) == 0
+	case sectionOpen:
+		return s.decodeOpen(b)
+	case sectionAborted:
+		return s.decodeAborted(b)
 	case sectionLost:
 		for len(b) >= lostLen && len(b) >= lostLen+int(b[lostLen-1]) {
 			var l lost
@@ -193,7 +215,8 @@ func (s *state) decodeProducers(b []byte) bool {
 		if len(b) < 11 || int(b[10]) > producerWindow || len(b) < 11+24*int(b[10]) {
 			return false
 		}
-		p := &producer{epoch: int16(binary.BigEndian.Uint16(b[8:])), n: int(b[10])}
+		p := newProducer(int16(binary.BigEndian.Uint16(b[8:])))
+		p.n = int(b[10])
 		s.producers[int64(binary.BigEndian.Uint64(b))] = p
 		b = b[11:]
 		for i := range p.n {

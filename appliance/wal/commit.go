@@ -147,7 +147,7 @@ func (l *Log) applyLoop() {
 	defer close(l.done)
 	for r := range l.durable {
 		if !isFailed(l.failed) {
-			if err := r.apply(); err != nil {
+			if err := r.apply(l.opts.CrowdedRuns); err != nil {
 				l.fail(err)
 			} else if r.rounds > 0 {
 				l.applied.Store(r.last)
@@ -170,11 +170,15 @@ func (l *Log) applyLoop() {
 	l.mu.Unlock()
 }
 
-func (r *round) apply() error {
+func (r *round) apply(crowdedRuns int) error {
+	in := Context{Crowded: r.crowded(crowdedRuns)}
 	for i := range r.entries {
 		e := &r.entries[i]
-		more := i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
-		if err := e.sink.Apply(r.buf[e.start:e.end], more); err != nil {
+		in.More = i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
+		if in.Crowded {
+			in.Place = r.place.plus(e.start)
+		}
+		if err := e.sink.Apply(r.buf[e.start:e.end], in); err != nil {
 			return fmt.Errorf("wal: apply an entry of round %d: %w", r.last, err)
 		}
 	}

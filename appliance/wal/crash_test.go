@@ -50,8 +50,8 @@ type promise struct {
 	begun           []int
 }
 
-func (j *journal) Commit([]byte)            {}
-func (j *journal) Apply([]byte, bool) error { return nil }
+func (j *journal) Commit([]byte)                   {}
+func (j *journal) Apply([]byte, wal.Context) error { return nil }
 
 // Done counts: entries are completed in order.
 func (j *journal) Done(_ []byte, tag any, err error) {

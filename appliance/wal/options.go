@@ -14,6 +14,9 @@ const (
 	DefaultMaxFiles   = 8
 	DefaultRoundBytes = 4 << 20
 
+	// DefaultCrowdedRuns is about as many writes as take longer than a commit.
+	DefaultCrowdedRuns = 64
+
 	minFileBytes = 64 << 10
 )
 
@@ -34,6 +37,10 @@ type Options struct {
 	// RoundBytes bounds a round, and three of them are the log's memory: one that
 	// fills, one that is written and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
 	RoundBytes int
+	// CrowdedRuns is from how many runs of entries of one sink on, on the average
+	// smaller than 16 KiB, a round is called crowded, see Context. 0 means
+	// DefaultCrowdedRuns, less than 0 never.
+	CrowdedRuns int
 	// Linger is how long a round may wait for company, unless it has reached
 	// LingerBytes or LingerWaiters, or the box has been idle. 0 commits at once.
 	Linger        time.Duration
@@ -61,6 +68,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.RoundBytes == 0 {
 		o.RoundBytes = int(min(DefaultRoundBytes, o.FileBytes/4))
+	}
+	if o.CrowdedRuns == 0 {
+		o.CrowdedRuns = DefaultCrowdedRuns
 	}
 	if o.LingerBytes == 0 {
 		o.LingerBytes = 256 << 10

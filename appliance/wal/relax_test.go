@@ -18,8 +18,8 @@ import (
 // trace notes what a sink is told, in order.
 type trace struct{ events chan string }
 
-func (s trace) Commit(e []byte)              { s.events <- "commit " + string(e) }
-func (s trace) Apply(e []byte, _ bool) error { s.events <- "apply " + string(e); return nil }
+func (s trace) Commit(e []byte)                     { s.events <- "commit " + string(e) }
+func (s trace) Apply(e []byte, _ wal.Context) error { s.events <- "apply " + string(e); return nil }
 func (s trace) Done(e []byte, _ any, err error) {
 	if err != nil {
 		s.events <- fmt.Sprintf("failed %s", e)

@@ -81,6 +81,7 @@ func (g *ring) write(r *round) error {
 	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
 		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
 	}
+	r.place = Place{g.cur, g.pos}
 	g.unsynced = true
 	g.pos += int64(len(r.buf))
 	g.seq++

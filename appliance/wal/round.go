@@ -38,8 +38,9 @@ type round struct {
 	relaxed  int   // entries that are told before the sync
 	bounds   Relax // of those
 	last     uint64
-	rounds   int  // written ones whose content this is
-	gathered bool // by absorb
+	place    Place // where it was written
+	rounds   int   // written ones whose content this is
+	gathered bool  // by absorb
 }
 
 // staged is an entry of a round: where its bytes are and who waits.

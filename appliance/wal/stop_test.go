@@ -16,7 +16,7 @@ type stuck struct {
 	fail chan struct{}
 }
 
-func (s stuck) Apply([]byte, bool) error {
+func (s stuck) Apply([]byte, wal.Context) error {
 	<-s.fail
 	return syscall.EIO
 }

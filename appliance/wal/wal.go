@@ -59,10 +59,20 @@ type Sink interface {
 	// then it comes before Commit), or why not.
 	Done(entry []byte, tag any, err error)
 	// Apply brings the committed entry to its final place, on another goroutine than
-	// the other two and soon after them. An error stops the log for good. more says
-	// that the round's next entry is this sink's too: it may hold back a copy, and
-	// bring all there in one go by the time that an Apply without more returns.
-	Apply(entry []byte, more bool) error
+	// the other two and soon after them. An error stops the log for good.
+	Apply(entry []byte, in Context) error
+}
+
+// Context is what Apply may make use of beside the entry.
+type Context struct {
+	// More says that the round's next entry is this sink's too: it may hold back a copy,
+	// and bring all there in one go by the time that an Apply without More returns.
+	More bool
+	// Crowded says that the round has many entries, small ones, of many sinks: each would
+	// cost its place a write of its own. The sink may note Place instead, and bring the
+	// entry there later, with its next ones; before a Checkpoint that covers the round.
+	Crowded bool
+	Place   Place
 }
 
 // Log is an open write-ahead log. All methods are safe for concurrent use.

@@ -27,7 +27,7 @@ func newSink() *sink { return &sink{ch: make(chan error, 10_000)} }
 
 func (s *sink) Commit([]byte) {}
 
-func (s *sink) Apply(e []byte, _ bool) error {
+func (s *sink) Apply(e []byte, _ wal.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applied = append(s.applied, string(e))
@@ -306,8 +306,8 @@ type follow struct {
 	ch   chan error
 }
 
-func (f *follow) Apply(e []byte, more bool) error {
-	f.seen = append(f.seen, fmt.Sprintf("%s %t", e, more))
+func (f *follow) Apply(e []byte, in wal.Context) error {
+	f.seen = append(f.seen, fmt.Sprintf("%s %t", e, in.More))
 	return nil
 }
 

@@ -233,6 +233,8 @@ func (c *conn) handle(f packet.Frame) error {
 		}
 		c.sess.acked(a.PacketID)
 		return nil
+	case packet.TypePubrel, packet.TypePubrec, packet.TypePubcomp:
+		return c.handshake(f)
 	case packet.TypeSubscribe:
 		return c.subscribe(f)
 	case packet.TypeUnsubscribe:
@@ -246,8 +248,6 @@ func (c *conn) handle(f packet.Frame) error {
 		return c.disconnect(f)
 	case packet.TypeConnect:
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-2", Text: "second CONNECT"}
-	case packet.TypePubrec, packet.TypePubrel, packet.TypePubcomp:
-		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.2.2-11", Text: f.Type.String() + " of QoS 2, which this server does not offer"}
 	}
 	return &packet.Error{Reason: packet.ProtocolError, Text: f.Type.String() + " from a client"}
 }
@@ -281,18 +281,25 @@ func (c *conn) disconnect(f packet.Frame) error {
 	return errDone
 }
 
-// gather is called by the writer: it appends the PUBACKs that are ready.
+// gather is called by the writer: it appends the acks that are ready.
 func (c *conn) gather(dst []byte) []byte {
-	c.acks.take(func(id uint16, reason packet.Reason, err error) {
-		if err != nil {
-			reason = ackReason(err)
+	c.acks.take(func(p *pendingAck, err error) {
+		a := packet.Ack{Type: p.kind, PacketID: p.id, Reason: p.reason}
+		switch {
+		case err == nil:
+		case p.kind == packet.TypePubcomp: // it cannot say that the release is not stored
+			c.kick()
+			return
+		default:
+			if a.Reason = ackReason(err); c.problems {
+				a.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+			}
 		}
-		if reason.Failed() && c.version != packet.V5 {
+		if a.Reason.Failed() && c.version != packet.V5 && p.kind != packet.TypePubcomp {
 			return // the connection is being closed
 		}
-		a := packet.Ack{Type: packet.TypePuback, PacketID: id, Reason: reason}
-		if err != nil && c.problems {
-			a.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+		if c.maxPacket > 0 && a.EncodedLen(c.version) > c.maxPacket { // [MQTT-3.4.2-2]
+			a.Props.Reset()
 		}
 		dst = a.Append(dst, c.version)
 	})
@@ -308,11 +315,12 @@ func (c *conn) drained(n int) {
 }
 
 // committed is called once for every group, on the goroutine that commits rounds.
-func (c *conn) committed(topic string, count int, err error) {
+func (c *conn) committed(topic string, count, silent int, err error) {
 	if err == nil {
 		c.srv.traffic.committed.Add(uint64(count))
 	} else {
 		c.srv.refusals.storage.Add(uint64(count))
+		c.srv.lost(err, silent)
 		c.srv.storageFailed(err)
 		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
 			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again

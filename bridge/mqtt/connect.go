@@ -44,13 +44,25 @@ func (c *conn) connect(f packet.Frame) error {
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
 	}
-	c.sess.mu.Lock()
-	defer c.sess.mu.Unlock()
-	c.sess.conn = c // from here on feeds deliver: nothing may come before CONNACK [MQTT-3.2.0-1]
-	if c.sess.behind > 0 || len(c.sess.resend) > 0 || len(c.sess.retain) > 0 {
-		c.sess.startPump(c)
-	}
+	c.enter()
 	return nil
+}
+
+// enter lets messages come: nothing may come before CONNACK [MQTT-3.2.0-1].
+func (c *conn) enter() {
+	s := c.sess
+	s.mu.Lock()
+	s.conn = c
+	if s.behind > 0 || len(s.resend) > 0 || len(s.releases) > 0 || len(s.retain) > 0 {
+		s.startPump(c)
+	}
+	subs := s.sharedSubs()
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.share.mu.Lock()
+		sub.share.enter(sub)
+		sub.share.mu.Unlock()
+	}
 }
 
 func (c *conn) checkConnect(p *packet.Connect) error {
@@ -60,8 +72,6 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.ClientIDNotValid, Clause: "MQTT-3.1.3-8", Text: "empty client identifier without clean session"}
 	case len(p.ClientID) > opts.MaxClientIDBytes:
 		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
-	case p.HasWill && p.Will.QoS > MaxQoS:
-		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-12", Text: "will with QoS 2, this server offers QoS 0 and 1"}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
 	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
@@ -111,10 +121,8 @@ func (c *conn) settle(p *packet.Connect) {
 func (c *conn) announce(p *packet.Properties, assigned bool) {
 	opts := &c.srv.opts
 	p.SetUint(packet.ReceiveMaximum, uint32(opts.ReceiveMaximum))
-	p.SetUint(packet.MaximumQoS, MaxQoS)
 	p.SetUint(packet.MaximumPacketSize, uint32(opts.MaxPacketBytes))
 	p.SetUint(packet.TopicAliasMaximum, uint32(opts.TopicAliasMaximum))
-	p.SetUint(packet.SharedAvailable, 0)
 	p.SetUint(packet.SessionExpiry, c.sess.expiry) // the server may have shortened it
 	if c.keepAlive > 0 {
 		p.SetUint(packet.ServerKeepAlive, uint32(c.keepAlive/time.Second))
@@ -193,6 +201,7 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	if old != nil {
 		old.mu.Lock()
 		old.gone, old.dirty, s.stored = true, true, old.stored
+		s.receipts.stored = old.receipts.end(true)
 		if old.timer != nil {
 			old.timer.Stop()
 		}
@@ -205,26 +214,39 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 func (srv *Server) enter(c *conn, old *session, present bool) error {
 	s := c.sess
 	if old != nil {
+		srv.leaveShares(old)
 		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
 			return err
 		}
 	}
 	s.mu.Lock()
-	subs := len(s.subs)
+	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()
-	if !present || subs == 0 {
+	if !present || idle {
 		return nil
 	}
 	if _, err := srv.horizon(s); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.resume()
 	for _, sub := range s.subs {
-		srv.subs.add(sub)
+		if sub.share == nil {
+			srv.subs.add(sub)
+		}
 	}
+	s.mu.Unlock()
 	return nil
+}
+
+// sharedSubs is the shared subscriptions. s.mu is held.
+func (s *session) sharedSubs() (subs []*subscription) {
+	for _, sub := range s.subs {
+		if sub.share != nil {
+			subs = append(subs, sub)
+		}
+	}
+	return subs
 }
 
 // detach ends delivery to a connection that is over.
@@ -236,15 +258,39 @@ func (srv *Server) detach(c *conn) {
 	if entered {
 		s.suspend()
 	}
+	back := s.giveUp(false)
 	subs := make([]*subscription, 0, len(s.subs))
 	for _, sub := range s.subs {
 		subs = append(subs, sub)
 	}
 	s.mu.Unlock()
 	for _, sub := range subs {
-		srv.subs.remove(sub)
+		if sub.share == nil {
+			srv.subs.remove(sub)
+			continue
+		}
+		sub.share.exit(sub, back[sub.share])
+		delete(back, sub.share)
+	}
+	for g, rest := range back { // unsubscribed meanwhile
+		g.exit(nil, rest)
 	}
 	srv.idle(s)
+}
+
+// leaveShares ends the memberships of a session that ends.
+func (srv *Server) leaveShares(s *session) {
+	s.mu.Lock()
+	subs, back := s.sharedSubs(), s.giveUp(true)
+	s.shares = nil
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.share.leave(sub, back[sub.share])
+		delete(back, sub.share)
+	}
+	for g, rest := range back { // unsubscribed meanwhile
+		g.exit(nil, rest)
+	}
 }
 
 // release stores the session, or ends it, and lets go of it; the will follows.
@@ -254,6 +300,9 @@ func (srv *Server) release(c *conn) {
 	keep := s.persistent()
 	s.gone = !keep
 	s.mu.Unlock()
+	if !keep {
+		srv.leaveShares(s)
+	}
 	srv.store.save(s, func(error) {})
 	if c.will != nil && !c.normal && srv.ctx.Err() == nil {
 		srv.publishWill(c.will)
@@ -288,6 +337,7 @@ func (srv *Server) expire(s *session) {
 	s.mu.Lock()
 	s.gone, s.dirty = true, true
 	s.mu.Unlock()
+	srv.leaveShares(s)
 	srv.sessionCounts.expired.Add(1)
 	srv.store.save(s, func(error) {})
 }

@@ -23,7 +23,7 @@ func TestPublishReachesTheLogAndSubscribers(t *testing.T) {
 	for _, v := range []packet.Version{v3, v5} {
 		sub := b.client(v, "sub")
 		sub.send(subscribe(v, 1, "a/+", "q0/#@0", "two@2"))
-		sub.expect("SUBACK #1 01 00 01")
+		sub.expect("SUBACK #1 01 00 02")
 		pub := b.client(v, "pub")
 		pub.send(publish(v, 7, "a/b", "one"), publish(v, 0, "a/c", "two"), publish(v, 8, "q0/x", "three"), publish(v, 9, "other", "four"))
 		pub.expect("PUBACK #7", "PUBACK #8", "PUBACK #9")

@@ -41,6 +41,7 @@ type feed struct {
 	found  []*subscription
 	seen   map[*session]int
 	offers []offer
+	shares []*share
 	touch  []*conn
 }
 
@@ -51,6 +52,7 @@ type offer struct {
 	local  bool // a subscription without No Local is among those that match
 	rap    bool // one with Retain As Published is
 	qos    byte
+	share  *share // the message comes by a shared subscription
 }
 
 func newFeed(srv *Server, tp record.TopicPartition, idx int, origin int64, down *Downlink) *feed {
@@ -252,11 +254,15 @@ func (f *feed) offer(m *message) {
 	if len(f.found) == 0 {
 		return
 	}
-	f.offers = f.offers[:0]
+	f.offers, f.shares = f.offers[:0], f.shares[:0]
 	if len(f.found) > 1 {
 		clear(f.seen)
 	}
 	for _, sub := range f.found {
+		if sub.share != nil {
+			f.shares = append(f.shares, sub.share)
+			continue
+		}
 		if !sub.covers(f, m.offset) {
 			continue
 		}
@@ -272,6 +278,11 @@ func (f *feed) offer(m *message) {
 	}
 	for i := range f.offers {
 		if c := f.offers[i].best.sess.offer(f, m, &f.offers[i]); c != nil && c.out.touch() {
+			f.touch = append(f.touch, c)
+		}
+	}
+	for _, g := range f.shares {
+		if c := g.offer(f, m); c != nil && c.out.touch() {
 			f.touch = append(f.touch, c)
 		}
 	}
@@ -298,45 +309,11 @@ func (f *feed) flush() {
 	f.touch = f.touch[:0]
 }
 
-// lost notes that a session asked for offsets that retention has removed.
-func (f *feed) lost(s *session, from, to int64) {
+// lost notes that a client or a share asked for offsets that retention has removed.
+func (f *feed) lost(who string, from, to int64) {
 	f.srv.drops.retention.Add(uint64(to - from))
-	f.srv.opts.Log.Warn("mqtt: retention has removed messages before a session read them", "client", s.id,
+	f.srv.opts.Log.Warn("mqtt: retention has removed messages before a session read them", "client", who,
 		slog.String("partition", f.tp.String()), "from", from, "to", to)
-}
-
-// find reads one record again, for a message that was sent but not acknowledged.
-func (f *feed) find(ctx context.Context, offset int64, m *message) (bool, error) {
-	start, end, err := f.srv.log.Offsets(f.tp)
-	if errors.Is(err, record.ErrUnknownTopicOrPartition) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if f.gone.Load() || offset < start || offset >= end {
-		return false, nil
-	}
-	bs, err := f.srv.log.Fetch(ctx, f.tp, offset, 1)
-	if err != nil {
-		return false, err
-	}
-	dec := record.Decoder{RawHeaders: f.down == nil}
-	for b := range bs.All() {
-		if err := dec.Reset(b); err != nil {
-			return false, err
-		}
-		for r := (record.Record{}); ; {
-			ok, err := dec.Next(&r)
-			if err != nil || !ok {
-				break
-			}
-			if r.Offset == offset {
-				return f.read(&r, m), nil
-			}
-		}
-	}
-	return false, nil
 }
 
 // subscription is one filter of one session. It never changes; SUBSCRIBE to the same
@@ -351,13 +328,17 @@ type subscription struct {
 	// since is the high watermark of each feed when SUBSCRIBE came: what had been
 	// published before is not for this subscription. Feeds beyond its end are newer.
 	since []int64
-	ended bool // guarded by sess.mu: unsubscribed or replaced
+	asked []int64 // the same for the last SUBSCRIBE, whose retained messages lie before
+	ended bool    // guarded by sess.mu: unsubscribed or replaced
+	share *share  // of a shared subscription
 }
 
-func (s *subscription) covers(f *feed, offset int64) bool {
-	return f.idx >= len(s.since) || offset >= s.since[f.idx]
+func (s *subscription) covers(f *feed, offset int64) bool { return covers(s.since, f, offset) }
+
+func covers(since []int64, f *feed, offset int64) bool {
+	return f.idx >= len(since) || offset >= since[f.idx]
 }
 
 func (s *subscription) matches(f *feed, m *message) bool {
-	return s.covers(f, m.offset) && packet.Match(s.filter, m.topic)
+	return s.share == nil && s.covers(f, m.offset) && packet.Match(s.filter, m.topic)
 }

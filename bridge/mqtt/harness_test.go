@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -283,6 +284,20 @@ func (c *client) expect(want ...string) {
 	}
 }
 
+// anyOrder expects packets whose order nothing decides.
+func (c *client) anyOrder(want ...string) {
+	c.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, c.next())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		c.t.Fatalf("got %q, want %q", got, want)
+	}
+}
+
 // quiet checks with a ping that nothing came meanwhile.
 func (c *client) quiet() {
 	c.t.Helper()
@@ -329,10 +344,10 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 			s += fmt.Sprintf(" sub%d", id)
 		}
 		return s
-	case packet.TypePuback:
+	case packet.TypePuback, packet.TypePubrec, packet.TypePubrel, packet.TypePubcomp:
 		var p packet.Ack
 		check(p.Decode(f, v))
-		s := fmt.Sprintf("PUBACK #%d", p.PacketID)
+		s := fmt.Sprintf("%s #%d", f.Type, p.PacketID)
 		if p.Reason != 0 {
 			s += fmt.Sprintf(" %02x", byte(p.Reason))
 		}
@@ -415,8 +430,25 @@ func unsubscribe(v packet.Version, id uint16, filters ...string) []byte {
 	return p.Append(nil, v)
 }
 
-func puback(id uint16) []byte {
-	return (&packet.Ack{Type: packet.TypePuback, PacketID: id}).Append(nil, packet.V311)
+// publish2 is publish with QoS 2.
+func publish2(v packet.Version, id uint16, topic, payload string) []byte {
+	return (&packet.Publish{Topic: []byte(topic), Payload: []byte(payload), PacketID: id, QoS: 2}).Append(nil, v)
 }
+
+// again sets DUP.
+func again(p []byte) []byte {
+	p[0] |= 8
+	return p
+}
+
+func puback(id uint16) []byte { return ack(packet.TypePuback, id) }
+
+func ack(t packet.Type, id uint16) []byte {
+	return (&packet.Ack{Type: t, PacketID: id}).Append(nil, packet.V311)
+}
+
+func pubrec(id uint16) []byte  { return ack(packet.TypePubrec, id) }
+func pubrel(id uint16) []byte  { return ack(packet.TypePubrel, id) }
+func pubcomp(id uint16) []byte { return ack(packet.TypePubcomp, id) }
 
 func disconnect() []byte { return packet.AppendPing(nil, packet.TypeDisconnect) }

@@ -8,6 +8,7 @@ import (
 // waiting, reads what is committed, and sees to its topics.
 type Log interface {
 	record.AsyncAppender
+	record.AsyncAtomicAppender
 	record.Fetcher
 	// Ensure makes a topic unless there is one, and returns how many partitions
 	// it has. 0 partitions and nil configs ask for the broker's defaults.
@@ -45,7 +46,7 @@ type Route struct {
 // Downlink turns the records of one Kafka topic into messages.
 type Downlink struct {
 	Topic  string // Kafka topic
-	QoS    byte   // 0 or 1
+	QoS    byte   // 0, 1 or 2
 	Retain bool
 	// AppendTopic appends the MQTT topic name that the record goes to.
 	AppendTopic func(dst []byte, r *record.Record) ([]byte, error)

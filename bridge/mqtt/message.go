@@ -26,7 +26,7 @@ type message struct {
 	propsOK  bool
 	expiry   uint32 // seconds left
 	expires  bool
-	encoded  [2][2]encoding // by v5, QoS
+	encoded  [2][3]encoding // by v5, QoS
 }
 
 // encoding is a PUBLISH ready to be copied into a subscriber's output; only the
@@ -46,8 +46,8 @@ func (m *message) decode(r *record.Record, age func(time.Time) time.Duration) (o
 		case HeaderTopic:
 			m.topic, ok = value, true
 		case HeaderQoS:
-			if len(value) == 1 && value[0] >= '1' {
-				m.qos = 1
+			if len(value) == 1 && value[0] >= '0' && value[0] <= '2' {
+				m.qos = value[0] - '0'
 			}
 		case HeaderRetain:
 			m.retain = string(value) == "true"
@@ -84,7 +84,9 @@ func (m *message) reset(r *record.Record) {
 // forget drops the cached encodings.
 func (m *message) forget() {
 	for i := range m.encoded {
-		m.encoded[i][0].ok, m.encoded[i][1].ok = false, false
+		for qos := range m.encoded[i] {
+			m.encoded[i][qos].ok = false
+		}
 	}
 }
 

@@ -19,6 +19,8 @@ type intake struct {
 	route Route
 	block []byte // header block of the message at hand
 	topic *target
+
+	releases *group // of the PUBRELs of this pass, which one commit answers
 }
 
 // lot is the messages for one partition: they become one record batch.
@@ -48,21 +50,53 @@ func (in *intake) lot(f *feed) *lot {
 // stage hands all batches under construction to the log. It does not wait for them.
 func (in *intake) stage() {
 	for i := range in.lots {
-		in.append(&in.lots[i])
+		in.append(&in.lots[i], nil)
 		in.lots[i] = lot{}
 	}
 	in.lots = in.lots[:0]
+	if g := in.releases; g != nil {
+		in.releases = nil
+		in.c.storeReceipts(g)
+	}
 }
 
-func (in *intake) append(l *lot) {
+// append stages one batch. retained is the retained form of its only message, when
+// that is of QoS 2.
+func (in *intake) append(l *lot, retained *record.Record) {
 	l.group.count = l.builder.Len()
 	b, err := l.builder.Build(record.None)
-	if err != nil {
+	switch {
+	case err != nil:
 		l.group.Complete(-1, err)
-	} else {
+	case len(l.group.ids) > 0:
+		in.appendExactlyOnce(l, b, retained)
+	default:
 		in.c.srv.log.AppendAsync(l.feed.tp, b, l.group) // copies b
 	}
 	builders.Put(l.builder)
+}
+
+// owe notes that the message p is in the batch of g and is to be acknowledged.
+func (in *intake) owe(g *group, p *packet.Publish) {
+	switch {
+	case in.c.sess == nil: // a will: nobody waits
+	case p.QoS == 0:
+		g.silent++
+	case p.QoS == 1:
+		in.c.acks.push(packet.TypePuback, p.PacketID, g, packet.Success)
+	default:
+		in.c.sess.receipts.add(p.PacketID)
+		g.ids = append(g.ids, p.PacketID)
+		in.c.acks.push(packet.TypePubrec, p.PacketID, g, packet.Success)
+	}
+}
+
+// ackOf is the packet that answers a PUBLISH.
+func ackOf(qos byte) packet.Type {
+	if qos == 2 {
+		return packet.TypePubrec
+	}
+	return packet.TypePuback
 }
 
 // publish takes one PUBLISH of the client.
@@ -78,7 +112,10 @@ func (c *conn) publish(f packet.Frame) error {
 	if err != nil {
 		return err
 	}
-	if p.QoS == 1 {
+	if p.QoS == 2 && c.received(p.PacketID) {
+		return nil
+	}
+	if p.QoS > 0 {
 		if err := c.admit(); err != nil {
 			return err
 		}
@@ -94,8 +131,6 @@ func (c *conn) publish(f packet.Frame) error {
 func (c *conn) checkPublish(p *packet.Publish) error {
 	opts := &c.srv.opts
 	switch {
-	case p.QoS > MaxQoS: // [MQTT-3.2.2-11]
-		return &packet.Error{Reason: packet.QoSNotSupported, Clause: "MQTT-3.2.2-11", Text: "PUBLISH with QoS 2, this server offers QoS 0 and 1; set the client to QoS 1"}
 	case len(p.Props.SubscriptionIDs) > 0:
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
 	case len(p.Topic) > opts.MaxTopicBytes:
@@ -133,11 +168,15 @@ func (c *conn) resolveAlias(p *packet.Publish) ([]byte, error) {
 // which cannot be told, nothing more is read until some are committed.
 func (c *conn) admit() error {
 	limit := c.srv.opts.ReceiveMaximum
-	if c.acks.len() < limit {
+	all, pubacks := c.acks.len()
+	if c.version == packet.V5 {
+		if pubacks+c.sess.receipts.len() >= limit {
+			return &packet.Error{Reason: packet.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-7", Text: fmt.Sprintf("more than %d messages in flight", limit)}
+		}
 		return nil
 	}
-	if c.version == packet.V5 {
-		return &packet.Error{Reason: packet.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-7", Text: fmt.Sprintf("more than %d messages in flight", limit)}
+	if all < limit {
+		return nil
 	}
 	c.in.stage()
 	if !c.acks.await(limit) {
@@ -155,8 +194,9 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	}
 	if r.Topic == "" {
 		c.srv.drops.route.Add(1)
-		if p.QoS > 0 {
-			c.acks.push(p.PacketID, nil, packet.Success)
+		if p.QoS > 0 { // a PUBREL will find no receipt, which is no error
+			c.acks.push(ackOf(p.QoS), p.PacketID, nil, packet.Success)
+			c.out.flush()
 		}
 		return nil
 	}
@@ -171,9 +211,7 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	}
 	l := in.lot(f)
 	l.builder.Add(&rec)
-	if p.QoS > 0 {
-		c.acks.push(p.PacketID, l.group, packet.Success)
-	}
+	in.owe(l.group, p)
 	if l.builder.Size() >= maxBatchBytes {
 		in.stage()
 	}
@@ -214,13 +252,16 @@ func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *rec
 	l := lot{feed: f, builder: builders.Get().(*record.Builder), group: c.acks.group(c, f.tp.Topic, 2)}
 	l.builder.Reset()
 	l.builder.Add(rec)
-	if p.QoS > 0 {
-		c.acks.push(p.PacketID, l.group, packet.Success)
-	}
+	in.owe(l.group, p)
 	ret.stage.Lock()
 	defer ret.stage.Unlock()
-	in.append(&l)
-	ret.put(topic, p.Payload, rec.HeaderBlock, in.now, func(err error) { l.group.Complete(-1, err) })
+	kept := retainedForm(topic, p.Payload, rec.HeaderBlock, in.now)
+	if p.QoS == 2 {
+		in.append(&l, &kept)
+		return nil
+	}
+	in.append(&l, nil)
+	ret.put(&kept, l.group, f)
 	return nil
 }
 
@@ -231,9 +272,10 @@ func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
 	c.srv.refused(c, topic, err)
 	switch {
 	case p.QoS == 0:
+		c.srv.lost(err, 1)
 		return nil
 	case c.version == packet.V5:
-		c.acks.push(p.PacketID, nil, ackReason(err))
+		c.acks.push(ackOf(p.QoS), p.PacketID, nil, ackReason(err))
 		c.out.flush()
 		return nil
 	}

@@ -33,7 +33,7 @@ import (
 )
 
 // MaxQoS is the greatest QoS that is granted and accepted.
-const MaxQoS = 1
+const MaxQoS = 2
 
 // Options of a Server. The zero value of a field is its default.
 type Options struct {
@@ -154,6 +154,9 @@ type Server struct {
 	perIP    map[string]int
 	listener []net.Listener
 	closed   bool
+
+	sharing sync.Mutex // shares; before a share's own lock
+	shares  map[string]*share
 
 	making  sync.Mutex // feeds and targets grow by one maker at a time
 	feeds   atomic.Pointer[[]*feed]
@@ -356,6 +359,17 @@ func (srv *Server) sessionList() []*session {
 
 func (srv *Server) feedList() []*feed    { return *srv.feeds.Load() }
 func (srv *Server) feedAt(idx int) *feed { return (*srv.feeds.Load())[idx] }
+
+// feedsByName is the feeds that are not gone.
+func (srv *Server) feedsByName() map[record.TopicPartition]*feed {
+	feeds := map[record.TopicPartition]*feed{}
+	for _, f := range srv.feedList() {
+		if !f.gone.Load() {
+			feeds[f.tp] = f
+		}
+	}
+	return feeds
+}
 
 // target returns a Kafka topic that a route leads to, and makes it if need be.
 func (srv *Server) target(name string) (*target, error) {

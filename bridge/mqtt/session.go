@@ -1,19 +1,18 @@
 package mqtt
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
 // session is what the server remembers of one client identifier: subscriptions, how
 // far the client has been served in each partition, and which messages it has not
-// acknowledged. Messages themselves stay in the log, so a session that is away for
+// acknowledged, in both directions. Messages themselves stay in the log, so a session that is away for
 // a week costs no more than one that is away for a second.
 type session struct {
 	srv *Server
@@ -21,42 +20,49 @@ type session struct {
 
 	saving sync.Mutex // one save at a time, so that the last one wins
 
-	mu       sync.Mutex
-	conn     *conn // nil while offline
-	expiry   uint32
-	owner    *conn // whose session it is, connected or ending; guarded by Server.mu
-	gone     bool  // removed from the server
-	timer    *time.Timer
-	subs     map[string]*subscription
-	retain   []*subscription // whose retained messages are still to be sent
-	cursors  []cursor        // by feed.idx
-	behind   int             // cursors that are behind
+	mu     sync.Mutex
+	conn   *conn // nil while offline
+	expiry uint32
+	owner  *conn // whose session it is, connected or ending; guarded by Server.mu
+	gone   bool  // removed from the server
+	timer  *time.Timer
+	subs   map[string]*subscription
+	retain []*subscription // whose retained messages are still to be sent
+	shares []*share        // that it is a member of
+	places
 	inflight map[uint16]flight
 	resend   []uint16 // of inflight, not sent on this connection yet, in order
+	releases []uint16 // of inflight, whose PUBREL is to be sent, in order
+	unacked  int      // of inflight, sent on this connection
 	lastID   uint16
-	seq      uint64
-	dirty    bool // differs from what is stored
-	stored   bool // is in the sessions topic
+	seq      uint64 // of the last change of a flight
+	durable  uint64 // flights as they were at this seq are stored
+	dirty    bool   // differs from what is stored
+	stored   bool   // is in the sessions topic
 	pumping  bool
 	wake     chan struct{}
 
+	receipts receipts // of what the client publishes with QoS 2
+
 	counted bool        // in Server.live
 	starved atomic.Bool // the pump waits for room
+	sharing atomic.Bool // it has shares
 }
 
-// cursor is a session's place in one partition: all below next has been sent or did
-// not match. A cursor that is not behind moves with the feed.
-type cursor struct {
-	next   int64
-	behind bool
-}
-
-// flight is a message that was sent with QoS 1 and is not acknowledged.
+// flight is a message of QoS 1 or 2 that the client has not acknowledged. One of QoS 2
+// in a session that outlives its connection is stored before it is sent, and again
+// before PUBREL is: only then can no crash make the client see it twice.
 type flight struct {
-	feed   *feed // nil: a retained message
-	offset int64
-	topic  string // of a retained message
-	seq    uint64 // order of sending
+	feed     *feed // nil: a retained message
+	offset   int64
+	topic    string // of a retained message
+	qos      byte
+	seq      uint64 // order of sending
+	mark     uint64 // session.seq when it last changed
+	sent     bool   // on this connection
+	tried    bool   // on an earlier one: DUP
+	share    *share // whose message it is; nil: the session's own
+	released bool   // PUBREC came; what is left is PUBREL
 }
 
 func newSession(srv *Server, id string) *session {
@@ -66,20 +72,11 @@ func newSession(srv *Server, id string) *session {
 // persistent reports whether the session outlives its connection.
 func (s *session) persistent() bool { return s.expiry > 0 }
 
-// cursorOf returns the place in f, live by default.
-func (s *session) cursorOf(f *feed) *cursor {
-	for len(s.cursors) <= f.idx {
-		s.cursors = append(s.cursors, cursor{})
-	}
-	return &s.cursors[f.idx]
-}
-
-func (s *session) fallBehind(cur *cursor, next int64) {
-	if !cur.behind {
-		cur.behind = true
-		s.behind++
-	}
-	cur.next = next
+// lasts is persistent with the lock, and for how many seconds.
+func (s *session) lasts() (bool, uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.persistent(), s.expiry
 }
 
 // offer is called by a feed with a message that matches. It returns the connection
@@ -91,7 +88,7 @@ func (s *session) offer(f *feed, m *message, o *offer) *conn {
 	if c == nil || o.best.ended && !s.remake(f, m, o) {
 		return nil
 	}
-	cur := s.cursorOf(f)
+	cur := s.cursorOf(f.idx)
 	if cur.behind || m.offset < cur.next {
 		return nil
 	}
@@ -116,7 +113,7 @@ func (s *session) remake(f *feed, m *message, o *offer) bool {
 	return o.best != nil
 }
 
-// send hands one message to the connection; false when a QoS 1 message has no room.
+// send hands one message to the connection; false when it is of QoS 1 or 2 and there is no room.
 // A QoS 0 message without room is dropped and counted. s.mu is held.
 func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 	if !o.local && string(m.client) == s.id { // [MQTT-3.8.3-3]
@@ -135,24 +132,31 @@ func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 		}
 		return true
 	}
-	if s.unacked() >= c.window || !c.out.room() {
-		return false
-	}
-	fl := flight{feed: f, offset: m.offset}
+	fl := flight{feed: f, offset: m.offset, qos: d.qos, share: o.share}
 	if f == nil {
 		fl.topic = string(m.topic)
 	}
+	if d.qos == 2 && s.persistent() { // the pump stores it, then sends it
+		if len(s.inflight) >= c.window {
+			return false
+		}
+		s.resend = append(s.resend, s.launch(fl))
+		s.startPump(c)
+		s.rouse()
+		return true
+	}
+	if s.unacked >= c.window || !c.out.room() {
+		return false
+	}
+	fl.sent = true
+	s.unacked++ // what the client's Receive Maximum bounds [MQTT-3.3.4-9]
 	d.id = s.launch(fl)
-	s.srv.sent[1].Add(1)
+	s.srv.sent[d.qos].Add(1)
 	c.out.publish(m, &d)
 	return true
 }
 
-// unacked is how many messages this connection has been sent and has not
-// acknowledged, which the client's Receive Maximum bounds [MQTT-3.3.4-9].
-func (s *session) unacked() int { return len(s.inflight) - len(s.resend) }
-
-// launch gives a message a packet identifier that is not in use [MQTT-2.2.1-3].
+// launch gives a message a packet identifier that is not in use [MQTT-2.2.1-4].
 func (s *session) launch(fl flight) uint16 {
 	if s.inflight == nil {
 		s.inflight = make(map[uint16]flight)
@@ -164,21 +168,78 @@ func (s *session) launch(fl flight) uint16 {
 		}
 	}
 	s.seq++
-	fl.seq = s.seq
+	fl.seq, fl.mark = s.seq, s.seq
 	s.inflight[s.lastID] = fl
 	s.dirty = true
 	return s.lastID
 }
 
+// land ends a flight. s.mu is held.
+func (s *session) land(id uint16) {
+	if s.inflight[id].sent {
+		s.unacked--
+	}
+	delete(s.inflight, id)
+	s.dirty = true
+	if s.conn != nil && s.unacked <= s.conn.window/2 {
+		if s.starved.Load() {
+			s.rouse()
+		}
+		s.rouseShares()
+	}
+}
+
 // acked takes a PUBACK from the client. An identifier that is not in flight is
-// ignored: the client may answer what an earlier connection sent.
+// ignored: the client may answer what an earlier connection sent. The reason makes no
+// difference: a message that the client refuses is not sent again [MQTT-4.8.2-6].
 func (s *session) acked(id uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.inflight, id)
-	s.dirty = true
-	if s.starved.Load() && s.conn != nil && s.unacked() <= s.conn.window/2 {
-		s.rouse()
+	if fl, ok := s.inflight[id]; ok && fl.qos == 1 {
+		s.land(id)
+	}
+}
+
+// recorded takes a PUBREC: the client has the message, which is not sent again. PUBREL
+// follows once that is stored, or at once where nothing is [MQTT-4.3.3-4].
+func (s *session) recorded(c *conn, id uint16, reason packet.Reason) error {
+	s.mu.Lock()
+	fl, ok := s.inflight[id]
+	ok = ok && fl.qos == 2
+	switch {
+	case ok && reason.Failed(): // the client will not have it [MQTT-4.3.3-4]
+		s.land(id)
+		s.mu.Unlock()
+		return nil
+	case ok && s.persistent():
+		if !fl.released {
+			s.seq++
+			fl.released, fl.mark, s.dirty = true, s.seq, true
+			s.inflight[id] = fl
+			s.releases = append(s.releases, id)
+			s.startPump(c)
+			s.rouse()
+		}
+		s.mu.Unlock()
+		return nil
+	case ok:
+		fl.released = true
+		s.inflight[id] = fl
+	}
+	s.mu.Unlock()
+	a := packet.Ack{Type: packet.TypePubrel, PacketID: id}
+	if !ok {
+		a.Reason = packet.PacketIDNotFound
+	}
+	return c.answer(func(dst []byte) []byte { return a.Append(dst, c.version) })
+}
+
+// completed takes a PUBCOMP.
+func (s *session) completed(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fl, ok := s.inflight[id]; ok && fl.qos == 2 {
+		s.land(id)
 	}
 }
 
@@ -186,6 +247,11 @@ func (s *session) acked(id uint16) {
 func (s *session) drained() {
 	if s.starved.Load() {
 		s.rouse()
+	}
+	if s.sharing.Load() {
+		s.mu.Lock()
+		s.rouseShares()
+		s.mu.Unlock()
 	}
 }
 
@@ -196,268 +262,12 @@ func (s *session) rouse() {
 	}
 }
 
-// startPump starts the goroutine that serves the session from the log; it ends when
-// the session is live again everywhere. s.mu is held.
-func (s *session) startPump(c *conn) {
-	if s.pumping || s.conn != c {
-		return
-	}
-	s.pumping = true
-	c.tasks.Add(1)
-	go s.pump(c)
-}
-
-func (s *session) pump(c *conn) {
-	defer c.tasks.Done()
-	p := pump{s: s, c: c}
-	for {
-		more, err := p.step()
-		switch {
-		case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
-			s.mu.Lock()
-			s.pumping = false
-			s.mu.Unlock()
-			return
-		case err != nil:
-			s.srv.opts.Log.Error("mqtt: session cannot be served from the log", "client", s.id, "err", err)
-			sleep(c.ctx, retryAfter)
-		case !more:
-			return
-		}
-	}
-}
-
-// pump serves one session from the log: first what was sent on an earlier connection
-// and not acknowledged [MQTT-4.4.0-1], then retained messages, then what it missed.
-type pump struct {
-	s   *session
-	c   *conn
-	dec record.Decoder
-	msg message
-}
-
-// step does a bounded piece of work; more is false when there is none left, and the
-// pump is then over.
-func (p *pump) step() (more bool, err error) {
-	s := p.s
-	s.mu.Lock()
-	switch {
-	case s.conn != p.c:
-	case len(s.resend) > 0:
-		return true, p.resend()
-	case len(s.retain) > 0:
-		return true, p.retained()
-	case s.behind > 0:
-		for i := range s.cursors {
-			if s.cursors[i].behind {
-				next := s.cursors[i].next
-				s.mu.Unlock()
-				return true, p.catchUp(s.srv.feedAt(i), next)
-			}
-		}
-	}
-	s.pumping = false
-	s.mu.Unlock()
-	return false, nil
-}
-
-// wait is called with s.mu held and returns without it, once there may be room.
-func (p *pump) wait() error {
-	p.s.starved.Store(true)
-	defer p.s.starved.Store(false)
-	p.s.mu.Unlock()
-	p.c.out.flush()
-	select {
-	case <-p.s.wake:
-		return nil
-	case <-p.c.ctx.Done():
-		return p.c.ctx.Err()
-	}
-}
-
-// resend sends the oldest unacknowledged message again, by its old packet
-// identifier and with DUP. s.mu is held on entry.
-func (p *pump) resend() error {
-	s := p.s
-	if s.unacked() >= p.c.window || !p.c.out.room() {
-		return p.wait()
-	}
-	id := s.resend[0]
-	fl := s.inflight[id]
-	s.mu.Unlock()
-	found, err := p.recall(fl)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.resend = s.resend[1:]
-	if !found {
-		delete(s.inflight, id) // retention or expiry has removed it
-		s.dirty = true
-		s.srv.drops.retention.Add(1)
-		return nil
-	}
-	d := delivery{version: p.c.version, qos: 1, dup: true, id: id, retain: fl.feed == nil}
-	if p.c.maxPacket > 0 && p.msg.size(&d) > p.c.maxPacket {
-		delete(s.inflight, id)
-		s.srv.drops.tooLarge.Add(1)
-		return nil
-	}
-	p.c.out.publish(&p.msg, &d)
-	p.c.out.flush()
-	return nil
-}
-
-// recall reads the message of a flight again.
-func (p *pump) recall(fl flight) (bool, error) {
-	if fl.feed != nil {
-		return fl.feed.find(p.c.ctx, fl.offset, &p.msg)
-	}
-	m := p.s.srv.retained.get(fl.topic)
-	return m != nil && p.fill(m), nil
-}
-
-// fill makes the message at hand a retained one.
-func (p *pump) fill(m *retainedMessage) bool {
-	r := m.record()
-	return p.msg.decode(&r, p.s.srv.opts.Age) && !p.msg.expired
-}
-
-// retained sends the retained messages of one new subscription [MQTT-3.3.1-9]. s.mu
-// is held on entry.
-func (p *pump) retained() error {
-	s, sub := p.s, p.s.retain[0]
-	s.mu.Unlock()
-	o := offer{}
-	o.merge(sub)
-	for _, m := range s.srv.retained.matching(sub.filter) {
-		for sent := !p.fill(m); !sent; {
-			s.mu.Lock()
-			if s.conn != p.c || s.subs[sub.filter] != sub {
-				s.mu.Unlock()
-				break
-			}
-			if sent = p.sendRetained(&o); sent {
-				s.mu.Unlock()
-			} else if err := p.wait(); err != nil {
-				return err
-			}
-		}
-	}
-	s.mu.Lock()
-	if i := slices.Index(s.retain, sub); i >= 0 {
-		s.retain = slices.Delete(s.retain, i, i+1)
-	}
-	s.mu.Unlock()
-	p.c.out.flush()
-	return nil
-}
-
-// sendRetained is send for a retained message, which has RETAIN set [MQTT-3.3.1-8].
-func (p *pump) sendRetained(o *offer) bool {
-	own := *o
-	own.rap, own.local, p.msg.retain = true, true, true
-	return p.s.send(p.c, nil, &p.msg, &own)
-}
-
-const catchUpBytes = 64 << 10
-
-// catchUp serves what a session missed in one partition. It joins the live sessions
-// under the feed's lock, so that no message falls between the two.
-func (p *pump) catchUp(f *feed, next int64) error {
-	s := p.s
-	if next >= f.next.Load() || f.gone.Load() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if cur := s.cursorOf(f); cur.behind && (cur.next >= f.next.Load() || f.gone.Load()) {
-			cur.behind = false
-			s.behind--
-		}
-		return nil
-	}
-	bs, err := s.srv.log.Fetch(p.c.ctx, f.tp, next, catchUpBytes)
-	if errors.Is(err, record.ErrOffsetOutOfRange) {
-		return p.skip(f, next)
-	}
-	if err != nil {
-		return err
-	}
-	p.dec.RawHeaders = f.down == nil
-	for b := range bs.All() {
-		if full, err := p.batch(f, b, next); err != nil || full {
-			return err
-		}
-	}
-	p.c.out.flush()
-	return nil
-}
-
-// batch serves one batch; full means that the pump had to wait for room, and that
-// the batch is to be read again from the cursor.
-func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error) {
-	s := p.s
-	var r record.Record
-	if !b.Control() {
-		err = p.dec.Reset(b)
-	}
-	for ok := !b.Control(); ok && err == nil; {
-		if ok, err = p.dec.Next(&r); !ok || err != nil {
-			break
-		}
-		if r.Offset < next || !f.read(&r, &p.msg) {
-			continue
-		}
-		s.mu.Lock()
-		if s.conn != p.c {
-			s.mu.Unlock()
-			return true, context.Canceled
-		}
-		var o offer
-		if !s.remake(f, &p.msg, &o) {
-			s.mu.Unlock()
-			continue
-		}
-		if s.cursorOf(f).next = r.Offset; !s.send(p.c, f, &p.msg, &o) {
-			return true, p.wait()
-		}
-		s.cursorOf(f).next = r.Offset + 1
-		s.mu.Unlock()
-	}
-	if err != nil {
-		s.srv.drops.corrupt.Add(1)
-		s.srv.opts.Log.Error("mqtt: batch cannot be delivered", "client", s.id, "partition", f.tp.String(), "offset", b.BaseOffset(), "err", err)
-	}
-	s.mu.Lock()
-	s.cursorOf(f).next = b.NextOffset()
-	s.dirty = true
-	s.mu.Unlock()
-	return false, nil
-}
-
-// skip moves the cursor to what the log still has and says what was lost.
-func (p *pump) skip(f *feed, next int64) error {
-	start, _, err := p.s.srv.log.Offsets(f.tp)
-	if err != nil {
-		return err
-	}
-	if next < start {
-		f.lost(p.s, next, start)
-	}
-	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
-	p.s.cursorOf(f).next = start
-	return nil
-}
-
 // subscribed adds or replaces subscriptions. since is the place in each feed at
 // which they begin. s.mu is held.
 func (s *session) subscribed(sub *subscription) (replaced *subscription) {
 	if len(s.subs) == 0 { // nothing before concerned this session
 		for i, offset := range sub.since {
-			if cur := s.cursorOf(s.srv.feedAt(i)); !cur.behind {
+			if cur := s.cursorOf(i); !cur.behind {
 				cur.next = offset
 			}
 		}
@@ -474,35 +284,46 @@ func (s *session) subscribed(sub *subscription) (replaced *subscription) {
 // resume prepares the session for a new connection: everything is served from the
 // log until it has been caught up with. s.mu is held.
 func (s *session) resume() {
-	s.resend = s.resend[:0]
-	for id := range s.inflight {
-		s.resend = append(s.resend, id)
+	s.resend, s.releases, s.unacked = s.resend[:0], s.releases[:0], 0
+	for id, fl := range s.inflight {
+		fl.tried, fl.sent = fl.tried || fl.sent, false
+		s.inflight[id] = fl
+		if fl.released {
+			s.releases = append(s.releases, id)
+		} else {
+			s.resend = append(s.resend, id)
+		}
 	}
-	slices.SortFunc(s.resend, func(a, b uint16) int { return int(int64(s.inflight[a].seq) - int64(s.inflight[b].seq)) })
-	if len(s.subs) == 0 && len(s.resend) == 0 {
+	slices.SortFunc(s.resend, func(a, b uint16) int { return cmp.Compare(s.inflight[a].seq, s.inflight[b].seq) })
+	slices.SortFunc(s.releases, func(a, b uint16) int { return cmp.Compare(s.inflight[a].mark, s.inflight[b].mark) })
+	if len(s.subs) == 0 && len(s.inflight) == 0 {
 		return
 	}
-	s.behind = 0
-	for i, f := range s.srv.feedList() {
-		next := f.origin // a feed that began while the session was away
-		if i < len(s.cursors) {
-			next = s.cursors[i].next
-		}
-		*s.cursorOf(f) = cursor{next: next, behind: !f.gone.Load()}
-		if s.cursors[i].behind {
-			s.behind++
-		}
-	}
+	s.places.resume(s.srv.feedList())
 }
 
 // suspend fixes the cursors where the feeds are. s.mu is held, and s.conn is nil
 // already: no feed will send anything from here on.
 func (s *session) suspend() {
-	for _, f := range s.srv.feedList() {
-		cur := s.cursorOf(f)
-		if !cur.behind {
-			cur.next = max(cur.next, f.next.Load())
+	s.places.suspend(s.srv.feedList())
+	s.dirty = true
+}
+
+// shared notes that the session is a member of a share; unshared the opposite.
+func (s *session) shared(g *share) {
+	if !slices.Contains(s.shares, g) {
+		s.shares = append(s.shares, g)
+	}
+	s.sharing.Store(true)
+}
+
+func (s *session) unshared(g *share) {
+	for id, fl := range s.inflight {
+		if fl.share == g {
+			fl.share = nil
+			s.inflight[id] = fl
 		}
 	}
-	s.dirty = true
+	s.shares = slices.DeleteFunc(s.shares, func(have *share) bool { return have == g })
+	s.sharing.Store(len(s.shares) > 0)
 }

@@ -1,10 +1,13 @@
 package mqtt
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
 // counters is what the server counts.
@@ -15,12 +18,15 @@ type counters struct {
 		bytesIn, bytesOut atomic.Uint64
 		wills             atomic.Uint64
 	}
-	sent     [2]atomic.Uint64 // by QoS
+	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
 		connections, protocol, keepAlive, storage, slow atomic.Uint64
 	}
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
+	}
+	losses struct { // of QoS 0, on the way in
+		disk, quota, refused, storage atomic.Uint64
 	}
 	sessionCounts struct {
 		takenOver, expired atomic.Uint64
@@ -52,9 +58,11 @@ func (srv *Server) Status() Status {
 	st.Subscriptions = srv.subs.size
 	srv.subs.mu.RUnlock()
 	st.Retained, st.RetainedBytes = srv.retained.count()
-	st.MessagesIn = srv.traffic.messagesIn[0].Load() + srv.traffic.messagesIn[1].Load()
+	for qos := range srv.sent {
+		st.MessagesIn += srv.traffic.messagesIn[qos].Load()
+		st.MessagesOut += srv.sent[qos].Load()
+	}
 	st.Committed = srv.traffic.committed.Load()
-	st.MessagesOut = srv.sent[0].Load() + srv.sent[1].Load()
 	st.Refused = srv.refusals.storage.Load()
 	for _, d := range srv.dropList() {
 		st.Dropped += d.n.Load()
@@ -76,6 +84,29 @@ func (srv *Server) dropList() []reasonCount {
 		{"corrupt_batch", &d.corrupt}, {"downlink_topic", &d.downlink}, {"route", &d.route}, {"retained_limit", &d.retained}}
 }
 
+// lossList is the messages of QoS 0 that were not stored, by reason: their clients
+// are not told.
+func (srv *Server) lossList() []reasonCount {
+	l := &srv.losses
+	return []reasonCount{{"disk_full", &l.disk}, {"quota", &l.quota}, {"refused", &l.refused}, {"storage", &l.storage}}
+}
+
+// lost counts messages of QoS 0 that were not stored because of err.
+func (srv *Server) lost(err error, n int) {
+	var pe *packet.Error
+	l := &srv.losses
+	switch {
+	case errors.Is(err, record.ErrDiskFull):
+		l.disk.Add(uint64(n))
+	case errors.As(err, &pe) && pe.Reason == packet.QuotaExceeded:
+		l.quota.Add(uint64(n))
+	case errors.As(err, &pe), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrInvalidRecord):
+		l.refused.Add(uint64(n))
+	default:
+		l.storage.Add(uint64(n))
+	}
+}
+
 // Metrics writes the server's figures.
 func (srv *Server) Metrics(w *metric.Writer) {
 	st := srv.Status()
@@ -93,6 +124,9 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	}
 	for _, d := range srv.dropList() {
 		w.Counter("weir_mqtt_messages_dropped_total", "MQTT messages not delivered, by reason.", float64(d.n.Load()), "reason", d.reason)
+	}
+	for _, l := range srv.lossList() {
+		w.Counter("weir_mqtt_qos0_lost_total", "MQTT messages of QoS 0 that came in and were not stored, by reason.", float64(l.n.Load()), "reason", l.reason)
 	}
 	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
 	r := &srv.refusals

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,8 +22,11 @@ const SessionsTopic = "__weir_sessions"
 // originKey begins the keys of feed origins. No client identifier holds U+0000.
 const originKey = "\x00feed\x00"
 
-// sessionFormat is the first byte of a stored session.
-const sessionFormat = 1
+// Formats are the first byte of a stored session: 1 knew no QoS 2.
+const (
+	sessionFormat1 = 1
+	sessionFormat  = 2
+)
 
 // store keeps sessions across restarts. What a session was sent since it was last
 // stored is sent again after a crash: QoS 1 is at least once.
@@ -121,16 +125,31 @@ func (st *store) restore() error {
 	st.table.mu.Lock()
 	values := maps.Clone(st.values)
 	st.table.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(values)) { // feeds sort first
+	for _, key := range slices.Sorted(maps.Keys(values)) { // feeds sort first, then receipts
 		if rest, ok := strings.CutPrefix(key, originKey); ok {
 			if err := st.restoreFeed(key, rest); err != nil {
 				return err
 			}
 			continue
 		}
+		if name, ok := strings.CutPrefix(key, shareKey); ok {
+			if err := st.srv.share(name, nil).restore(values[key]); err != nil {
+				return fmt.Errorf("mqtt: stored %s: %w", name, err)
+			}
+			continue
+		}
+		if id, ok := strings.CutPrefix(key, receiptsKey); ok {
+			if err := st.restoreReceipts(id, values[key]); err != nil {
+				return fmt.Errorf("mqtt: client %q: %w", id, err)
+			}
+			continue
+		}
 		if err := st.restoreSession(key, values[key]); err != nil {
 			return fmt.Errorf("mqtt: stored session of client %q: %w", key, err)
 		}
+	}
+	for _, g := range maps.Clone(st.srv.shares) { // whose members have gone with a crash
+		g.leave(&subscription{}, nil)
 	}
 	return nil
 }
@@ -155,19 +174,54 @@ func (st *store) restoreFeed(key, name string) error {
 	return err
 }
 
-func (st *store) restoreSession(id string, value []byte) error {
+// restoreReceipts makes a session of its receipts, which may be all that there is.
+func (st *store) restoreReceipts(id string, value []byte) (err error) {
 	s := newSession(st.srv, id)
+	if s.expiry, err = s.receipts.decode(value); err != nil {
+		return err
+	}
+	st.restored(s)
+	return nil
+}
+
+func (st *store) restoreSession(id string, value []byte) error {
+	st.srv.mu.Lock()
+	s := st.srv.sessions[id]
+	st.srv.mu.Unlock()
+	if s == nil {
+		s = newSession(st.srv, id)
+	}
 	if err := s.decode(value); err != nil {
 		return err
 	}
 	s.stored = true
+	st.restored(s)
+	return nil
+}
+
+func (st *store) restored(s *session) {
 	st.srv.mu.Lock()
-	st.srv.sessions[id] = s
+	st.srv.sessions[s.id] = s
 	st.srv.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	st.srv.startExpiry(s)
-	return nil
+}
+
+// receipts is the part of a group that stores a session's receipts, with ids among them.
+func (st *store) receipts(s *session, ids []uint16, expiry uint32, now int64, done func(error)) (record.AsyncWrite, error) {
+	r := record.Record{Key: []byte(receiptsKey + s.id), Value: s.receipts.stage(ids, expiry), Timestamp: now}
+	w, err := st.table.write(&r, func(err error) {
+		defer st.saves.Done()
+		done(err)
+	})
+	if err == nil {
+		st.saves.Add(1)
+	}
+	return w, err
 }
 
 // save stages what a session is now, or its end; false when there is nothing to
@@ -175,29 +229,61 @@ func (st *store) restoreSession(id string, value []byte) error {
 func (st *store) save(s *session, done func(error)) bool {
 	s.saving.Lock()
 	defer s.saving.Unlock()
+	shares, unlock := s.lockShares()
+	defer unlock()
 	s.mu.Lock()
 	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0)
-	if !s.dirty || !keep && !s.stored {
+	var out []record.Record
+	if s.dirty && (keep || s.stored) {
+		r := record.Record{Key: []byte(s.id)}
+		if keep {
+			r.Value = s.encode(nil)
+		}
+		out = append(append(out, shares...), r)
+	}
+	if s.receipts.end(s.gone) {
+		out = append(out, record.Record{Key: []byte(receiptsKey + s.id)})
+	}
+	if len(out) == 0 {
 		s.mu.Unlock()
 		return false
 	}
-	r := record.Record{Key: []byte(s.id)}
-	if keep {
-		r.Value = s.encode(nil)
-	}
 	s.dirty, s.stored = false, keep
+	seq := s.seq
 	s.mu.Unlock()
 	st.saves.Add(1)
-	st.table.put(&r, func(err error) {
+	st.table.stageAll(out, func(err error) {
 		defer st.saves.Done()
+		s.mu.Lock()
 		if err != nil {
-			s.mu.Lock()
 			s.dirty = true
-			s.mu.Unlock()
+		} else {
+			s.durable = max(s.durable, seq)
 		}
+		s.mu.Unlock()
 		done(err)
 	})
 	return true
+}
+
+// lockShares locks the shares of a session, so that they and the session are stored as
+// of one moment and in the order of the moments, and returns what is to be stored.
+func (s *session) lockShares() (out []record.Record, unlock func()) {
+	s.mu.Lock()
+	shares := slices.Clone(s.shares)
+	s.mu.Unlock()
+	slices.SortFunc(shares, func(a, b *share) int { return strings.Compare(a.key, b.key) })
+	for _, g := range shares {
+		g.mu.Lock()
+		if !g.gone {
+			out = append(out, g.record())
+		}
+	}
+	return out, func() {
+		for _, g := range shares {
+			g.mu.Unlock()
+		}
+	}
 }
 
 // encode appends the session: format, expiry, subscriptions, cursors, flights. s.mu is held.
@@ -215,39 +301,38 @@ func (s *session) encode(dst []byte) []byte {
 		dst = append(appendText(dst, sub.filter), flags)
 		dst = binary.AppendUvarint(dst, uint64(sub.id))
 	}
-	feeds := slices.DeleteFunc(slices.Clone(s.srv.feedList()), func(f *feed) bool { return f.gone.Load() })
-	dst = binary.AppendUvarint(dst, uint64(len(feeds)))
-	for _, f := range feeds {
-		dst = binary.AppendUvarint(appendText(dst, f.tp.Topic), uint64(f.tp.Partition))
-		dst = binary.AppendUvarint(dst, uint64(s.place(f)))
-	}
-	flights := slices.SortedFunc(maps.Keys(s.inflight), func(a, b uint16) int { return int(int64(s.inflight[a].seq) - int64(s.inflight[b].seq)) })
+	dst = s.places.encode(dst, s.srv.feedList(), s.conn != nil)
+	flights := slices.SortedFunc(maps.Keys(s.inflight), func(a, b uint16) int { return cmp.Compare(s.inflight[a].seq, s.inflight[b].seq) })
+	flights = slices.DeleteFunc(flights, func(id uint16) bool { return s.inflight[id].share != nil && s.inflight[id].qos == 1 })
 	dst = binary.AppendUvarint(dst, uint64(len(flights)))
 	for _, id := range flights {
 		fl := s.inflight[id]
 		dst = binary.AppendUvarint(dst, uint64(id))
+		state := fl.qos
+		if fl.released {
+			state |= flightReleased
+		}
 		if fl.feed == nil {
-			dst = appendText(append(dst, 0), fl.topic)
+			dst = appendText(append(dst, state|flightRetained), fl.topic)
 			continue
 		}
-		dst = binary.AppendUvarint(appendText(append(dst, 1), fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
+		if fl.share != nil {
+			dst = appendText(append(dst, state|flightShared), fl.share.key)
+		} else {
+			dst = append(dst, state)
+		}
+		dst = binary.AppendUvarint(appendText(dst, fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
 		dst = binary.AppendUvarint(dst, uint64(fl.offset))
 	}
 	return dst
 }
 
-// place is the offset from which the session would be served in f. s.mu is held.
-func (s *session) place(f *feed) int64 {
-	switch {
-	case f.idx >= len(s.cursors) && s.conn == nil:
-		return f.origin
-	case f.idx >= len(s.cursors):
-		return f.next.Load()
-	case s.cursors[f.idx].behind || s.conn == nil:
-		return s.cursors[f.idx].next
-	}
-	return max(s.cursors[f.idx].next, f.next.Load())
-}
+// The byte of a stored flight: its QoS and these.
+const (
+	flightReleased = 4
+	flightRetained = 8
+	flightShared   = 16
+)
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
@@ -294,7 +379,8 @@ var errSession = errors.New("cannot be read: format unknown or bytes damaged")
 
 func (s *session) decode(b []byte) error {
 	f := fields{b: b}
-	if f.byte() != sessionFormat {
+	format := f.byte()
+	if format != sessionFormat && format != sessionFormat1 {
 		return errSession
 	}
 	s.expiry = uint32(f.num())
@@ -303,36 +389,38 @@ func (s *session) decode(b []byte) error {
 		flags := f.byte()
 		sub.qos, sub.noLocal, sub.retainAsPublished, sub.id = flags&3, flags&4 != 0, flags&8 != 0, uint32(f.num())
 		s.subs[sub.filter] = sub
-	}
-	places := map[record.TopicPartition]int64{}
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
-		places[tp] = int64(f.num())
-	}
-	feeds := map[record.TopicPartition]*feed{}
-	for _, fd := range s.srv.feedList() {
-		feeds[fd.tp] = fd
-		next, ok := places[fd.tp]
-		if !ok {
-			next = fd.origin
+		if strings.HasPrefix(sub.filter, sharePrefix) {
+			sub.share = s.srv.share(sub.filter, nil)
+			sub.share.members[s] = sub
+			s.shared(sub.share)
 		}
-		s.cursorOf(fd).next = next
 	}
+	s.places.decode(&f, s.srv.feedList())
+	feeds := s.srv.feedsByName()
 	s.inflight = map[uint16]flight{}
 	for n := f.num(); n > 0 && !f.bad; n-- {
-		id, fl := uint16(f.num()), flight{}
-		if f.byte() == 0 {
+		id, state := uint16(f.num()), f.byte()
+		if format == sessionFormat1 { // 0 was retained, 1 was not
+			state = 1 | (1-state&1)*flightRetained
+		}
+		fl := flight{qos: state & 3, released: state&flightReleased != 0, tried: true}
+		f.bad = f.bad || fl.qos == 0 || fl.qos == 3
+		if state&flightRetained != 0 {
 			fl.topic = f.text()
 		} else {
+			if state&flightShared != 0 {
+				fl.share = s.srv.shares[f.text()]
+			}
 			tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
 			if fl.feed, fl.offset = feeds[tp], int64(f.num()); fl.feed == nil {
 				continue // the topic has been deleted
 			}
 		}
 		s.seq++
-		fl.seq, s.lastID = s.seq, id
+		fl.seq, fl.mark, s.lastID = s.seq, s.seq, id
 		s.inflight[id] = fl
 	}
+	s.durable = s.seq
 	if f.bad || len(f.b) != 0 {
 		return errSession
 	}

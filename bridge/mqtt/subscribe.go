@@ -16,6 +16,11 @@ func (c *conn) subscribe(f packet.Frame) error {
 	if err := p.Decode(f, c.version); err != nil {
 		return err
 	}
+	for i := range p.Filters {
+		if f := &p.Filters[i]; f.NoLocal && hasPrefix(f.Filter, sharePrefix) {
+			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
+		}
+	}
 	c.in.stage() // do not hold up what was published before
 	ack := packet.Suback{Type: packet.TypeSuback, PacketID: p.PacketID}
 	since, err := c.srv.horizon(c.sess)
@@ -53,26 +58,47 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 		return packet.TopicFilterInvalid
 	}
 	sub := &subscription{sess: s, filter: string(f.Filter), qos: min(f.QoS, MaxQoS), noLocal: f.NoLocal,
-		retainAsPublished: f.RetainAsPublished, since: since}
+		retainAsPublished: f.RetainAsPublished, since: since, asked: since}
 	if len(p.Props.SubscriptionIDs) > 0 {
 		sub.id = p.Props.SubscriptionIDs[0]
 	}
-	switch {
-	case strings.HasPrefix(sub.filter, "$share/"):
-		return packet.SharedNotSupported
-	case len(sub.filter) > opts.MaxTopicBytes, packet.Depth(f.Filter) > opts.MaxTopicLevels:
+	shared := strings.HasPrefix(sub.filter, sharePrefix)
+	if len(sub.filter) > opts.MaxTopicBytes || packet.Depth(f.Filter) > opts.MaxTopicLevels {
 		return packet.TopicFilterInvalid
 	}
+	if shared {
+		if _, _, err := cutShare(sub.filter); err != nil {
+			return packet.TopicFilterInvalid
+		}
+	}
 	s.mu.Lock()
-	if _, known := s.subs[sub.filter]; !known && len(s.subs) >= opts.MaxFilters {
-		s.mu.Unlock()
+	_, known := s.subs[sub.filter]
+	full := !known && len(s.subs) >= opts.MaxFilters
+	s.mu.Unlock()
+	if full {
 		return packet.QuotaExceeded
 	}
+	if shared {
+		c.srv.join(sub, since)
+	}
+	c.add(sub, f.RetainHandling)
+	return packet.Reason(sub.qos)
+}
+
+// add makes a subscription one of the session's.
+func (c *conn) add(sub *subscription, retainHandling byte) {
+	s := c.sess
+	s.mu.Lock()
 	old := s.subscribed(sub)
 	if old != nil {
 		old.ended = true
 	}
-	if f.RetainHandling == 0 || f.RetainHandling == 1 && old == nil { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+	if sub.share != nil { // gets no retained messages
+		s.shared(sub.share)
+		s.mu.Unlock()
+		return
+	}
+	if retainHandling == 0 || retainHandling == 1 && old == nil { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
 		s.retain = append(s.retain, sub)
 	}
 	s.mu.Unlock()
@@ -80,7 +106,6 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 	if old != nil {
 		c.srv.subs.remove(old)
 	}
-	return packet.Reason(sub.qos)
 }
 
 // unsubscribe answers UNSUBSCRIBE.
@@ -98,13 +123,20 @@ func (c *conn) unsubscribe(f packet.Frame) error {
 		if sub != nil {
 			sub.ended, s.dirty = true, true // [MQTT-3.10.4-2]
 			delete(s.subs, sub.filter)
+			if sub.share != nil {
+				s.unshared(sub.share) // what it has been sent stays its own [MQTT-3.10.4-3]
+			}
 		}
 		s.mu.Unlock()
 		if sub == nil {
 			ack.Codes = append(ack.Codes, packet.NoSubscriptionExisted)
 			continue
 		}
-		c.srv.subs.remove(sub)
+		if sub.share != nil {
+			sub.share.leave(sub, nil)
+		} else {
+			c.srv.subs.remove(sub)
+		}
 		ack.Codes = append(ack.Codes, packet.Success)
 	}
 	if err := c.srv.save(c.ctx, s); err != nil {
@@ -145,7 +177,7 @@ func (srv *Server) horizon(s *session) ([]int64, error) {
 func (srv *Server) idle(s *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.counted && (s.conn == nil || len(s.subs) == 0 && len(s.resend) == 0) {
+	if s.counted && (s.conn == nil || len(s.subs) == 0 && len(s.inflight) == 0) {
 		s.counted = false
 		srv.live.Add(-1)
 	}

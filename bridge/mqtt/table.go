@@ -96,22 +96,28 @@ func orderOf(r *record.Record) int64 {
 // put stages one record. done is called once the record is committed and applied,
 // or refused; like any Completion it must not block.
 func (t *table) put(r *record.Record, done func(err error)) {
-	b, err := record.NewBatch(record.None, *r)
+	w, err := t.write(r, done)
 	if err != nil {
 		done(err)
 		return
 	}
-	t.log.AppendAsync(t.tp, b, &tableWrite{table: t, batch: b, done: done})
+	t.log.AppendAsync(t.tp, w.Batch, w.Done)
+}
+
+// write is put as a part of a group.
+func (t *table) write(r *record.Record, done func(err error)) (record.AsyncWrite, error) {
+	b, err := record.NewBatch(record.None, *r)
+	if err != nil {
+		return record.AsyncWrite{}, err
+	}
+	w := record.Write{TopicPartition: t.tp, Batch: b}
+	return record.AsyncWrite{Write: w, Done: &tableWrite{table: t, batch: b, done: done}}, nil
 }
 
 // putAll stages records as one batch and waits.
 func (t *table) putAll(ctx context.Context, records []record.Record) error {
-	b, err := record.NewBatch(record.None, records...)
-	if err != nil {
-		return err
-	}
 	result := make(chan error, 1)
-	t.log.AppendAsync(t.tp, b, &tableWrite{table: t, batch: b, done: func(err error) { result <- err }})
+	t.stageAll(records, func(err error) { result <- err })
 	select {
 	case err := <-result:
 		return err
@@ -120,9 +126,20 @@ func (t *table) putAll(ctx context.Context, records []record.Record) error {
 	}
 }
 
+// stageAll is put for several records: one batch, so all or none.
+func (t *table) stageAll(records []record.Record, done func(err error)) {
+	b, err := record.NewBatch(record.None, records...)
+	if err != nil {
+		done(err)
+		return
+	}
+	t.log.AppendAsync(t.tp, b, &tableWrite{table: t, batch: b, done: done})
+}
+
 type tableWrite struct {
 	table *table
 	batch record.Batch
+	mark  func() // called with mu held once the records are applied; may be nil
 	done  func(error)
 }
 
@@ -131,7 +148,9 @@ func (w *tableWrite) Complete(base int64, err error) {
 		t := w.table
 		t.mu.Lock()
 		w.batch.SetBaseOffset(base)
-		err = t.load(record.Batches(w.batch))
+		if err = t.load(record.Batches(w.batch)); err == nil && w.mark != nil {
+			w.mark()
+		}
 		t.mu.Unlock()
 	}
 	w.done(err)

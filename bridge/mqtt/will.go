@@ -38,7 +38,6 @@ func (srv *Server) publishWill(w *will) {
 	c.acks.init()
 	c.in.c = c
 	c.in.begin()
-	w.msg.QoS = min(w.msg.QoS, MaxQoS)
 	srv.traffic.wills.Add(1)
 	m := w.msg
 	m.PacketID = 1

@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/bridge"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 	"github.com/weirmq/weir/mirror"
 )
@@ -34,6 +35,8 @@ type box struct {
 
 	broker *appliance.Broker             // set by startBroker, before the parts that use it
 	flows  atomic.Pointer[mirror.Mirror] // set by startMirror; nil: none
+
+	devices *bridge.Bridge // set by startBridge, before the parts that use it
 
 	mu        sync.Mutex // guards what follows; never held while a part is called
 	parts     []part

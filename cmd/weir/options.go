@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/appliance/topic"
+	"github.com/weirmq/weir/appliance/txn"
 	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/bridge"
 	"github.com/weirmq/weir/bridge/mqtt"
@@ -28,6 +29,10 @@ import (
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
 	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	for i := range cfg.Upstream {
+		o, err := upstreamOptions(&cfg.Upstream[i], cfg.Site, nil)
+		errs = append(errs, err, o.Validate())
+	}
 	for _, t := range cfg.Topics {
 		errs = append(errs, topic.CheckName(t.Name), topic.CheckConfigs(t.Configs))
 	}
@@ -66,8 +71,11 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
 			MaxFetchSessions: orNone(k.MaxFetchSessions),
 		},
-		Groups:     group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
-		Partitions: int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
+		Transactions: txn.Options{Expiration: time.Duration(k.TransactionalIDExpiration),
+			Limits: txn.Limits{MaxTimeout: time.Duration(k.TransactionMaxTimeout), MaxTransactionalIDs: k.MaxTransactionalIDs}},
+		ProducerExpiration: time.Duration(k.ProducerIDExpiration),
+		Groups:             group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
+		Partitions:         int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
 		TopicConfigs: map[string]string{
 			"retention.ms":      strconv.FormatInt(retention, 10),
 			"retention.bytes":   strconv.FormatInt(k.RetentionBytes, 10),

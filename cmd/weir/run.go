@@ -34,6 +34,7 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 		{"the broker", b.startBroker},
 		{"the plugins", b.startPlugins}, // before devices are let in
 		{"the MQTT bridge", b.startBridge},
+		{"the upstream brokers", b.startUpstream},
 		{"the mirror", b.startMirror},
 		{"the fleet", b.startFleet},
 	} {

@@ -193,7 +193,7 @@ func (l deviceLog) Offsets(tp record.TopicPartition) (start, end int64, err erro
 	if err != nil {
 		return 0, 0, err
 	}
-	return p.LogStartOffset(), p.HighWatermark(), nil
+	return p.LogStartOffset(), p.LastStableOffset(), nil
 }
 
 // DeleteRecords implements mqtt.Log.
@@ -228,7 +228,7 @@ func (s sourceTopics) Partition(tp record.TopicPartition) (mirror.Partition, err
 		return mirror.Partition{}, record.ErrUnknownTopicOrPartition
 	}
 	p := t.Partitions()[tp.Partition]
-	return mirror.Partition{TopicID: t.ID(), LogStartOffset: p.LogStartOffset(), HighWatermark: p.HighWatermark()}, nil
+	return mirror.Partition{TopicID: t.ID(), LogStartOffset: p.LogStartOffset(), HighWatermark: p.LastStableOffset()}, nil
 }
 
 // errStorage ends the process: only a restart re-reads what the disk really holds.

@@ -19,6 +19,7 @@ func (b *box) startBridge() error {
 	if err != nil {
 		return err
 	}
+	b.devices = devices
 	b.bound("mqtt", devices.Addr().String())
 	b.add(part{
 		name: "mqtt", status: func() any { return devices.Status() }, source: devices, close: devices.Close,

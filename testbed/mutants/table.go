@@ -29,6 +29,7 @@ var (
 	topicCheckpoint = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint"}
 	topicReads      = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
 	topicIdempotent = suite{pkg: "./appliance/topic", run: "Idempotent"}
+	topicLate       = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
 	topicAbove      = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
 	walDamage       = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
 	topicOffline    = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}

@@ -28,8 +28,8 @@ var walMutants = []mutant{
 	instead("wal: a failed sync is no acknowledgement", walCommit, "	if err := l.ring.sync(); err != nil {\n		return err\n	}\n	l.stats", "	_ = l.ring.sync()\n	l.stats", walTests),
 	instead("wal: a failed write is no acknowledgement", walCommit, "		if err := l.write(r); err != nil {\n			return err\n		}\n", "		if err := l.write(r); err != nil {\n			r.last, r.rounds = l.ring.seq, 1\n		}\n", walTests),
 	instead("wal: nothing is committed after a failure", walCommit, "if isFailed(l.failed) || l.closed && len", "if l.closed && len", walTests, topicCrash),
-	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(); err != nil {", topicCrash, topicAtLength),
-	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(); err != nil {\n				l.fail(err)\n", "			if err := r.apply(); err != nil {\n", walTests, topicCrash),
+	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(l.opts.CrowdedRuns); err != nil {", topicCrash, topicAtLength),
+	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n				l.fail(err)\n", "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n", walTests, topicCrash),
 
 	without("wal: checkpoint, fdatasync", walCheckpoint, "c.f.Sync()", walTests),
 	// The sync of the folder when the checkpoint file is made is not here: that of the

@@ -140,6 +140,18 @@ func (a *Ack) knownReason() bool {
 	return false
 }
 
+// EncodedLen is how many bytes Append adds.
+func (a *Ack) EncodedLen(v Version) int {
+	switch {
+	case v != V5 || a.Reason == Success && a.Props.empty():
+		return 4
+	case a.Props.empty():
+		return 5
+	}
+	n := 3 + a.Props.encodedLen()
+	return 1 + uvarintLen(uint32(n)) + n
+}
+
 // Append encodes a in its shortest form.
 func (a *Ack) Append(dst []byte, v Version) []byte {
 	flags := byte(0)
