@@ -42,7 +42,8 @@ Three layers lie over one another: the defaults, the [board profile](#board-prof
 
 Sizes are bytes or have a unit (64KiB, 16MiB, 1GB); durations are written 250ms, 20s, 1h30m. Broker keys bear Kafka's names.
 
-**Listening beyond loopback** needs ` + "`insecure_lan: true`" + ` (or ` + "`--insecure-lan`" + `), because no TLS and no password protects the listeners yet. The console shows it in red.
+**Listening beyond loopback** needs TLS and a login: ` + "`weir init`" + ` makes certificates, the first user and a file that says so, see [security.md](security.md).
+Without them it takes ` + "`insecure_lan: true`" + ` (or ` + "`--insecure-lan`" + `), which the console shows in red.
 
 This page is generated from the table of keys (` + "`make docs`" + `).
 

@@ -12,6 +12,9 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
+// GapSession is the reason of a gap that is one client's only: retention was faster.
+const GapSession = "mqtt-session"
+
 const (
 	feedBytes  = 256 << 10       // one read of a feed
 	retryAfter = 1 * time.Second // after a read that failed
@@ -314,6 +317,8 @@ func (f *feed) lost(who string, from, to int64) {
 	f.srv.drops.retention.Add(uint64(to - from))
 	f.srv.opts.Log.Warn("mqtt: retention has removed messages before a session read them", "client", who,
 		slog.String("partition", f.tp.String()), "from", from, "to", to)
+	f.srv.log.ReportGap(record.Gap{Topic: f.tp.Topic, Partition: f.tp.Partition, FirstOffset: from, LastOffset: to - 1, Count: to - from,
+		Reason: GapSession, Detail: "not delivered to MQTT client " + who, Time: f.srv.opts.Now().UTC()})
 }
 
 // subscription is one filter of one session. It never changes; SUBSCRIBE to the same

@@ -17,6 +17,8 @@ type Log interface {
 	TopicID(topic string) (id [16]byte, ok bool)
 	// Offsets returns the log start offset and the high watermark.
 	Offsets(tp record.TopicPartition) (start, end int64, err error)
+	// ReportGap writes a gap record, without waiting.
+	ReportGap(g record.Gap)
 	// DeleteRecords moves the log start offset up to before.
 	DeleteRecords(tp record.TopicPartition, before int64) error
 }

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -192,16 +193,14 @@ func (p *pump) again(id uint16, found bool) {
 			d.retain, d.subIDs = o.rap && p.msg.retain, o.subIDs
 		}
 	}
-	if p.c.maxPacket > 0 && p.msg.size(&d) > p.c.maxPacket {
+	if p.c.tooLarge(&p.msg, &d) {
 		s.land(id)
-		s.srv.drops.tooLarge.Add(1)
 		return
 	}
 	fl.sent, fl.tried = true, true
 	s.inflight[id] = fl
 	s.unacked++
-	s.srv.sent[fl.qos].Add(1)
-	p.c.out.publish(&p.msg, &d)
+	s.publish(p.c, &p.msg, &d)
 }
 
 // remakeFor is remake for a message that has been in flight before. s.mu is held.
@@ -238,7 +237,7 @@ func (p *pump) retained() error {
 	s, sub := p.s, p.s.retain[0]
 	if p.keptFor != sub {
 		s.mu.Unlock()
-		p.kept, p.keptFor = s.srv.retained.matching(sub.filter), sub
+		p.kept, p.keptFor = append(s.srv.retained.matching(sub.filter), s.srv.sysMatching(sub.filter)...), sub
 		s.mu.Lock()
 	}
 	o := offer{}
@@ -267,7 +266,10 @@ func (p *pump) sendRetained(o *offer) bool {
 	return p.s.send(p.c, nil, &p.msg, &own)
 }
 
-const catchUpBytes = 64 << 10
+const (
+	catchUpBytes = 64 << 10
+	maxGapNote   = 1 << 10 // of one user property; further gaps are in the log and in __weir_gaps
+)
 
 // catchUp serves what a session missed in one partition. It joins the live sessions
 // under the feed's lock, so that no message falls between the two.
@@ -351,6 +353,12 @@ func (p *pump) skip(f *feed, next int64) error {
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
+	if next < start && len(p.s.gap) < maxGapNote {
+		if len(p.s.gap) > 0 {
+			p.s.gap = append(p.s.gap, ' ')
+		}
+		p.s.gap = fmt.Appendf(p.s.gap, "%s:%d-%d", f.tp, next, start-1)
+	}
 	p.s.cursorOf(f.idx).next = start
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
@@ -33,6 +34,7 @@ type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
 
+	certs  *auth.Certificates            // nil: no listener encrypts
 	broker *appliance.Broker             // set by startBroker, before the parts that use it
 	flows  atomic.Pointer[mirror.Mirror] // set by startMirror; nil: none
 

@@ -25,12 +25,16 @@ type cli struct {
 	JSON    bool             `help:"Print JSON instead of text." group:"Everywhere:"`
 	Version kong.VersionFlag `help:"Print the version and exit." group:"Everywhere:"`
 
+	Init    initCmd    `cmd:"" help:"Make certificates, the first user and a configuration for the network."`
 	Serve   serveCmd   `cmd:"" help:"Run the appliance."`
 	Status  statusCmd  `cmd:"" help:"Show what a running appliance does."`
 	Topic   topicCmd   `cmd:"" help:"List, create, delete and describe topics."`
 	Produce produceCmd `cmd:"" help:"Write records to a topic, from arguments or stdin."`
 	Consume consumeCmd `cmd:"" help:"Read records of a topic."`
 	Group   groupCmd   `cmd:"" help:"List, describe, seek and delete consumer groups."`
+	User    userCmd    `cmd:"" help:"Add, list and delete users; set passwords."`
+	ACL     aclCmd     `cmd:"" name:"acl" help:"Add, list and delete access rules."`
+	Cert    certCmd    `cmd:"" help:"Issue certificates with the authority that weir init made."`
 	Plugin  pluginCmd  `cmd:"" help:"Deploy, list and remove WASM plugins."`
 	Mirror  mirrorCmd  `cmd:"" help:"Show mirror flows."`
 	Fleet   fleetCmd   `cmd:"" help:"Show the sites of the fleet."`

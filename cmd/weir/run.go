@@ -22,6 +22,9 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 		return err
 	}
 	b := newBox(cfg, log)
+	if b.certs, err = certificates(&cfg, log); err != nil {
+		return err
+	}
 	defer func() {
 		err = errors.Join(err, b.close())
 		log.Info("weir has stopped", "site", cfg.Site)
@@ -78,20 +81,13 @@ func limitRuntime(r firmwareconfig.Runtime) {
 }
 
 func (b *box) startConsole() error {
-	ln, err := listen("--http", b.cfg.HTTP.Listen)
-	if err != nil {
-		return err
-	}
 	shown := b.cfg.Redacted()
 	server := console.New(console.Options{
 		Box: b, Version: versionText(), Site: b.cfg.Site, Profile: b.cfg.Profile, DataDir: b.cfg.Data.Dir,
 		Hosts: b.cfg.HTTP.Hosts, MaxUpload: int64(b.cfg.HTTP.MaxUpload), Config: shown.YAML, ConfirmClock: b.confirmClock, Log: b.log,
 	})
-	server.Serve(ln)
-	b.bound("http", ln.Addr().String())
 	b.add(part{name: "http", close: server.Close})
-	b.log.Info("console started", "http", ln.Addr())
-	return nil
+	return b.serveConsole(server)
 }
 
 // announce is the start log: where everything is, and what is not as safe as it could be.
