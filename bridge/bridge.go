@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 
 	"github.com/weirmq/weir/appliance/metric"
@@ -22,7 +23,13 @@ type Options struct {
 	// Listeners say where to listen, at least one.
 	Listeners []Listener
 	// TLS is the identity of the listeners that encrypt.
-	TLS       *tls.Config
+	TLS *tls.Config
+	// ProxyFrom are the networks whose connections begin with a header of the PROXY
+	// protocol, which tells whose they are.
+	ProxyFrom []netip.Prefix
+	// Origins are the sites, as host patterns such as *.example.com, whose pages may open
+	// a WebSocket here, beside those that come from the same host and what is no browser.
+	Origins   []string
 	Routes    []Route
 	Downlinks []Downlink
 	MQTT      mqtt.Options // limits, TLS, log

@@ -87,7 +87,9 @@ type Kafka struct {
 
 // MQTT is the device-facing listener.
 type MQTT struct {
-	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS. Port 0 picks one."`
+	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS, ws:// or wss:// for WebSockets, or unix:// and the path of a Unix socket. Port 0 picks one."`
+	ProxyProtocol       []string `yaml:"proxy_protocol" doc:"Addresses or networks (10.0.0.7, 10.1.0.0/16) of load balancers that put a PROXY protocol header before each connection. It is required from them and taken from nobody else."`
+	Origins             []string `yaml:"websocket_origins" doc:"Sites whose pages may open WebSockets here, as hosts such as app.example.com or *.example.com. The host itself always may."`
 	Anonymous           string   `yaml:"anonymous" oneof:"auto|allow|refuse" doc:"Whether devices may connect without name and password; they are User:ANONYMOUS then. auto allows it on loopback, and elsewhere with insecure_lan."`
 	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
 	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`

@@ -51,7 +51,7 @@ func (l Listener) String() string { return l.Scheme + "://" + l.Address }
 // schemes are what may stand before an address, by key.
 var schemes = map[string][]string{
 	"kafka.listen": {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"},
-	"mqtt.listen":  {"mqtt", "mqtts"},
+	"mqtt.listen":  {"mqtt", "mqtts", "ws", "wss", "unix"},
 	"http.listen":  {"http", "https"},
 }
 
@@ -59,12 +59,34 @@ func (l Listener) check() error {
 	if !slices.Contains(schemes[l.Key], l.Scheme) {
 		return fmt.Errorf("'%s' is not one of %s", l.Scheme, strings.Join(schemes[l.Key], ", "))
 	}
+	if l.Unix() {
+		return checkSocket(l.Address)
+	}
 	return CheckAddress(l.Address)
 }
 
+// Unix reports whether Address is the path of a Unix socket.
+func (l Listener) Unix() bool { return l.Scheme == "unix" }
+
+// WebSocket reports whether clients speak MQTT in a WebSocket.
+func (l Listener) WebSocket() bool { return l.Scheme == "ws" || l.Scheme == "wss" }
+
+// maxSocketPath is what the kernel takes as the path of a Unix socket.
+const maxSocketPath = 107
+
+func checkSocket(path string) error {
+	if !strings.HasPrefix(path, "/") || len(path) > maxSocketPath {
+		return fmt.Errorf("'unix://%s' is not a path such as unix:///run/weir/mqtt.sock, of %d bytes at most", path, maxSocketPath)
+	}
+	return nil
+}
+
+// local reports whether only this machine can reach the listener.
+func (l Listener) local() bool { return l.Unix() || IsLoopback(l.Address) }
+
 // Encrypts reports whether the listener speaks TLS.
 func (l Listener) Encrypts() bool {
-	return l.Scheme == "SSL" || l.Scheme == "SASL_SSL" || l.Scheme == "mqtts" || l.Scheme == "https"
+	return l.Scheme == "SSL" || l.Scheme == "SASL_SSL" || l.Scheme == "mqtts" || l.Scheme == "wss" || l.Scheme == "https"
 }
 
 // Asks reports whether clients of the listener must say who they are.
@@ -74,7 +96,7 @@ func (c *Config) Asks(l Listener) bool {
 	case "kafka.listen":
 		return l.Scheme == "SASL_SSL" || l.Scheme == "SASL_PLAINTEXT" || certificate
 	case "mqtt.listen":
-		return certificate || c.MQTT.Anonymous == "refuse" || c.MQTT.Anonymous == "auto" && !IsLoopback(l.Address) && !c.InsecureLAN
+		return certificate || c.MQTT.Anonymous == "refuse" || c.MQTT.Anonymous == "auto" && !l.local() && !c.InsecureLAN
 	}
 	return !IsLoopback(l.Address) && !c.InsecureLAN
 }
@@ -114,7 +136,7 @@ func (c *Config) Exposed() []string {
 // exposed says why a listener is not safe to be reached; "" if it is.
 func (c *Config) exposed(l Listener) string {
 	switch {
-	case IsLoopback(l.Address):
+	case l.local():
 		return ""
 	case !l.Encrypts() && !c.Asks(l):
 		return "no TLS and no password protects it"

@@ -12,7 +12,7 @@ import (
 // Validate checks what no single key can be checked for. Load calls it; call it
 // again after changing a Config.
 func (c *Config) Validate() error {
-	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes()}
+	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes(), c.checkProxies()}
 	for i, r := range c.Routes {
 		if r.Filter == "" || r.Topic == "" && !r.Drop {
 			errs = append(errs, fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i))
@@ -53,6 +53,28 @@ func IsLoopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// ProxyNetworks is proxy_protocol, an address being a network of one.
+func (m *MQTT) ProxyNetworks() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range m.ProxyProtocol {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			ip, aerr := netip.ParseAddr(text)
+			if aerr != nil {
+				return nil, fmt.Errorf("mqtt.proxy_protocol: '%s' is neither an address nor a network such as 10.1.0.0/16", text)
+			}
+			network = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, network.Masked())
+	}
+	return out, nil
+}
+
+func (c *Config) checkProxies() error {
+	_, err := c.MQTT.ProxyNetworks()
+	return err
 }
 
 func (c *Config) checkFleet() error {

@@ -81,15 +81,6 @@ func login(c *conn, p *packet.Connect) Login {
 		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous}
 }
 
-func tlsState(nc net.Conn) *tls.ConnectionState {
-	t, ok := nc.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	state := t.ConnectionState()
-	return &state
-}
-
 // become makes the client known from here on.
 func (c *conn) become(who Identity, p *packet.Connect) error {
 	c.who = who
@@ -99,6 +90,18 @@ func (c *conn) become(who Identity, p *packet.Connect) error {
 	})
 	if p.HasWill && !who.MayPublish(p.Will.Topic) {
 		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
+	}
+	return nil
+}
+
+// tlsState is the state of a connection's TLS; nil without.
+func tlsState(nc net.Conn) *tls.ConnectionState {
+	switch nc := nc.(type) {
+	case *tls.Conn:
+		state := nc.ConnectionState()
+		return &state
+	case interface{ TLSState() *tls.ConnectionState }: // a WebSocket over TLS
+		return nc.TLSState()
 	}
 	return nil
 }

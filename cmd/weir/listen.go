@@ -13,6 +13,9 @@ import (
 // port in use is the commonest mistake, and recovery may take a while.
 func probeListeners(cfg *firmwareconfig.Config) error {
 	for _, l := range cfg.Listeners() {
+		if l.Unix() {
+			continue
+		}
 		ln, err := listen(l.Flag, l.Address)
 		if err != nil {
 			return err

@@ -104,7 +104,8 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 
 func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
 	m := &cfg.MQTT
-	o := bridge.Options{Listeners: mqttListeners(cfg), MQTT: mqtt.Options{
+	proxies, _ := m.ProxyNetworks() // validated
+	o := bridge.Options{Listeners: mqttListeners(cfg), ProxyFrom: proxies, Origins: m.Origins, MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
 		MaxKeepAlive: time.Duration(m.MaxKeepAlive), ConnectTimeout: time.Duration(m.ConnectTimeout), WriteTimeout: time.Duration(m.WriteTimeout),
 		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),

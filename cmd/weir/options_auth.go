@@ -24,7 +24,9 @@ func kafkaListeners(cfg *firmwareconfig.Config) (out []appliance.Listener) {
 
 func mqttListeners(cfg *firmwareconfig.Config) (out []bridge.Listener) {
 	for _, l := range cfg.MQTTListeners() {
-		out = append(out, bridge.Listener{Addr: l.Address, Encrypt: l.Encrypts(), Anonymous: !cfg.Asks(l)})
+		out = append(out, bridge.Listener{
+			Addr: l.Address, Unix: l.Unix(), WebSocket: l.WebSocket(), Encrypt: l.Encrypts(), Anonymous: !cfg.Asks(l),
+		})
 	}
 	return out
 }
