@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"sync"
 )
 
 // Hot drives the handlers of Produce and Fetch without a socket.
@@ -33,6 +32,3 @@ func (h *Hot) Handle(key, version int16, body []byte, w io.Writer) error {
 	defer rep.release()
 	return rep.writeTo(w)
 }
-
-// ForgetReplies empties the pool of Produce's replies.
-func ForgetReplies() { produceReplies = sync.Pool{New: produceReplies.New} }

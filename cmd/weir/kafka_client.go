@@ -105,8 +105,10 @@ func brokerError(doing, thing string, err error) error {
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return failf(exitNotFound, "%s: topic '%s' does not exist: see weir topic list", doing, thing)
-	case errors.Is(err, kerr.GroupIDNotFound):
-		return failf(exitNotFound, "%s: group '%s' does not exist: see weir group list", doing, thing)
+	case isNoSuchGroup(err):
+		return noSuchGroup(doing, thing)
+	case errors.Is(err, kerr.NonEmptyGroup), errors.Is(err, kerr.UnknownMemberID):
+		return failf(exitFailed, "%s: group '%s' has members: stop its consumers first, weir group describe %s names them", doing, thing, thing)
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return failf(exitFailed, "%s '%s': not allowed: an administrator can allow it with weir acl add", doing, thing)
 	case errors.Is(err, kerr.TopicAlreadyExists):
@@ -118,3 +120,5 @@ func brokerError(doing, thing string, err error) error {
 	}
 	return failf(exitFailed, "%s '%s': %w", doing, thing, err)
 }
+
+func isNoSuchGroup(err error) bool { return errors.Is(err, kerr.GroupIDNotFound) }

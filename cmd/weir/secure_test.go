@@ -81,7 +81,7 @@ func (s *secured) as(user, password string, args ...string) string {
 func (s *secured) try(user, password string, args ...string) (out, errs string, code int) {
 	s.t.Helper()
 	login := []string{"--client", filepath.Join(s.dir, "admin.properties"), "-X", "sasl.username=" + user, "-X", "sasl.password=" + password}
-	if at := s.address(args[0]); at[0] == "--http" {
+	if at := s.address(args); at[0] == "--http" {
 		login = append(login, "--http", s.http)
 	}
 	return weir(s.t, "", append(args, login...)...)
