@@ -70,7 +70,7 @@ func (r *results) page() string {
 
 func toolsUsed() map[string]bool {
 	used := map[string]bool{}
-	for _, st := range toolSteps {
+	for _, st := range slices.Concat(toolSteps, securitySteps) {
 		used[st.tool] = true
 	}
 	return used

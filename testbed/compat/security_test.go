@@ -97,3 +97,29 @@ func (c *checked) security(t *testing.T) {
 	}
 	c.results.security = true
 }
+
+// securitySteps are what an administrator does about users and rules.
+var securitySteps = []step{
+	{"kafka-acls", "--bootstrap-server {broker} --add --allow-principal User:bob --operation Read --operation Write --topic acls", "", `Adding ACLs for resource(?s:.*)User:bob`},
+	{"kafka-acls", "--bootstrap-server {broker} --add --deny-principal User:eve --deny-host 10.0.0.7 --operation All --topic acl --resource-pattern-type prefixed", "", `operation=ALL, permissionType=DENY`},
+	{"kafka-acls", "--bootstrap-server {broker} --add --allow-principal User:bob --consumer --topic acls --group g", "", `resourceType=GROUP`},
+	{"kafka-acls", "--bootstrap-server {broker} --list --topic acls --resource-pattern-type match", "", `principal=User:eve, host=10.0.0.7(?s:.*)principal=User:bob|principal=User:bob(?s:.*)principal=User:eve, host=10.0.0.7`},
+	{"kafka-acls", "--bootstrap-server {broker} --remove --force --allow-principal User:bob --operation Write --topic acls", "", ``},
+	{"kafka-acls", "--bootstrap-server {broker} --list --principal User:bob", "", `operation=READ`},
+	{"kafka-acls", "--bootstrap-server {broker} --remove --force --topic acls", "", ``},
+	{"kafka-configs", "--bootstrap-server {broker} --alter --entity-type users --entity-name bob --add-config SCRAM-SHA-256=[iterations=4096,password=secret],SCRAM-SHA-512=[password=secret]", "", `Completed updating config for user bob`},
+	{"kafka-configs", "--bootstrap-server {broker} --describe --entity-type users --entity-name bob", "", `SCRAM-SHA-256=iterations=4096`},
+	{"kafka-configs", "--bootstrap-server {broker} --alter --entity-type users --entity-name bob --delete-config SCRAM-SHA-256", "", `Completed updating config for user bob`},
+}
+
+func TestKafkasSecurityTools(t *testing.T) {
+	for _, version := range compat.JavaVersions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := startWeir(t, "")
+			for _, st := range securitySteps {
+				st.run(t, version, s, t.TempDir())
+			}
+		})
+	}
+}

@@ -40,6 +40,7 @@ var toolClasses = map[string][]string{
 	"kafka-broker-api-versions": {"kafka.admin.BrokerApiVersionsCommand", "org.apache.kafka.tools.BrokerApiVersionsCommand"},
 	"kafka-cluster":             {"org.apache.kafka.tools.ClusterTool"},
 	"kafka-transactions":        {"org.apache.kafka.tools.TransactionsCommand"},
+	"kafka-acls":                {"kafka.admin.AclCommand", "org.apache.kafka.tools.AclCommand"},
 }
 
 // toolSteps are a day of an administrator, in order.
