@@ -56,6 +56,7 @@ func foreigners() []foreign {
 // Every client passes every check that its library can, against one appliance that
 // serves them all at the same time.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	s, secured := startWeir(t, ""), startSecured(t)
 	results := newResults()
 	t.Run("all", func(t *testing.T) {

@@ -81,6 +81,7 @@ var toolSteps = []step{
 // The command line tools of two releases of Apache Kafka do a day's work of an
 // administrator, each against an appliance of its own.
 func TestKafkasOwnTools(t *testing.T) {
+	t.Parallel()
 	for _, version := range compat.JavaVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
