@@ -309,7 +309,10 @@ func checkAborted(p *topic.Partition, log *verdict, gone bool) error {
 	if !slices.IsSortedFunc(told, func(a, b topic.AbortedTransaction) int { return int(a.First - b.First) }) {
 		return fmt.Errorf("aborted transactions are not sorted: %+v", told)
 	}
-	for _, a := range told {
+	for i, a := range told {
+		if slices.Contains(told[:i], a) {
+			return fmt.Errorf("readers are told of %+v twice", a)
+		}
 		if id, ok := log.aborts[a.Last]; !ok || id != a.ProducerID {
 			return fmt.Errorf("readers are told of %+v, which has no marker", a)
 		}
