@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -42,7 +43,7 @@ const (
 )
 
 func init() {
-	register(api{key: produceKey, name: "Produce", min: produceMin, max: produceMax, advertised: from(0),
+	register(api{key: produceKey, name: "Produce", needs: "WRITE Topic", min: produceMin, max: produceMax, advertised: from(0),
 		stream: (*Server).produce, unsupported: produceTooOld, maxFrame: func(o *Options) int { return o.MaxProduceBytes },
 		notes: "0-2 advertised for old librdkafka, answered UNSUPPORTED_VERSION; acks=1 and all wait for the commit; one batch of magic 2 per partition; topics by id (13)"})
 }
@@ -55,7 +56,8 @@ type produceReply struct {
 	acks          int16
 	// transactionalID is empty for a producer that has none.
 	transactionalID string
-	wide            bool // to so many partitions that few may be in flight
+	wide            bool  // to so many partitions that few may be in flight
+	throttle        int32 // ms
 	topics          []produceTopic
 	parts           []producePart
 	left            atomic.Int32  // completions to come, and the reader's own
@@ -89,6 +91,9 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 		p.release()
 		return nil, err
 	}
+	if refused == nil && p.transactionalID != "" {
+		refused = r.authorize(auth.Write, auth.TransactionalID, p.transactionalID)
+	}
 	at, acks := 0, p.acks
 	if p.wide = acks != 0 && len(p.parts) > wideParts; p.wide && !r.conn.acquire() {
 		p.release()
@@ -96,11 +101,16 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 	}
 	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
+		err := refused
+		if err == nil {
+			err = r.authorizeNamed(auth.Write, t.topicName)
+		}
 		for i := range p.parts[at : at+t.parts] {
-			s.stage(&p.parts[at+i], t.topicName, refused)
+			s.stage(&p.parts[at+i], t.topicName, err)
 		}
 		at += t.parts
 	}
+	p.throttle = r.throttle(quota.ProduceBytes, len(body))
 	p.finish() // with acks=0 p may be gone from here on
 	if acks == 0 {
 		return nil, nil
@@ -240,7 +250,7 @@ func (p *produceReply) writeTo(w io.Writer) error {
 		at += t.parts
 		e.tags()
 	}
-	e.int32(0) // throttle
+	e.int32(p.throttle)
 	e.tags()
 	p.buf = e.b
 	binary.BigEndian.PutUint32(p.buf, uint32(len(p.buf)-4))
@@ -267,31 +277,4 @@ func (p *produceReply) appendPart(e *encoder, part *producePart) {
 		e.nullableString(errorMessage(part.err))
 	}
 	e.tags()
-}
-
-// produceTooOld answers versions 0-2, whose message formats are not taken.
-func produceTooOld(r *request, body []byte) (reply, error) {
-	req, resp := kmsg.NewPtrProduceRequest(), kmsg.NewPtrProduceResponse()
-	req.SetVersion(r.version)
-	if r.version < 0 || r.version >= produceMin {
-		return nil, errVersion
-	}
-	if err := r.conn.s.decode(req, body); err != nil {
-		return nil, fmt.Errorf("%w: Produce v%d: %w", errMalformed, r.version, err)
-	}
-	if req.Acks == 0 {
-		return nil, errVersion
-	}
-	for _, t := range req.Topics {
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic = t.Topic
-		for _, part := range t.Partitions {
-			rp := kmsg.NewProduceResponseTopicPartition()
-			rp.Partition, rp.ErrorCode, rp.BaseOffset = part.Partition, kerr.UnsupportedVersion.Code, -1
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	resp.SetVersion(r.version)
-	return encode(r.correlationID, resp), nil
 }

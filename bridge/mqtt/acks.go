@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"errors"
 	"sync"
 
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -37,7 +39,10 @@ type group struct {
 	count   int      // messages
 	silent  int      // of count: of QoS 0, whose loss nobody is told of
 	ids     []uint16 // of its QoS 2 messages
+	base    int64    // offset of the first message, once it is committed
 	err     error
+	patient bool   // a full disk is waited for, not an error
+	refused bool   // by a full disk, and to be tried again
 	next    *group // in acks.free
 }
 
@@ -139,14 +144,20 @@ func (a *acks) take(yield func(p *pendingAck, err error)) {
 }
 
 // Complete marks one commit of the group as done and starts the writer.
-func (g *group) Complete(_ int64, err error) {
+func (g *group) Complete(base int64, err error) {
+	if g.patient && errors.Is(err, record.ErrDiskFull) { // on the read loop, which staged it
+		g.refused = true
+		return
+	}
 	c := g.c
 	if err != nil && len(g.ids) > 0 {
 		c.sess.receipts.forget(g.ids) // the client may send them again [MQTT-4.3.3-9]
 	}
 	a := &c.acks
 	a.mu.Lock()
-	g.waits--
+	if g.waits--; base >= 0 {
+		g.base = base
+	}
 	if err != nil && g.err == nil {
 		g.err = err
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
+// GapSession is the reason of a gap that is one client's only: retention was faster.
+const GapSession = "mqtt-session"
+
 const (
 	feedBytes  = 256 << 10       // one read of a feed
 	retryAfter = 1 * time.Second // after a read that failed
@@ -41,6 +44,7 @@ type feed struct {
 	found  []*subscription
 	seen   map[*session]int
 	offers []offer
+	shares []*share
 	touch  []*conn
 }
 
@@ -51,6 +55,7 @@ type offer struct {
 	local  bool // a subscription without No Local is among those that match
 	rap    bool // one with Retain As Published is
 	qos    byte
+	share  *share // the message comes by a shared subscription
 }
 
 func newFeed(srv *Server, tp record.TopicPartition, idx int, origin int64, down *Downlink) *feed {
@@ -152,10 +157,10 @@ func (f *feed) mend(ctx context.Context, err error) {
 	case errors.Is(oerr, record.ErrUnknownTopicOrPartition), f.replaced(), oerr == nil && next > end:
 		f.end(ctx)
 	case errors.Is(err, record.ErrOffsetOutOfRange) && oerr == nil && next < start:
-		f.srv.drops.retention.Add(uint64(start - next))
-		f.srv.opts.Log.Warn("mqtt: retention has removed messages before they were delivered", "partition", f.tp.String(), "from", next, "to", start)
+		f.lost("", next, start)
 		f.mu.Lock()
 		f.next.Store(start)
+		f.tellLive(next, start)
 		f.mu.Unlock()
 	default:
 		f.srv.opts.Log.Error("mqtt: feed cannot read", "partition", f.tp.String(), "err", err)
@@ -232,7 +237,7 @@ func (f *feed) batch(b record.Batch) {
 // read makes a message of a record; false when it is not one for MQTT.
 func (f *feed) read(r *record.Record, m *message) bool {
 	if f.down == nil {
-		return m.decode(r, f.srv.opts.Age) && !m.expired
+		return m.decode(r, f.srv.opts.Age) && (!m.expired || m.late)
 	}
 	if r.Value == nil {
 		return false // a tombstone of a compacted topic is no command
@@ -252,11 +257,15 @@ func (f *feed) offer(m *message) {
 	if len(f.found) == 0 {
 		return
 	}
-	f.offers = f.offers[:0]
+	f.offers, f.shares = f.offers[:0], f.shares[:0]
 	if len(f.found) > 1 {
 		clear(f.seen)
 	}
 	for _, sub := range f.found {
+		if sub.share != nil {
+			f.shares = append(f.shares, sub.share)
+			continue
+		}
 		if !sub.covers(f, m.offset) {
 			continue
 		}
@@ -272,6 +281,11 @@ func (f *feed) offer(m *message) {
 	}
 	for i := range f.offers {
 		if c := f.offers[i].best.sess.offer(f, m, &f.offers[i]); c != nil && c.out.touch() {
+			f.touch = append(f.touch, c)
+		}
+	}
+	for _, g := range f.shares {
+		if c := g.offer(f, m); c != nil && c.out.touch() {
 			f.touch = append(f.touch, c)
 		}
 	}
@@ -298,11 +312,28 @@ func (f *feed) flush() {
 	f.touch = f.touch[:0]
 }
 
-// lost notes that a session asked for offsets that retention has removed.
-func (f *feed) lost(s *session, from, to int64) {
+// tellLive has the sessions that are live here told of messages that nobody got.
+func (f *feed) tellLive(from, to int64) {
+	for _, s := range f.srv.sessionList() {
+		s.mu.Lock()
+		if s.conn != nil && len(s.subs) > 0 && !s.cursorOf(f.idx).behind {
+			s.noteGap(f, from, to)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// lost notes that a client or a share asked for offsets that retention has removed.
+func (f *feed) lost(who string, from, to int64) {
+	detail := "not delivered to any MQTT client"
+	if who != "" {
+		detail = "not delivered to MQTT client " + who
+	}
 	f.srv.drops.retention.Add(uint64(to - from))
-	f.srv.opts.Log.Warn("mqtt: retention has removed messages before a session read them", "client", s.id,
+	f.srv.opts.Log.Warn("mqtt: retention has removed messages before they were delivered", "client", who,
 		slog.String("partition", f.tp.String()), "from", from, "to", to)
+	f.srv.log.ReportGap(record.Gap{Topic: f.tp.Topic, Partition: f.tp.Partition, FirstOffset: from, LastOffset: to - 1, Count: to - from,
+		Reason: GapSession, Detail: detail, Time: f.srv.opts.Now().UTC()})
 }
 
 // subscription is one filter of one session. It never changes; SUBSCRIBE to the same
@@ -317,13 +348,17 @@ type subscription struct {
 	// since is the high watermark of each feed when SUBSCRIBE came: what had been
 	// published before is not for this subscription. Feeds beyond its end are newer.
 	since []int64
-	ended bool // guarded by sess.mu: unsubscribed or replaced
+	asked []int64 // the same for the last SUBSCRIBE, whose retained messages lie before
+	ended bool    // guarded by sess.mu: unsubscribed or replaced
+	share *share  // of a shared subscription
 }
 
-func (s *subscription) covers(f *feed, offset int64) bool {
-	return f.idx >= len(s.since) || offset >= s.since[f.idx]
+func (s *subscription) covers(f *feed, offset int64) bool { return covers(s.since, f, offset) }
+
+func covers(since []int64, f *feed, offset int64) bool {
+	return f.idx >= len(since) || offset >= since[f.idx]
 }
 
 func (s *subscription) matches(f *feed, m *message) bool {
-	return s.covers(f, m.offset) && packet.Match(s.filter, m.topic)
+	return s.share == nil && s.covers(f, m.offset) && packet.Match(s.filter, m.topic)
 }

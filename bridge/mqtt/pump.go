@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -67,13 +68,9 @@ func (p *pump) step() (more bool, err error) {
 	case len(s.retain) > 0:
 		return true, p.retained()
 	case s.behind > 0:
-		for i := range s.cursors {
-			if s.cursors[i].behind {
-				next := s.cursors[i].next
-				s.mu.Unlock()
-				return true, p.catchUp(s.srv.feedAt(i), next)
-			}
-		}
+		idx, next := s.hindmost()
+		s.mu.Unlock()
+		return true, p.catchUp(s.srv.feedAt(idx), next)
 	}
 	s.pumping = false
 	s.mu.Unlock()
@@ -192,25 +189,37 @@ func (p *pump) again(id uint16, found bool) {
 	d := delivery{version: p.c.version, qos: fl.qos, dup: fl.tried, id: id, retain: fl.feed == nil}
 	if fl.feed != nil {
 		var o offer
-		if s.remake(fl.feed, &p.msg, &o) {
+		if s.remakeFor(&fl, &p.msg, &o) {
 			d.retain, d.subIDs = o.rap && p.msg.retain, o.subIDs
 		}
 	}
-	if p.c.maxPacket > 0 && p.msg.size(&d) > p.c.maxPacket {
+	if p.c.tooLarge(&p.msg, &d) {
 		s.land(id)
-		s.srv.drops.tooLarge.Add(1)
 		return
 	}
 	fl.sent, fl.tried = true, true
 	s.inflight[id] = fl
 	s.unacked++
-	s.srv.sent[fl.qos].Add(1)
-	p.c.out.publish(&p.msg, &d)
+	s.publish(p.c, &p.msg, &d)
+}
+
+// remakeFor is remake for a message that has been in flight before. s.mu is held.
+func (s *session) remakeFor(fl *flight, m *message, o *offer) bool {
+	if fl.share == nil {
+		return s.remake(fl.feed, m, o)
+	}
+	sub := s.subs[fl.share.key]
+	if sub != nil {
+		o.merge(sub)
+	}
+	return sub != nil
 }
 
 // recall reads the message of a flight again. Flights are mostly recalled in the
 // order of the log, so the pump keeps its place in the batch that it read last.
 func (p *pump) recall(fl *flight) (bool, error) {
+	p.msg.late = fl.tried
+	defer func() { p.msg.late = false }()
 	if fl.feed == nil {
 		m := p.s.srv.retained.get(fl.topic)
 		return m != nil && p.fill(m), nil
@@ -221,7 +230,7 @@ func (p *pump) recall(fl *flight) (bool, error) {
 // fill makes the message at hand a retained one.
 func (p *pump) fill(m *retainedMessage) bool {
 	r := m.record()
-	return p.msg.decode(&r, p.s.srv.opts.Age) && !p.msg.expired
+	return p.msg.decode(&r, p.s.srv.opts.Age) && (!p.msg.expired || p.msg.late)
 }
 
 // retained sends the retained messages of one new subscription [MQTT-3.3.1-9], as far
@@ -230,13 +239,15 @@ func (p *pump) retained() error {
 	s, sub := p.s, p.s.retain[0]
 	if p.keptFor != sub {
 		s.mu.Unlock()
-		p.kept, p.keptFor = s.srv.retained.matching(sub.filter), sub
+		p.kept, p.keptFor = append(s.srv.retained.matching(sub.filter), s.srv.sysMatching(sub.filter)...), sub
 		s.mu.Lock()
 	}
 	o := offer{}
 	o.merge(sub)
 	for len(p.kept) > 0 && s.conn == p.c && s.subs[sub.filter] == sub {
-		if p.fill(p.kept[0]) && !p.sendRetained(&o) {
+		m := p.kept[0]
+		live := m.feed != nil && covers(sub.asked, m.feed, m.offset) // comes, or came, by itself
+		if !live && p.fill(m) && !p.sendRetained(&o) {
 			return p.wait()
 		}
 		p.kept = p.kept[1:]
@@ -257,7 +268,21 @@ func (p *pump) sendRetained(o *offer) bool {
 	return p.s.send(p.c, nil, &p.msg, &own)
 }
 
-const catchUpBytes = 64 << 10
+const (
+	catchUpBytes = 64 << 10
+	maxGapNote   = 1 << 10 // of one user property; further gaps are in the log and in __weir_gaps
+)
+
+// noteGap keeps what was lost for the client's next message. s.mu is held.
+func (s *session) noteGap(f *feed, from, to int64) {
+	if len(s.gap) >= maxGapNote {
+		return
+	}
+	if len(s.gap) > 0 {
+		s.gap = append(s.gap, ' ')
+	}
+	s.gap = fmt.Appendf(s.gap, "%s:%d-%d", f.tp, from, to-1)
+}
 
 // catchUp serves what a session missed in one partition. It joins the live sessions
 // under the feed's lock, so that no message falls between the two.
@@ -268,10 +293,7 @@ func (p *pump) catchUp(f *feed, next int64) error {
 		defer f.mu.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if cur := s.cursorOf(f); cur.behind && (cur.next >= f.next.Load() || f.gone.Load()) {
-			cur.behind = false
-			s.behind--
-		}
+		s.overtake(f)
 		return nil
 	}
 	bs, err := s.srv.log.Fetch(p.c.ctx, f.tp, next, catchUpBytes)
@@ -316,10 +338,10 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 			s.mu.Unlock()
 			continue
 		}
-		if s.cursorOf(f).next = r.Offset; !s.send(p.c, f, &p.msg, &o) {
+		if s.cursorOf(f.idx).next = r.Offset; !s.send(p.c, f, &p.msg, &o) {
 			return true, p.wait()
 		}
-		s.cursorOf(f).next = r.Offset + 1
+		s.cursorOf(f.idx).next = r.Offset + 1
 		s.mu.Unlock()
 	}
 	if err != nil {
@@ -327,7 +349,7 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 		s.srv.opts.Log.Error("mqtt: batch cannot be delivered", "client", s.id, "partition", f.tp.String(), "offset", b.BaseOffset(), "err", err)
 	}
 	s.mu.Lock()
-	s.cursorOf(f).next = b.NextOffset()
+	s.cursorOf(f.idx).next = b.NextOffset()
 	s.dirty = true
 	s.mu.Unlock()
 	return false, nil
@@ -340,10 +362,13 @@ func (p *pump) skip(f *feed, next int64) error {
 		return err
 	}
 	if next < start {
-		f.lost(p.s, next, start)
+		f.lost(p.s.id, next, start)
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	p.s.cursorOf(f).next = start
+	if next < start {
+		p.s.noteGap(f, next, start)
+	}
+	p.s.cursorOf(f.idx).next = start
 	return nil
 }

@@ -179,7 +179,7 @@ func (in *intake) appendExactlyOnce(l *lot, b record.Batch, retained *record.Rec
 		}
 	}
 	if retained != nil {
-		w, err := c.srv.retained.table.write(retained, func(err error) { l.group.Complete(-1, err) })
+		w, err := c.srv.retained.write(retained, l.group, l.feed)
 		if err != nil {
 			fail(err)
 			return

@@ -44,6 +44,11 @@ type retainedMessage struct {
 	block     []byte
 	order     int64
 	timestamp int64
+
+	// The message of which this is the retained form, if it came since the server
+	// started: who gets that one gets this one not.
+	feed   *feed
+	offset int64
 }
 
 func (m *retainedMessage) record() record.Record {
@@ -116,12 +121,31 @@ func (r *retained) admit(topic []byte, size int) error {
 
 // put stages the retained form of a message. An empty payload ends the retained
 // message of its topic [MQTT-3.3.1-6].
-func (r *retained) put(topic, payload, block []byte, timestamp int64, done func(error)) {
-	rec := r.record(topic, payload, block, timestamp)
-	r.table.put(&rec, done)
+func (r *retained) put(rec *record.Record, g *group, f *feed) {
+	w, err := r.write(rec, g, f)
+	if err != nil {
+		g.Complete(-1, err)
+		return
+	}
+	r.table.log.AppendAsync(w.TopicPartition, w.Batch, w.Done)
 }
 
-func (r *retained) record(topic, payload, block []byte, timestamp int64) record.Record {
+// write is put as a part of a group. It completes g, whose message is staged before.
+func (r *retained) write(rec *record.Record, g *group, f *feed) (record.AsyncWrite, error) {
+	w, err := r.table.write(rec, func(err error) { g.Complete(-1, err) })
+	if err == nil {
+		topic := string(rec.Key)
+		w.Done.(*tableWrite).mark = func() {
+			if m := r.byTopic[topic]; m != nil {
+				m.feed, m.offset = f, g.base+int64(g.count)-1
+			}
+		}
+	}
+	return w, err
+}
+
+// retainedForm is the record of a message that is retained.
+func retainedForm(topic, payload, block []byte, timestamp int64) record.Record {
 	rec := record.Record{Key: topic, Value: payload, HeaderBlock: block, Timestamp: timestamp}
 	if len(payload) == 0 {
 		rec.Value = nil

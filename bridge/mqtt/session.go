@@ -20,16 +20,16 @@ type session struct {
 
 	saving sync.Mutex // one save at a time, so that the last one wins
 
-	mu       sync.Mutex
-	conn     *conn // nil while offline
-	expiry   uint32
-	owner    *conn // whose session it is, connected or ending; guarded by Server.mu
-	gone     bool  // removed from the server
-	timer    *time.Timer
-	subs     map[string]*subscription
-	retain   []*subscription // whose retained messages are still to be sent
-	cursors  []cursor        // by feed.idx
-	behind   int             // cursors that are behind
+	mu     sync.Mutex
+	conn   *conn // nil while offline
+	expiry uint32
+	owner  *conn // whose session it is, connected or ending; guarded by Server.mu
+	gone   bool  // removed from the server
+	timer  *time.Timer
+	subs   map[string]*subscription
+	retain []*subscription // whose retained messages are still to be sent
+	shares []*share        // that it is a member of
+	places
 	inflight map[uint16]flight
 	resend   []uint16 // of inflight, not sent on this connection yet, in order
 	releases []uint16 // of inflight, whose PUBREL is to be sent, in order
@@ -42,17 +42,15 @@ type session struct {
 	pumping  bool
 	wake     chan struct{}
 
+	will      *will       // of the connection, or waiting
+	willTimer *time.Timer // while it waits
+
 	receipts receipts // of what the client publishes with QoS 2
 
 	counted bool        // in Server.live
 	starved atomic.Bool // the pump waits for room
-}
-
-// cursor is a session's place in one partition: all below next has been sent or did
-// not match. A cursor that is not behind moves with the feed.
-type cursor struct {
-	next   int64
-	behind bool
+	sharing atomic.Bool // it has shares
+	gap     []byte      // what was lost, until the client has been told; guarded by mu
 }
 
 // flight is a message of QoS 1 or 2 that the client has not acknowledged. One of QoS 2
@@ -67,6 +65,7 @@ type flight struct {
 	mark     uint64 // session.seq when it last changed
 	sent     bool   // on this connection
 	tried    bool   // on an earlier one: DUP
+	share    *share // whose message it is; nil: the session's own
 	released bool   // PUBREC came; what is left is PUBREL
 }
 
@@ -84,22 +83,6 @@ func (s *session) lasts() (bool, uint32) {
 	return s.persistent(), s.expiry
 }
 
-// cursorOf returns the place in f, live by default.
-func (s *session) cursorOf(f *feed) *cursor {
-	for len(s.cursors) <= f.idx {
-		s.cursors = append(s.cursors, cursor{})
-	}
-	return &s.cursors[f.idx]
-}
-
-func (s *session) fallBehind(cur *cursor, next int64) {
-	if !cur.behind {
-		cur.behind = true
-		s.behind++
-	}
-	cur.next = next
-}
-
 // offer is called by a feed with a message that matches. It returns the connection
 // whose output has grown, if any.
 func (s *session) offer(f *feed, m *message, o *offer) *conn {
@@ -109,7 +92,7 @@ func (s *session) offer(f *feed, m *message, o *offer) *conn {
 	if c == nil || o.best.ended && !s.remake(f, m, o) {
 		return nil
 	}
-	cur := s.cursorOf(f)
+	cur := s.cursorOf(f.idx)
 	if cur.behind || m.offset < cur.next {
 		return nil
 	}
@@ -141,19 +124,16 @@ func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 		return true
 	}
 	d := delivery{version: c.version, qos: min(o.qos, m.qos), retain: o.rap && m.retain, subIDs: o.subIDs}
-	if c.maxPacket > 0 && m.size(&d) > c.maxPacket { // [MQTT-3.1.2-24]
-		s.srv.drops.tooLarge.Add(1)
+	if c.tooLarge(m, &d) {
 		return true
 	}
 	if d.qos == 0 {
-		if c.out.publish(m, &d) {
-			s.srv.sent[0].Add(1)
-		} else {
+		if !s.publish(c, m, &d) {
 			s.srv.drops.slow.Add(1)
 		}
 		return true
 	}
-	fl := flight{feed: f, offset: m.offset, qos: d.qos}
+	fl := flight{feed: f, offset: m.offset, qos: d.qos, share: o.share}
 	if f == nil {
 		fl.topic = string(m.topic)
 	}
@@ -172,10 +152,53 @@ func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 	fl.sent = true
 	s.unacked++ // what the client's Receive Maximum bounds [MQTT-3.3.4-9]
 	d.id = s.launch(fl)
-	s.srv.sent[d.qos].Add(1)
-	c.out.publish(m, &d)
+	s.publish(c, m, &d)
 	return true
 }
+
+// publish appends a message to the connection's output, with an alias for its topic
+// name if the client takes one, and with what was lost before it. s.mu is held.
+func (s *session) publish(c *conn, m *message, d *delivery) bool {
+	fresh := c.given.take(m, d)
+	if d.lost = s.gap; d.version != packet.V5 {
+		d.lost = nil
+	}
+	if !c.out.publish(m, d) {
+		if fresh {
+			c.given.undo(m)
+		}
+		return false
+	}
+	s.gap = nil
+	s.srv.sent[d.qos].Add(1)
+	return true
+}
+
+// tooLarge reports, and counts, a message that the client does not take: it is done
+// with ([MQTT-3.1.2-24], [MQTT-3.1.2-25]).
+func (c *conn) tooLarge(m *message, d *delivery) bool {
+	if c.maxPacket == 0 {
+		return false
+	}
+	size := m.size(d)
+	if c.given.most > 0 {
+		size += aliasBytes
+	}
+	if n := len(c.sess.gap); n > 0 {
+		size += lostBytes + n
+	}
+	if size <= c.maxPacket {
+		return false
+	}
+	c.srv.drops.tooLarge.Add(1)
+	return true
+}
+
+// What an alias and the news of a loss add to a packet, at most.
+const (
+	aliasBytes = 3 + 2
+	lostBytes  = 5 + len(lostProperty) + 2
+)
 
 // launch gives a message a packet identifier that is not in use [MQTT-2.2.1-4].
 func (s *session) launch(fl flight) uint16 {
@@ -202,8 +225,11 @@ func (s *session) land(id uint16) {
 	}
 	delete(s.inflight, id)
 	s.dirty = true
-	if s.starved.Load() && s.conn != nil && s.unacked <= s.conn.window/2 {
-		s.rouse()
+	if s.conn != nil && s.unacked <= s.conn.window/2 {
+		if s.starved.Load() {
+			s.rouse()
+		}
+		s.rouseShares()
 	}
 }
 
@@ -266,6 +292,11 @@ func (s *session) drained() {
 	if s.starved.Load() {
 		s.rouse()
 	}
+	if s.sharing.Load() {
+		s.mu.Lock()
+		s.rouseShares()
+		s.mu.Unlock()
+	}
 }
 
 func (s *session) rouse() {
@@ -280,7 +311,7 @@ func (s *session) rouse() {
 func (s *session) subscribed(sub *subscription) (replaced *subscription) {
 	if len(s.subs) == 0 { // nothing before concerned this session
 		for i, offset := range sub.since {
-			if cur := s.cursorOf(s.srv.feedAt(i)); !cur.behind {
+			if cur := s.cursorOf(i); !cur.behind {
 				cur.next = offset
 			}
 		}
@@ -312,27 +343,31 @@ func (s *session) resume() {
 	if len(s.subs) == 0 && len(s.inflight) == 0 {
 		return
 	}
-	s.behind = 0
-	for i, f := range s.srv.feedList() {
-		next := f.origin // a feed that began while the session was away
-		if i < len(s.cursors) {
-			next = s.cursors[i].next
-		}
-		*s.cursorOf(f) = cursor{next: next, behind: !f.gone.Load()}
-		if s.cursors[i].behind {
-			s.behind++
-		}
-	}
+	s.places.resume(s.srv.feedList())
 }
 
 // suspend fixes the cursors where the feeds are. s.mu is held, and s.conn is nil
 // already: no feed will send anything from here on.
 func (s *session) suspend() {
-	for _, f := range s.srv.feedList() {
-		cur := s.cursorOf(f)
-		if !cur.behind {
-			cur.next = max(cur.next, f.next.Load())
+	s.places.suspend(s.srv.feedList())
+	s.dirty = true
+}
+
+// shared notes that the session is a member of a share; unshared the opposite.
+func (s *session) shared(g *share) {
+	if !slices.Contains(s.shares, g) {
+		s.shares = append(s.shares, g)
+	}
+	s.sharing.Store(true)
+}
+
+func (s *session) unshared(g *share) {
+	for id, fl := range s.inflight {
+		if fl.share == g {
+			fl.share = nil
+			s.inflight[id] = fl
 		}
 	}
-	s.dirty = true
+	s.shares = slices.DeleteFunc(s.shares, func(have *share) bool { return have == g })
+	s.sharing.Store(len(s.shares) > 0)
 }

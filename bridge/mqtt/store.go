@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -131,6 +133,12 @@ func (st *store) restore() error {
 			}
 			continue
 		}
+		if name, ok := strings.CutPrefix(key, shareKey); ok {
+			if err := st.srv.share(name, nil).restore(values[key]); err != nil {
+				return fmt.Errorf("mqtt: stored %s: %w", name, err)
+			}
+			continue
+		}
 		if id, ok := strings.CutPrefix(key, receiptsKey); ok {
 			if err := st.restoreReceipts(id, values[key]); err != nil {
 				return fmt.Errorf("mqtt: client %q: %w", id, err)
@@ -140,6 +148,9 @@ func (st *store) restore() error {
 		if err := st.restoreSession(key, values[key]); err != nil {
 			return fmt.Errorf("mqtt: stored session of client %q: %w", key, err)
 		}
+	}
+	for _, g := range maps.Clone(st.srv.shares) { // whose members have gone with a crash
+		g.leave(&subscription{}, nil)
 	}
 	return nil
 }
@@ -199,6 +210,9 @@ func (st *store) restored(s *session) {
 		s.timer.Stop()
 	}
 	st.srv.startExpiry(s)
+	if s.will != nil {
+		s.startWill(max(willGrace, time.Duration(s.will.delay)*time.Second))
+	}
 }
 
 // receipts is the part of a group that stores a session's receipts, with ids among them.
@@ -219,15 +233,17 @@ func (st *store) receipts(s *session, ids []uint16, expiry uint32, now int64, do
 func (st *store) save(s *session, done func(error)) bool {
 	s.saving.Lock()
 	defer s.saving.Unlock()
+	shares, unlock := s.lockShares()
+	defer unlock()
 	s.mu.Lock()
-	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0)
+	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0 || s.will != nil)
 	var out []record.Record
 	if s.dirty && (keep || s.stored) {
 		r := record.Record{Key: []byte(s.id)}
 		if keep {
 			r.Value = s.encode(nil)
 		}
-		out = append(out, r)
+		out = append(append(out, shares...), r)
 	}
 	if s.receipts.end(s.gone) {
 		out = append(out, record.Record{Key: []byte(receiptsKey + s.id)})
@@ -254,7 +270,27 @@ func (st *store) save(s *session, done func(error)) bool {
 	return true
 }
 
-// encode appends the session: format, expiry, subscriptions, cursors, flights. s.mu is held.
+// lockShares locks the shares of a session, so that they and the session are stored as
+// of one moment and in the order of the moments, and returns what is to be stored.
+func (s *session) lockShares() (out []record.Record, unlock func()) {
+	s.mu.Lock()
+	shares := slices.Clone(s.shares)
+	s.mu.Unlock()
+	slices.SortFunc(shares, func(a, b *share) int { return strings.Compare(a.key, b.key) })
+	for _, g := range shares {
+		g.mu.Lock()
+		if !g.gone {
+			out = append(out, g.record())
+		}
+	}
+	return out, func() {
+		for _, g := range shares {
+			g.mu.Unlock()
+		}
+	}
+}
+
+// encode appends the session: format, expiry, subscriptions, cursors, flights, will. s.mu is held.
 func (s *session) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, sessionFormat), uint64(s.expiry))
 	dst = binary.AppendUvarint(dst, uint64(len(s.subs)))
@@ -269,13 +305,9 @@ func (s *session) encode(dst []byte) []byte {
 		dst = append(appendText(dst, sub.filter), flags)
 		dst = binary.AppendUvarint(dst, uint64(sub.id))
 	}
-	feeds := slices.DeleteFunc(slices.Clone(s.srv.feedList()), func(f *feed) bool { return f.gone.Load() })
-	dst = binary.AppendUvarint(dst, uint64(len(feeds)))
-	for _, f := range feeds {
-		dst = binary.AppendUvarint(appendText(dst, f.tp.Topic), uint64(f.tp.Partition))
-		dst = binary.AppendUvarint(dst, uint64(s.place(f)))
-	}
-	flights := slices.SortedFunc(maps.Keys(s.inflight), func(a, b uint16) int { return int(int64(s.inflight[a].seq) - int64(s.inflight[b].seq)) })
+	dst = s.places.encode(dst, s.srv.feedList(), s.conn != nil)
+	flights := slices.SortedFunc(maps.Keys(s.inflight), func(a, b uint16) int { return cmp.Compare(s.inflight[a].seq, s.inflight[b].seq) })
+	flights = slices.DeleteFunc(flights, func(id uint16) bool { return s.inflight[id].share != nil && s.inflight[id].qos == 1 })
 	dst = binary.AppendUvarint(dst, uint64(len(flights)))
 	for _, id := range flights {
 		fl := s.inflight[id]
@@ -288,30 +320,26 @@ func (s *session) encode(dst []byte) []byte {
 			dst = appendText(append(dst, state|flightRetained), fl.topic)
 			continue
 		}
-		dst = binary.AppendUvarint(appendText(append(dst, state), fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
+		if fl.share != nil {
+			dst = appendText(append(dst, state|flightShared), fl.share.key)
+		} else {
+			dst = append(dst, state)
+		}
+		dst = binary.AppendUvarint(appendText(dst, fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
 		dst = binary.AppendUvarint(dst, uint64(fl.offset))
 	}
-	return dst
+	if s.will == nil {
+		return append(dst, 0)
+	}
+	return appendText(binary.AppendUvarint(append(dst, 1), uint64(s.will.delay)), s.will.encode())
 }
 
 // The byte of a stored flight: its QoS and these.
 const (
 	flightReleased = 4
 	flightRetained = 8
+	flightShared   = 16
 )
-
-// place is the offset from which the session would be served in f. s.mu is held.
-func (s *session) place(f *feed) int64 {
-	switch {
-	case f.idx >= len(s.cursors) && s.conn == nil:
-		return f.origin
-	case f.idx >= len(s.cursors):
-		return f.next.Load()
-	case s.cursors[f.idx].behind || s.conn == nil:
-		return s.cursors[f.idx].next
-	}
-	return max(s.cursors[f.idx].next, f.next.Load())
-}
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
@@ -368,21 +396,14 @@ func (s *session) decode(b []byte) error {
 		flags := f.byte()
 		sub.qos, sub.noLocal, sub.retainAsPublished, sub.id = flags&3, flags&4 != 0, flags&8 != 0, uint32(f.num())
 		s.subs[sub.filter] = sub
-	}
-	places := map[record.TopicPartition]int64{}
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
-		places[tp] = int64(f.num())
-	}
-	feeds := map[record.TopicPartition]*feed{}
-	for _, fd := range s.srv.feedList() {
-		feeds[fd.tp] = fd
-		next, ok := places[fd.tp]
-		if !ok {
-			next = fd.origin
+		if strings.HasPrefix(sub.filter, sharePrefix) {
+			sub.share = s.srv.share(sub.filter, nil)
+			sub.share.members[s] = sub
+			s.shared(sub.share)
 		}
-		s.cursorOf(fd).next = next
 	}
+	s.places.decode(&f, s.srv.feedList())
+	feeds := s.srv.feedsByName()
 	s.inflight = map[uint16]flight{}
 	for n := f.num(); n > 0 && !f.bad; n-- {
 		id, state := uint16(f.num()), f.byte()
@@ -394,6 +415,9 @@ func (s *session) decode(b []byte) error {
 		if state&flightRetained != 0 {
 			fl.topic = f.text()
 		} else {
+			if state&flightShared != 0 {
+				fl.share = s.srv.shares[f.text()]
+			}
 			tp := record.TopicPartition{Topic: f.text(), Partition: int32(f.num())}
 			if fl.feed, fl.offset = feeds[tp], int64(f.num()); fl.feed == nil {
 				continue // the topic has been deleted
@@ -404,6 +428,13 @@ func (s *session) decode(b []byte) error {
 		s.inflight[id] = fl
 	}
 	s.durable = s.seq
+	if format != sessionFormat1 && f.byte() == 1 {
+		delay := uint32(f.num())
+		w, err := decodeWill(s.id, delay, f.text())
+		if s.will = w; err != nil {
+			return errSession
+		}
+	}
 	if f.bad || len(f.b) != 0 {
 		return errSession
 	}

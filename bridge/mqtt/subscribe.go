@@ -16,6 +16,11 @@ func (c *conn) subscribe(f packet.Frame) error {
 	if err := p.Decode(f, c.version); err != nil {
 		return err
 	}
+	for i := range p.Filters {
+		if f := &p.Filters[i]; f.NoLocal && hasPrefix(f.Filter, sharePrefix) {
+			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
+		}
+	}
 	c.in.stage() // do not hold up what was published before
 	ack := packet.Suback{Type: packet.TypeSuback, PacketID: p.PacketID}
 	since, err := c.srv.horizon(c.sess)
@@ -53,26 +58,50 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 		return packet.TopicFilterInvalid
 	}
 	sub := &subscription{sess: s, filter: string(f.Filter), qos: min(f.QoS, MaxQoS), noLocal: f.NoLocal,
-		retainAsPublished: f.RetainAsPublished, since: since}
+		retainAsPublished: f.RetainAsPublished, since: since, asked: since}
 	if len(p.Props.SubscriptionIDs) > 0 {
 		sub.id = p.Props.SubscriptionIDs[0]
 	}
-	switch {
-	case strings.HasPrefix(sub.filter, "$share/"):
-		return packet.SharedNotSupported
-	case len(sub.filter) > opts.MaxTopicBytes, packet.Depth(f.Filter) > opts.MaxTopicLevels:
+	shared := strings.HasPrefix(sub.filter, sharePrefix)
+	if len(sub.filter) > opts.MaxTopicBytes || packet.Depth(f.Filter) > opts.MaxTopicLevels {
 		return packet.TopicFilterInvalid
 	}
+	if !c.maySubscribe(sub.filter) {
+		return packet.NotAuthorized
+	}
+	if shared {
+		if _, _, err := cutShare(sub.filter); err != nil {
+			return packet.TopicFilterInvalid
+		}
+	}
 	s.mu.Lock()
-	if _, known := s.subs[sub.filter]; !known && len(s.subs) >= opts.MaxFilters {
-		s.mu.Unlock()
+	_, known := s.subs[sub.filter]
+	full := !known && len(s.subs) >= opts.MaxFilters
+	s.mu.Unlock()
+	if full {
 		return packet.QuotaExceeded
 	}
+	if shared {
+		c.srv.join(sub, since)
+	}
+	c.add(sub, f.RetainHandling)
+	return packet.Reason(sub.qos)
+}
+
+// add makes a subscription one of the session's.
+func (c *conn) add(sub *subscription, retainHandling byte) {
+	s := c.sess
+	s.mu.Lock()
 	old := s.subscribed(sub)
 	if old != nil {
 		old.ended = true
 	}
-	if f.RetainHandling == 0 || f.RetainHandling == 1 && old == nil { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+	if sub.share != nil { // gets no retained messages
+		s.shared(sub.share)
+		s.mu.Unlock()
+		return
+	}
+	if retainHandling == 0 || retainHandling == 1 && old == nil { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
 		s.retain = append(s.retain, sub)
 	}
 	s.mu.Unlock()
@@ -80,7 +109,6 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 	if old != nil {
 		c.srv.subs.remove(old)
 	}
-	return packet.Reason(sub.qos)
 }
 
 // unsubscribe answers UNSUBSCRIBE.
@@ -93,25 +121,40 @@ func (c *conn) unsubscribe(f packet.Frame) error {
 	s := c.sess
 	ack := packet.Suback{Type: packet.TypeUnsuback, PacketID: p.PacketID}
 	for _, filter := range p.Filters {
-		s.mu.Lock()
-		sub := s.subs[string(filter)]
-		if sub != nil {
-			sub.ended, s.dirty = true, true // [MQTT-3.10.4-2]
-			delete(s.subs, sub.filter)
+		code := packet.Success
+		if !c.srv.endSubscription(s, string(filter)) {
+			code = packet.NoSubscriptionExisted
 		}
-		s.mu.Unlock()
-		if sub == nil {
-			ack.Codes = append(ack.Codes, packet.NoSubscriptionExisted)
-			continue
-		}
-		c.srv.subs.remove(sub)
-		ack.Codes = append(ack.Codes, packet.Success)
+		ack.Codes = append(ack.Codes, code)
 	}
 	if err := c.srv.save(c.ctx, s); err != nil {
 		return &packet.Error{Reason: packet.UnspecifiedError, Text: "subscriptions cannot be stored: " + err.Error()}
 	}
 	c.srv.idle(s)
 	return c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) })
+}
+
+// endSubscription reports whether there was one.
+func (srv *Server) endSubscription(s *session, filter string) bool {
+	s.mu.Lock()
+	sub := s.subs[filter]
+	if sub != nil {
+		sub.ended, s.dirty = true, true // [MQTT-3.10.4-2]
+		delete(s.subs, sub.filter)
+		if sub.share != nil {
+			s.unshared(sub.share) // what it has been sent stays its own [MQTT-3.10.4-3]
+		}
+	}
+	s.mu.Unlock()
+	switch {
+	case sub == nil:
+		return false
+	case sub.share != nil:
+		sub.share.leave(sub, nil)
+	default:
+		srv.subs.remove(sub)
+	}
+	return true
 }
 
 // horizon makes the feeds run and returns where each of them ends: a subscription

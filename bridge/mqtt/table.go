@@ -139,6 +139,7 @@ func (t *table) stageAll(records []record.Record, done func(err error)) {
 type tableWrite struct {
 	table *table
 	batch record.Batch
+	mark  func() // called with mu held once the records are applied; may be nil
 	done  func(error)
 }
 
@@ -147,7 +148,9 @@ func (w *tableWrite) Complete(base int64, err error) {
 		t := w.table
 		t.mu.Lock()
 		w.batch.SetBaseOffset(base)
-		err = t.load(record.Batches(w.batch))
+		if err = t.load(record.Batches(w.batch)); err == nil && w.mark != nil {
+			w.mark()
+		}
 		t.mu.Unlock()
 	}
 	w.done(err)

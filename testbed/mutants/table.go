@@ -26,9 +26,10 @@ var (
 	commitlogTests    = suite{pkg: "./appliance/commitlog"}
 	topicTests        = suite{pkg: "./appliance/topic"}
 	topicDamage       = suite{pkg: "./appliance/topic", run: "Damaged"}
-	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint"}
+	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn"}
 	topicReads        = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
 	topicIdempotent   = suite{pkg: "./appliance/topic", run: "Idempotent"}
+	topicCatalog      = suite{pkg: "./appliance/topic", run: "CatalogNames"}
 	topicTransactions = suite{pkg: "./appliance/topic", run: "Transaction|StableOffset|Marker"}
 	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
 	topicAbove        = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}

@@ -11,7 +11,7 @@ var topicMutants = []mutant{
 	without("topic: checkpoint, sync of the segments", "appliance/topic/checkpoint.go", "p.log.Sync()", topicCrash),
 	without("topic: checkpoint, state of the partitions", "appliance/topic/checkpoint.go", "p.saveState()", topicCrash, topicAtLength),
 	instead("topic: checkpoint, sync of everything before the states' names", "appliance/topic/checkpoint.go",
-		"if err := s.files.SyncAll(); err != nil || ", "if err := error(nil); err != nil || ", topicCrash, topicAtLength),
+		"if err := s.files.SyncAll(); err != nil || ", "if err := error(nil); err != nil || ", topicCheckpoint, topicCrash),
 	instead("topic: checkpoint, sync of everything after the states' names", "appliance/topic/checkpoint.go",
 		"	return s.files.SyncAll()\n", "	return nil\n", topicCrash, topicAtLength),
 	instead("topic: checkpoint, a failure stops the log", "appliance/topic/checkpoint.go", "\t\ts.wal.Fail(err)\n", "", topicCheckpoint),
@@ -32,16 +32,16 @@ var topicMutants = []mutant{
 	instead("topic: delete records, the log start is durable first", "appliance/topic/checkpoint.go",
 		"	if <-o.done; o.err != nil {\n		return -1, o.err\n	}\n", "	p.start.Store(before)\n", topicCrash, topicAtLength),
 	instead("topic: create, files before the catalog", "appliance/topic/create.go",
-		"	err := s.makeLogs(partitions)\n", "	err := putTopics(s.opts.Catalog, entries)\n	if err == nil {\n		err = s.makeLogs(partitions)\n	}\n", topicCrash, topicAtLength),
+		"	err := s.makeLogs(partitions)\n", "	err := putTopics(s.opts.Catalog, entries)\n	if err == nil {\n		err = s.makeLogs(partitions)\n	}\n", topicCatalog),
 	instead("topic: recovery, no checkpoint before what was replayed is synced", "appliance/topic/recover.go",
 		"if err == nil && len(r.redos) == 0 {", "if err == nil {", topicCrash, topicAtLength),
 	instead("topic: add partitions, files before the catalog", "appliance/topic/alter.go",
 		"	if err := s.makeLogs(added); err != nil {\n		return err\n	}\n	e := t.entry()\n	e.Partitions += int32(len(added))\n	return s.opts.Catalog.PutTopic(e)\n",
-		"	e := t.entry()\n	e.Partitions += int32(len(added))\n	if err := s.opts.Catalog.PutTopic(e); err != nil {\n		return err\n	}\n	return s.makeLogs(added)\n", topicCrash, topicAtLength),
+		"	e := t.entry()\n	e.Partitions += int32(len(added))\n	if err := s.opts.Catalog.PutTopic(e); err != nil {\n		return err\n	}\n	return s.makeLogs(added)\n", topicCatalog),
 	instead("topic: a resend is recognised", "appliance/topic/partition.go", "		if dup {\n", "		if false && dup {\n", topicIdempotent),
 	instead("topic: a resend waits for the round of its first copy", "appliance/topic/partition.go",
 		"			return p.stageOffset(entryDuplicate, base, done)\n", "			done.Complete(base, nil)\n			return nil\n", topicIdempotent),
-	instead("topic: recovery, producers of replayed batches", "appliance/topic/recover.go", "		p.state.recall(e.batch)\n", "", topicIdempotent, topicCrash),
+	instead("topic: recovery, producers of replayed batches", "appliance/topic/recover.go", "		p.state.recall(e.batch)\n		p.reserved", "		p.reserved", topicIdempotent, topicCrash),
 	instead("topic: recovery, log start of replayed entries", "appliance/topic/recover.go",
 		"p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true", "_ = p", topicTests, topicCrash),
 	instead("topic: recovery, segments before the checkpoint", "appliance/topic/recover.go", "if err = r.finish(); err == nil", "if err == nil", topicTests),
@@ -75,7 +75,7 @@ var topicMutants = []mutant{
 	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicCrash, topicAtLength),
 	// The sync of the identity's old name is not here: that of the folders' follows
 	// before the answer.
-	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "|| s.ByID(d.id) != nil //", "//", topicOffline),
+	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "if err := s.Err(); err != nil {\n		// A Delete may", "if err := error(nil); err != nil {\n		// A Delete may", topicOffline, topicTrash),
 	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicCrash, topicAtLength),
 	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicTrash, topicCrash, topicAtLength),
 
@@ -87,5 +87,5 @@ var topicMutants = []mutant{
 
 	instead("topic: drop, the log start and its gap record are one", "appliance/topic/drop.go", "	gaps.put(b, done)\n", "	s.wal.End()\n	if err := s.wal.Begin(1, entryAppendLen+len(b)); err != nil {\n		return nil, err\n	}\n	gaps.put(b, done)\n", topicDrops, topicCrash, topicAtLength),
 	instead("topic: drop, segments go when it is durable", "appliance/topic/drop.go", "if _, err := o.wait(context.Background()); err != nil {", "if _ = context.Background; false {", topicDrops, topicCrash, topicAtLength),
-	instead("topic: drop, no segment that is being written", "appliance/topic/drop.go", "		s.wal.CatchUp() //", "		//", topicDrops, topicCrash, topicAtLength),
+	instead("topic: drop, no segment that is being written", "appliance/topic/drop.go", "		s.wal.CatchUp() //", "		//", topicDrops),
 }

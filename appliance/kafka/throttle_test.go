@@ -1,0 +1,200 @@
+package kafka_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/quota"
+	"github.com/weirmq/weir/appliance/record"
+)
+
+// quotaRequest sets one quota; an entity is pairs of type and name, "" for the default.
+func quotaRequest(key string, value float64, entity ...string) *kmsg.AlterClientQuotasRequest {
+	req := kmsg.NewPtrAlterClientQuotasRequest()
+	e := kmsg.NewAlterClientQuotasRequestEntry()
+	for i := 0; i < len(entity); i += 2 {
+		part := kmsg.NewAlterClientQuotasRequestEntryEntity()
+		if part.Type = entity[i]; entity[i+1] != "" {
+			part.Name = &entity[i+1]
+		}
+		e.Entity = append(e.Entity, part)
+	}
+	op := kmsg.NewAlterClientQuotasRequestEntryOp()
+	op.Key, op.Value, op.Remove = key, value, value == 0
+	e.Ops = append(e.Ops, op)
+	req.Entries = append(req.Entries, e)
+	return req
+}
+
+func setQuota(t testing.TB, w *wire, key string, value float64, entity ...string) {
+	t.Helper()
+	wantCode(t, "AlterClientQuotas", ask[*kmsg.AlterClientQuotasResponse](w, 1, quotaRequest(key, value, entity...)).Entries[0].ErrorCode, nil)
+}
+
+// KIP-219: the answer comes at once and says for how long the client is to be
+// silent; a client that is not is not heard.
+func TestQuotasThrottleAndMute(t *testing.T) {
+	for _, tt := range []struct {
+		key     string
+		request func() (int16, kmsg.Request)
+	}{
+		{"producer_byte_rate", func() (int16, kmsg.Request) {
+			return 9, produceOf(-1, batchOf(t, record.None, string(make([]byte, 22_000))))
+		}},
+		{"consumer_byte_rate", func() (int16, kmsg.Request) { return 12, fetchOf("t", 0, 0) }},
+	} {
+		t.Run(tt.key, func(t *testing.T) {
+			// Replies are pooled with their channel, and one of a bubble's is of no use outside
+			// of it: two collections empty the pools.
+			defer func() { runtime.GC(); runtime.GC() }()
+			synctest.Test(t, func(t *testing.T) {
+				s, topics := newBroker(t, kafka.Options{})
+				create(t, topics, "t", 1)
+				appendTo(t, topics, "t", 0, batchOf(t, record.None, string(make([]byte, 22_000))))
+				w, other := pipe(t, s), pipe(t, s)
+				setQuota(t, w, tt.key, 1000, "client-id", "wire-test") // 11,000 bytes at once
+				v, req := tt.request()
+				start := time.Now()
+				ms := throttleOf(ask[kmsg.Response](w, v, req))
+				if ms < 11_000 || ms > 11_200 || time.Since(start) > time.Second {
+					t.Fatalf("22,000 bytes at 1,000/s are throttled for %d ms, answered after %v", ms, time.Since(start))
+				}
+				ask[*kmsg.MetadataResponse](other, 12, kmsg.NewPtrMetadataRequest())
+				if took := time.Since(start); took > time.Second {
+					t.Errorf("another connection is answered after %v", took)
+				}
+				ask[*kmsg.ApiVersionsResponse](w, 3, apiVersionsRequest())
+				if took := time.Since(start); took < time.Duration(ms)*time.Millisecond {
+					t.Errorf("the next request is answered after %v", took)
+				}
+			})
+		})
+	}
+}
+
+func throttleOf(resp kmsg.Response) int32 {
+	ms, _ := resp.(kmsg.ThrottleResponse).Throttle()
+	return ms
+}
+
+// A quota of request time throttles whoever asks much, but not who waits.
+func TestRequestQuota(t *testing.T) {
+	quotas, err := quota.Open(quota.Options{Window: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, topics := newBroker(t, kafka.Options{Quotas: quotas})
+	create(t, topics, "t", 1)
+	w := pipe(t, s)
+	setQuota(t, w, "request_percentage", 10, "user", "")
+	if ms := throttleOf(ask[*kmsg.MetadataResponse](w, 12, kmsg.NewPtrMetadataRequest())); ms == 0 {
+		t.Error("a request beyond the quota is not throttled")
+	}
+	fetch := fetchOf("t", 0, 0)
+	fetch.MaxWaitMillis, fetch.MinBytes = 300, 1
+	if ms := throttleOf(ask[*kmsg.FetchResponse](w, 12, fetch)); ms >= 2500 {
+		t.Errorf("300 ms of waiting for data are charged: %d ms", ms)
+	}
+}
+
+func TestConnectionQuota(t *testing.T) {
+	s, _ := newBroker(t, kafka.Options{})
+	addr := listen(t, s)
+	w := dial(t, addr)
+	setQuota(t, w, "connection_creation_rate", 0.001, "ip", "127.0.0.1")
+	ask[*kmsg.ApiVersionsResponse](dial(t, addr), 3, apiVersionsRequest())
+	dial(t, addr).wantClosed()
+	setQuota(t, w, "connection_creation_rate", 0, "ip", "127.0.0.1")
+	ask[*kmsg.ApiVersionsResponse](dial(t, addr), 3, apiVersionsRequest())
+}
+
+func TestDescribeClientQuotas(t *testing.T) {
+	s, _ := newBroker(t, kafka.Options{})
+	w := pipe(t, s)
+	setQuota(t, w, "producer_byte_rate", 1, "user", "u")
+	setQuota(t, w, "consumer_byte_rate", 2, "user", "u")
+	setQuota(t, w, "request_percentage", 3, "user", "", "client-id", "c")
+	setQuota(t, w, "connection_creation_rate", 4, "ip", "")
+	const u, uc, ip = "user=u:producer_byte_rate=1,consumer_byte_rate=2; ", "user=<default>,client-id=c:request_percentage=3; ", "ip=<default>:connection_creation_rate=4; "
+	type component struct {
+		entity string
+		match  kmsg.QuotasMatchType
+		name   string
+	}
+	for _, tt := range []struct {
+		strict bool
+		by     []component
+		want   string
+	}{
+		{false, nil, uc + u + ip}, {true, nil, ""},
+		{false, []component{{"user", 2, ""}}, uc + u}, {true, []component{{"user", 2, ""}}, u},
+		{false, []component{{"user", 1, ""}}, uc}, {true, []component{{"user", 1, ""}, {"client-id", 0, "c"}}, uc},
+		{false, []component{{"client-id", 0, "d"}}, ""}, {true, []component{{"ip", 1, ""}}, ip},
+		{false, []component{{"planet", 1, ""}}, "error 35"}, {false, []component{{"user", 2, ""}, {"user", 1, ""}}, "error 42"},
+		{false, []component{{"user", 9, ""}}, "error 42"}, {false, []component{{"user", 2, ""}, {"ip", 2, ""}}, "error 42"},
+	} {
+		req := kmsg.NewPtrDescribeClientQuotasRequest()
+		req.Strict = tt.strict
+		for _, c := range tt.by {
+			rc := kmsg.NewDescribeClientQuotasRequestComponent()
+			if rc.EntityType, rc.MatchType = c.entity, c.match; c.match == 0 {
+				rc.Match = &c.name
+			}
+			req.Components = append(req.Components, rc)
+		}
+		for v := int16(0); v <= 1; v++ {
+			if got := quotasOf(ask[*kmsg.DescribeClientQuotasResponse](w, v, req)); got != tt.want {
+				t.Errorf("v%d, strict=%v %v: %q, want %q", v, tt.strict, tt.by, got, tt.want)
+			}
+		}
+	}
+}
+
+func quotasOf(resp *kmsg.DescribeClientQuotasResponse) (out string) {
+	if resp.ErrorCode != 0 {
+		return fmt.Sprint("error ", resp.ErrorCode)
+	}
+	sep := func(i int) string { return []string{"", ","}[min(i, 1)] }
+	for _, e := range resp.Entries {
+		for i, n := range e.Entity {
+			name := "<default>"
+			if n.Name != nil {
+				name = *n.Name
+			}
+			out += sep(i) + n.Type + "=" + name
+		}
+		out += ":"
+		for i, v := range e.Values {
+			out += fmt.Sprintf("%s%s=%v", sep(i), v.Key, v.Value)
+		}
+		out += "; "
+	}
+	return out
+}
+
+func TestAlterClientQuotasChecks(t *testing.T) {
+	s, _ := newBroker(t, kafka.Options{})
+	w := pipe(t, s)
+	for name, tt := range map[string]struct {
+		req  *kmsg.AlterClientQuotasRequest
+		want *kerr.Error
+	}{
+		"unknown key":    {quotaRequest("controller_mutation_rate", 1, "user", "u"), kerr.InvalidRequest},
+		"unknown entity": {quotaRequest("producer_byte_rate", 1, "planet", "u"), kerr.UnsupportedVersion},
+		"twice":          {quotaRequest("producer_byte_rate", 1, "user", "u", "user", "v"), kerr.InvalidRequest},
+		"negative":       {quotaRequest("producer_byte_rate", -1, "user", "u"), kerr.InvalidRequest},
+	} {
+		got := ask[*kmsg.AlterClientQuotasResponse](w, 1, tt.req).Entries[0]
+		wantCode(t, name, got.ErrorCode, tt.want)
+		if got.ErrorMessage == nil {
+			t.Errorf("%s: no message", name)
+		}
+	}
+}
