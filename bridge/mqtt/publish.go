@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -197,8 +198,11 @@ func (c *conn) admit() error {
 func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	in := &c.in
 	r := &in.route
-	if err := c.srv.router.Route(topic, r); err != nil {
+	if err := c.srv.router.Route(topic, p.Payload, r); err != nil {
 		return err
+	}
+	if r.Untimed {
+		c.srv.traffic.untimed.Add(1)
 	}
 	if r.Topic == "" {
 		c.srv.drops.route.Add(1)
@@ -213,7 +217,7 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 		return err
 	}
 	in.block = appendHeaderBlock(in.block[:0], p, topic, c.id, r)
-	rec := record.Record{Timestamp: in.now, Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
+	rec := record.Record{Timestamp: cmp.Or(r.Timestamp, in.now), Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
 	if p.Retain {
 		return c.acceptRetained(p, topic, f, &rec)
 	}
