@@ -46,6 +46,7 @@ func (o Options) Validate() error {
 // Bridge is a running MQTT server. Its methods may be called concurrently.
 type Bridge struct {
 	server  *mqtt.Server
+	router  *Router
 	bound   []net.Listener
 	serving sync.WaitGroup
 }
@@ -64,10 +65,13 @@ func Start(opts Options, log Log) (*Bridge, error) {
 	if err != nil {
 		return nil, errors.Join(err, unbind(bound))
 	}
-	b := &Bridge{server: server, bound: bound}
+	b := &Bridge{server: server, router: router, bound: bound}
 	b.serve(&opts)
 	return b, nil
 }
+
+// Replace puts other routes in the place of those there are. An error changes nothing.
+func (b *Bridge) Replace(routes []Route) error { return b.router.Replace(routes) }
 
 // Dial opens a connection from within the process, for a link to another broker.
 func (b *Bridge) Dial() (net.Conn, error) {

@@ -163,6 +163,8 @@ type Route struct {
 	Key       string            `yaml:"key" doc:"Record key; {name} for a captured level, {topic} for the MQTT topic name. Empty: {topic}."`
 	Partition int               `yaml:"partition" min:"-1" max:"9999" doc:"Partition; -1 is by the key."`
 	Headers   map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
+	Timestamp string            `yaml:"timestamp" doc:"JSON pointer to the time in the payload, such as /ts: a number, or a text as of RFC 3339. Empty, or where there is none: the time of arrival."`
+	Unit      string            `yaml:"timestamp_unit" doc:"Unit of a number: s, ms, us or ns. Empty: ms."`
 	Drop      bool              `yaml:"drop" doc:"Acknowledge the messages and store nothing."`
 }
 

@@ -124,7 +124,7 @@ func (c *conn) farewell(err error) {
 	var pe *packet.Error
 	d := packet.Disconnect{Type: packet.TypeDisconnect}
 	switch {
-	case c.version != packet.V5 || errors.Is(err, errDone):
+	case c.version != packet.V5 || errors.Is(err, errDone) || !c.in.open: // [MQTT-3.14.0-1]
 		return
 	case c.takingOver.Load():
 		d.Reason = packet.SessionTakenOver

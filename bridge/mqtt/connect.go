@@ -26,8 +26,11 @@ func (c *conn) connect(f packet.Frame) error {
 	}
 	var p packet.Connect
 	err := p.Decode(f)
-	if c.version = p.Version; c.version != packet.V311 {
-		c.version = packet.V5 // also the way to tell a newer client
+	if c.version = packet.V311; p.Version > packet.V311 { // 3.1.1 is also the way to tell an older client, 5 a newer one
+		c.version = packet.V5
+	}
+	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok && err == nil {
+		c.maxPacket = int(min(v, math.MaxInt32))
 	}
 	if err == nil {
 		err = c.checkConnect(&p)
@@ -75,6 +78,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
 	}
+	c.in.open = true
 	c.enter()
 	return nil
 }
@@ -112,11 +116,18 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 // deny answers CONNECT with the reason and ends the connection [MQTT-3.1.4-2].
 func (c *conn) deny(err error) error {
 	c.srv.refusals.connections.Add(1)
-	ack := packet.Connack{Code: byte(reasonOf(err))}
-	if c.version != packet.V5 {
-		ack.Code = reasonOf(err).ConnackCode()
-	} else {
+	reason := reasonOf(err)
+	ack := packet.Connack{Code: byte(reason)}
+	switch {
+	case c.version == packet.V5:
 		ack.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+		if c.maxPacket > 0 && len(ack.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.2.2-19]
+			ack.Props.Reset()
+		}
+	case reason == packet.MalformedPacket, reason == packet.ProtocolError, reason == packet.TopicNameInvalid:
+		return err // of the return codes of 3.1.1 none says that
+	default:
+		ack.Code = reason.ConnackCode()
 	}
 	c.out.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	return err
@@ -153,9 +164,6 @@ func (c *conn) settle(p *packet.Connect) {
 	c.window = c.srv.opts.MaxInflight
 	if v, ok := p.Props.Uint(packet.ReceiveMaximum); ok {
 		c.window = min(c.window, int(v))
-	}
-	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok {
-		c.maxPacket = int(min(v, math.MaxInt32))
 	}
 	if v, ok := p.Props.Uint(packet.TopicAliasMaximum); ok {
 		c.given.most = min(int(v), c.srv.opts.TopicAliasMaximum)

@@ -20,6 +20,7 @@ type message struct {
 	qos     byte
 	retain  bool // as it was published
 	expired bool
+	late    bool // read expired messages too: their delivery has begun [MQTT-4.3.3-7]
 
 	topicMem []byte // backs topic for downlinks
 	pub      packet.Publish

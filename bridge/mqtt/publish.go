@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ const maxBatchBytes = 256 << 10
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
 	c     *conn
+	open  bool  // CONNACK has accepted the client
 	now   int64 // ms; when the pass began
 	lots  []lot
 	route Route
@@ -196,8 +198,11 @@ func (c *conn) admit() error {
 func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	in := &c.in
 	r := &in.route
-	if err := c.srv.router.Route(topic, r); err != nil {
+	if err := c.srv.router.Route(topic, p.Payload, r); err != nil {
 		return err
+	}
+	if r.Untimed {
+		c.srv.traffic.untimed.Add(1)
 	}
 	if r.Topic == "" {
 		c.srv.drops.route.Add(1)
@@ -212,7 +217,7 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 		return err
 	}
 	in.block = appendHeaderBlock(in.block[:0], p, topic, c.id, r)
-	rec := record.Record{Timestamp: in.now, Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
+	rec := record.Record{Timestamp: cmp.Or(r.Timestamp, in.now), Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
 	if p.Retain {
 		return c.acceptRetained(p, topic, f, &rec)
 	}
@@ -283,7 +288,7 @@ func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
 		c.srv.lost(err, 1)
 		return nil
 	case c.version == packet.V5:
-		c.acks.push(ackOf(p.QoS), p.PacketID, nil, ackReason(err))
+		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
 		c.out.flush()
 		return nil
 	}

@@ -218,6 +218,8 @@ func (s *session) remakeFor(fl *flight, m *message, o *offer) bool {
 // recall reads the message of a flight again. Flights are mostly recalled in the
 // order of the log, so the pump keeps its place in the batch that it read last.
 func (p *pump) recall(fl *flight) (bool, error) {
+	p.msg.late = fl.tried
+	defer func() { p.msg.late = false }()
 	if fl.feed == nil {
 		m := p.s.srv.retained.get(fl.topic)
 		return m != nil && p.fill(m), nil
@@ -228,7 +230,7 @@ func (p *pump) recall(fl *flight) (bool, error) {
 // fill makes the message at hand a retained one.
 func (p *pump) fill(m *retainedMessage) bool {
 	r := m.record()
-	return p.msg.decode(&r, p.s.srv.opts.Age) && !p.msg.expired
+	return p.msg.decode(&r, p.s.srv.opts.Age) && (!p.msg.expired || p.msg.late)
 }
 
 // retained sends the retained messages of one new subscription [MQTT-3.3.1-9], as far
@@ -270,6 +272,17 @@ const (
 	catchUpBytes = 64 << 10
 	maxGapNote   = 1 << 10 // of one user property; further gaps are in the log and in __weir_gaps
 )
+
+// noteGap keeps what was lost for the client's next message. s.mu is held.
+func (s *session) noteGap(f *feed, from, to int64) {
+	if len(s.gap) >= maxGapNote {
+		return
+	}
+	if len(s.gap) > 0 {
+		s.gap = append(s.gap, ' ')
+	}
+	s.gap = fmt.Appendf(s.gap, "%s:%d-%d", f.tp, from, to-1)
+}
 
 // catchUp serves what a session missed in one partition. It joins the live sessions
 // under the feed's lock, so that no message falls between the two.
@@ -353,11 +366,8 @@ func (p *pump) skip(f *feed, next int64) error {
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	if next < start && len(p.s.gap) < maxGapNote {
-		if len(p.s.gap) > 0 {
-			p.s.gap = append(p.s.gap, ' ')
-		}
-		p.s.gap = fmt.Appendf(p.s.gap, "%s:%d-%d", f.tp, next, start-1)
+	if next < start {
+		p.s.noteGap(f, next, start)
 	}
 	p.s.cursorOf(f.idx).next = start
 	return nil

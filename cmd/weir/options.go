@@ -114,18 +114,23 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 		ServerReference: m.ServerReference, SysInterval: time.Duration(m.SysInterval), Version: versionText(),
 		Log: log,
 	}}
-	for _, r := range cfg.Routes {
-		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Drop: r.Drop}
-		if r.Partition >= 0 {
-			partition := int32(r.Partition)
-			route.Partition = &partition
-		}
-		o.Routes = append(o.Routes, route)
-	}
+	o.Routes = bridgeRoutes(cfg)
 	for _, d := range cfg.Downlink {
 		o.Downlinks = append(o.Downlinks, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain})
 	}
 	return o
+}
+
+func bridgeRoutes(cfg *firmwareconfig.Config) (out []bridge.Route) {
+	for _, r := range cfg.Routes {
+		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Timestamp: r.Timestamp, TimestampUnit: r.Unit, Drop: r.Drop}
+		if r.Partition >= 0 {
+			partition := int32(r.Partition)
+			route.Partition = &partition
+		}
+		out = append(out, route)
+	}
+	return out
 }
 
 func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {

@@ -23,7 +23,7 @@ func (c *serveCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return run(s.ctx, cfg, newLogger(s, cfg.Log))
+	return run(s.ctx, cfg, newLogger(s, cfg.Log), c.configuration)
 }
 
 // configuration lays the flags over the file and checks the outcome again.

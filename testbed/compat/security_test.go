@@ -1,13 +1,16 @@
 package compat_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/testbed/compat"
 	"github.com/weirmq/weir/testbed/site"
@@ -84,7 +87,7 @@ func (b *secured) user(t *testing.T, name, mechanism string, rules ...string) []
 var mechanisms = []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 
 // security: the client logs in by each mechanism over TLS and writes and reads what
-// its user may; what it may not it is refused.
+// its user may; what it may not it is refused, and so is a wrong password.
 func (c *checked) security(t *testing.T) {
 	const n = 20
 	for _, mechanism := range mechanisms {
@@ -103,10 +106,27 @@ func (c *checked) security(t *testing.T) {
 			}
 		}
 	}
+	c.wrongPassword(t)
 	if end := c.secured.end(t, c.f.name+"-forbidden-none"); end != 0 {
 		t.Errorf("%d records stand in a topic that the user may not write to", end)
 	}
 	c.results.security = true
+}
+
+// wrongPasswordTime is how long a client may try in vain.
+const wrongPasswordTime = 10 * time.Second
+
+// wrongPassword: clients try again for a long time; that they get nowhere is what is seen here.
+func (c *checked) wrongPassword(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), wrongPasswordTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.d.Argv[0], append(slices.Clone(c.d.Argv[1:]), "produce", c.topic("plain"), "1", "none")...)
+	cmd.Env = slices.Concat(os.Environ(), c.d.Env, []string{"BOOTSTRAP=" + c.secured.s.Addresses().Kafka, "SASL_MECHANISM=SCRAM-SHA-256",
+		"SASL_USERNAME=" + c.topic("plain"), "SASL_PASSWORD=wrong", "CA_FILE=" + c.secured.ca})
+	cmd.WaitDelay = time.Second // a script's children keep its output open
+	if err := cmd.Run(); err == nil {
+		t.Error("a wrong password is taken")
+	}
 }
 
 // end is the end of a topic of one partition, as the administrator is shown it.
