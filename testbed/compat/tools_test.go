@@ -72,6 +72,8 @@ var toolSteps = []step{
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --group perf --reset-offsets --to-earliest --topic tools --execute", "", `perf +tools +0 +100\b`},
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete-offsets --group console --topic tools", "", `Successful`},
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete --group perf --group verifiable", "", `Deletion of requested consumer groups .* was successful`},
+	{"kafka-transactions", "--bootstrap-server {broker} list", "", `TransactionalId`},
+	{"kafka-transactions", "--bootstrap-server {broker} describe-producers --topic tools --partition 0", "", `ProducerId`},
 	{"kafka-topics", "--bootstrap-server {broker} --delete --topic tools", "", ``},
 	{"kafka-topics", "--bootstrap-server {broker} --list --topic tools", "", `^\s*$`},
 }
@@ -79,6 +81,7 @@ var toolSteps = []step{
 // The command line tools of two releases of Apache Kafka do a day's work of an
 // administrator, each against an appliance of its own.
 func TestKafkasOwnTools(t *testing.T) {
+	t.Parallel()
 	for _, version := range compat.JavaVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
