@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"errors"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/group"
@@ -21,7 +23,7 @@ func (s *Server) describeGroups(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DescribeGroupsRequest), kmsg.NewPtrDescribeGroupsResponse()
 	for _, id := range req.Groups {
 		d, err := s.o.Groups.Describe(id)
-		if err == group.ErrGroupIDNotFound && r.version < 6 {
+		if errors.Is(err, group.ErrGroupIDNotFound) && r.version < 6 {
 			err = nil
 		}
 		rg := kmsg.NewDescribeGroupsResponseGroup()
