@@ -127,6 +127,7 @@ microbench: ## Go benchmarks of the hot paths.
 docs: ## Write the generated pages anew.
 	go test ./firmware-config -run TestReferenceIsFresh -update
 	go test ./appliance/kafka -run Compatibility -update
+	go test ./bridge/mqtt -run TestConformance -update
 
 .PHONY: check
 check: lint test race fuzz cross crash-check e2e compat chaos powercut ## All that CI runs.

@@ -5,6 +5,7 @@ package appliance
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/device"
 	"github.com/weirmq/weir/appliance/group"
@@ -35,7 +37,7 @@ const DefaultKafka = "127.0.0.1:9092"
 
 // Files of the data directory.
 const (
-	metadataFile = "metadata.db"
+	MetadataFile = "metadata.db"
 	ballastFile  = "ballast" // the reserve, taken from the disk beforehand
 )
 
@@ -59,7 +61,18 @@ type Options struct {
 	// Listener, if not nil, is used instead of listening at Kafka. Open takes it over
 	// when it succeeds; clients that dial during recovery wait in its queue.
 	Listener net.Listener
-	// Wire is how the Kafka listener behaves. Topics, Groups, ClusterID,
+	// Listeners, if there are any, are used instead of Kafka and Listener.
+	Listeners []Listener
+	// TLS is the identity of the listeners that encrypt.
+	TLS *tls.Config
+	// Auth is who may do what; nil: everybody may do what no access rule is about. Users,
+	// Rules, Trail, Now and Log are filled in, and Tokens made of AuthTokens.
+	Auth *auth.Options
+	// AuthTokens, if not nil, has JSON Web Tokens taken. Cache and Log are filled in.
+	AuthTokens *auth.TokenOptions
+	// NoAudit writes no audit trail.
+	NoAudit bool
+	// Wire is how the Kafka listeners behave. Topics, Groups, Auth, ClusterID,
 	// NextProducerID, Log, LogDir and DefaultPartitions are filled in.
 	Wire kafka.Options
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
@@ -112,19 +125,21 @@ type Options struct {
 
 // Broker is a running broker. Its methods may be called concurrently.
 type Broker struct {
-	log      *slog.Logger
-	store    *metadata.Store
-	ballast  *vfs.Ballast
-	clock    *clock.Clock
-	meter    *device.Meter // nil where no block device can be asked
-	topics   *topic.Set
-	groups   *group.Coordinator
-	txns     *txn.Coordinator
-	server   *kafka.Server
-	listener net.Listener
-	epoch    int32
-	profile  Profile
-	served   chan struct{} // closed when the listener has ended
+	log     *slog.Logger
+	store   *metadata.Store
+	ballast *vfs.Ballast
+	clock   *clock.Clock
+	meter   *device.Meter // nil where no block device can be asked
+	topics  *topic.Set
+	groups  *group.Coordinator
+	txns    *txn.Coordinator
+	trail   *auth.Trail
+	auth    *auth.Authority
+	server  *kafka.Server
+	bound   []net.Listener
+	epoch   int32
+	profile Profile
+	serving sync.WaitGroup // of the listeners
 
 	closeOnce sync.Once
 	closeErr  error
@@ -143,7 +158,7 @@ func Open(o Options) (_ *Broker, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{log: o.Log, served: make(chan struct{})}
+	b := &Broker{log: o.Log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("appliance: %w", err), b.abandon())
@@ -157,6 +172,9 @@ func Open(o Options) (_ *Broker, err error) {
 		return nil, err
 	}
 	if err := b.openGroups(o); err != nil {
+		return nil, err
+	}
+	if err := b.openAuth(o); err != nil {
 		return nil, err
 	}
 	if err := b.listen(o); err != nil {
@@ -177,7 +195,7 @@ func (b *Broker) openLog(o Options) (err error) {
 	}
 	room := func() { b.ballast.Ensure(min(metadataRoom, reserve/4)) }
 	room()
-	if b.store, err = metadata.Open(filepath.Join(o.Data, metadataFile)); err != nil {
+	if b.store, err = metadata.Open(filepath.Join(o.Data, MetadataFile)); err != nil {
 		return err
 	}
 	b.reportMetadata()
@@ -262,7 +280,7 @@ func (b *Broker) openGroups(o Options) error {
 
 func (b *Broker) listen(o Options) (err error) {
 	w := o.Wire
-	w.Transactions = b.txns
+	w.Transactions, w.Auth = b.txns, b.auth
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
 	if w.Quotas, err = quota.Open(quota.Options{Store: b.store.Bucket(quotasBucket), Window: o.QuotaWindow}); err != nil {
@@ -277,19 +295,7 @@ func (b *Broker) listen(o Options) (err error) {
 	if b.server, err = kafka.New(w); err != nil {
 		return err
 	}
-	if b.listener = o.Listener; b.listener == nil {
-		if b.listener, err = net.Listen("tcp", o.Kafka); err != nil {
-			return fmt.Errorf("kafka listener: %w: is another broker running there? choose another address with --kafka", err)
-		}
-	}
-	b.log.Info("kafka listener started", "address", b.listener.Addr())
-	go func() {
-		defer close(b.served)
-		if err := b.server.Serve(b.listener); err != nil {
-			b.log.Error("kafka listener ended", "error", err)
-		}
-	}()
-	return nil
+	return b.serve(o)
 }
 
 // Topics is the log, for the parts that read and write it in this process.
@@ -312,8 +318,11 @@ func (b *Broker) Wear() device.Status {
 // Metadata is the store of small tables, for the parts that keep state.
 func (b *Broker) Metadata() *metadata.Store { return b.store }
 
-// KafkaAddr is where Kafka clients connect.
-func (b *Broker) KafkaAddr() net.Addr { return b.listener.Addr() }
+// Auth knows users and access rules.
+func (b *Broker) Auth() *auth.Authority { return b.auth }
+
+// KafkaAddr is where Kafka clients connect, at the first listener.
+func (b *Broker) KafkaAddr() net.Addr { return b.bound[0].Addr() }
 
 // Failed is closed when the storage has failed, the log's or the metadata's. The process should end then, with
 // an error: a restart reads from the disk what is really there.
@@ -335,9 +344,8 @@ func (b *Broker) abandon() error {
 	if b.server != nil {
 		errs = append(errs, b.server.Close())
 	}
-	if b.listener != nil {
-		<-b.served
-	}
+	b.serving.Wait()
+	b.trail.Close()
 	if b.groups != nil {
 		errs = append(errs, b.groups.Close())
 	}
@@ -388,6 +396,7 @@ type Status struct {
 	Disk    topic.DiskStatus    `json:"disk"`
 	Kafka   kafka.Status        `json:"kafka_server"`
 	Groups  group.Status        `json:"consumer_groups"`
+	Auth    AuthStatus          `json:"auth"`
 	// Transactions is what the coordinator of transactions does.
 	Transactions txn.Status `json:"transactions"`
 }
@@ -407,12 +416,13 @@ const MaxRelaxedNamed = 100
 func (b *Broker) Status() Status {
 	stats := b.topics.WAL()
 	st := Status{
-		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.KafkaAddr().String(), CommitProfile: b.profile,
+		ClusterID: b.store.ClusterID(), LeaderEpoch: b.epoch, KafkaAddr: b.kafkaAddrs(), CommitProfile: b.profile,
 		WAL: WALStatus{Rounds: stats.Rounds.Load(), Entries: stats.Entries.Load(),
 			PayloadBytes: stats.PayloadBytes.Load(), WrittenBytes: stats.WrittenBytes.Load()},
 		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), Transactions: b.txns.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
 		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
+	st.Auth = b.authStatus()
 	if b.meter != nil {
 		measured := b.meter.Status()
 		st.Device = &measured
@@ -455,6 +465,10 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Gauge("weir_clock_trusted", "1 while the machine's clock is trusted, 0 after a jump and until the time is known.", trusted)
 	w.Gauge("weir_clock_jump_seconds", "How far the machine's clock is from the trusted time; 0 while it is trusted.", st.Clock.JumpSeconds)
 	st.Metadata.metrics(w)
+	w.Gauge("weir_users", "Users that can log in by a password.", float64(st.Auth.Users))
+	w.Gauge("weir_access_rules", "Access rules.", float64(st.Auth.Rules))
+	w.Counter("weir_audit_events_total", "Events written to the audit trail.", float64(st.Auth.AuditWritten))
+	w.Counter("weir_audit_events_lost_total", "Events that the audit trail had no room for.", float64(st.Auth.AuditLost))
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
 	for _, name := range st.RelaxedTopics {

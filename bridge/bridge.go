@@ -5,9 +5,10 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 
 	"github.com/weirmq/weir/appliance/metric"
@@ -19,9 +20,16 @@ type Log = mqtt.Log
 
 // Options of a Bridge.
 type Options struct {
-	// Addr is where to listen, HOST:PORT; port 0 picks one. Without TLS and
-	// Authenticate in MQTT it should be a loopback address.
-	Addr      string
+	// Listeners say where to listen, at least one.
+	Listeners []Listener
+	// TLS is the identity of the listeners that encrypt.
+	TLS *tls.Config
+	// ProxyFrom are the networks whose connections begin with a header of the PROXY
+	// protocol, which tells whose they are.
+	ProxyFrom []netip.Prefix
+	// Origins are the sites, as host patterns such as *.example.com, whose pages may open
+	// a WebSocket here, beside those that come from the same host and what is no browser.
+	Origins   []string
 	Routes    []Route
 	Downlinks []Downlink
 	MQTT      mqtt.Options // limits, TLS, log
@@ -37,43 +45,43 @@ func (o Options) Validate() error {
 
 // Bridge is a running MQTT server. Its methods may be called concurrently.
 type Bridge struct {
-	server   *mqtt.Server
-	listener net.Listener
-	serving  sync.WaitGroup
+	server  *mqtt.Server
+	router  *Router
+	bound   []net.Listener
+	serving sync.WaitGroup
 }
 
-// Start listens on Options.Addr and serves MQTT on log until Close.
+// Start listens on Options.Listeners and serves MQTT on log until Close.
 func Start(opts Options, log Log) (*Bridge, error) {
 	router, err := NewRouter(opts.Routes, opts.Downlinks)
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", opts.Addr)
+	bound, err := bind(opts.Listeners)
 	if err != nil {
-		return nil, fmt.Errorf("bridge: listen for MQTT: %w", err)
+		return nil, err
 	}
 	server, err := mqtt.New(context.Background(), opts.MQTT, log, router)
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, unbind(bound))
 	}
-	b := &Bridge{server: server, listener: l}
-	b.serving.Add(1)
-	go func() {
-		defer b.serving.Done()
-		b.server.Serve(l)
-	}()
+	b := &Bridge{server: server, router: router, bound: bound}
+	b.serve(&opts)
 	return b, nil
 }
+
+// Replace puts other routes in the place of those there are. An error changes nothing.
+func (b *Bridge) Replace(routes []Route) error { return b.router.Replace(routes) }
 
 // Dial opens a connection from within the process, for a link to another broker.
 func (b *Bridge) Dial() (net.Conn, error) {
 	ours, theirs := net.Pipe()
-	b.server.ServeConn(theirs)
+	b.server.ServeTrusted(theirs)
 	return ours, nil
 }
 
-// Addr is the address that devices connect to.
-func (b *Bridge) Addr() net.Addr { return b.listener.Addr() }
+// Addr is the address that devices connect to, at the first listener.
+func (b *Bridge) Addr() net.Addr { return b.bound[0].Addr() }
 
 // Close ends all connections and returns when all goroutines have ended. The log
 // must still be open: sessions are stored.
@@ -90,7 +98,7 @@ type Status struct {
 }
 
 // Status returns a snapshot.
-func (b *Bridge) Status() Status { return Status{Addr: b.Addr().String(), Status: b.server.Status()} }
+func (b *Bridge) Status() Status { return Status{Addr: b.addrs(), Status: b.server.Status()} }
 
 // Metrics writes the bridge's figures.
 func (b *Bridge) Metrics(w *metric.Writer) { b.server.Metrics(w) }

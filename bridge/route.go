@@ -6,10 +6,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/weirmq/weir/bridge/mqtt"
-	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
 // Route maps messages whose MQTT topic matches Filter to a Kafka topic.
@@ -30,6 +29,11 @@ type Route struct {
 	Partition *int32 `yaml:"partition"`
 	// Headers are added to the record. Names must not begin with "mqtt.".
 	Headers map[string]string `yaml:"headers"`
+	// Timestamp is a JSON pointer (RFC 6901) to the message's time in its payload: a
+	// number of TimestampUnit (s, ms, us or ns; ms if empty), or a text as of RFC 3339.
+	// Empty, or where the payload has none, the record's time is that of arrival.
+	Timestamp     string `yaml:"timestamp"`
+	TimestampUnit string `yaml:"timestamp_unit"`
 	// Drop takes the messages and stores nothing.
 	Drop bool `yaml:"drop"`
 }
@@ -40,7 +44,7 @@ const DefaultTopic = "mqtt"
 // Router decides by the first route that matches; messages that none matches go to
 // DefaultTopic under the MQTT topic name as key. It is safe for concurrent use.
 type Router struct {
-	routes    []route
+	routes    atomic.Pointer[[]route]
 	downlinks []mqtt.Downlink
 }
 
@@ -54,6 +58,7 @@ type route struct {
 	key       template
 	partition int32
 	headers   []headerTemplate
+	timestamp timestamp
 }
 
 type level struct {
@@ -71,16 +76,27 @@ type headerTemplate struct {
 // NewRouter checks routes and downlinks and makes a Router of them.
 func NewRouter(routes []Route, downlinks []Downlink) (*Router, error) {
 	r := &Router{}
-	for i, spec := range routes {
-		rt, err := newRoute(spec)
-		if err != nil {
-			return nil, fmt.Errorf("bridge: routes[%d] (filter %q): %w", i, spec.Filter, err)
-		}
-		r.routes = append(r.routes, rt)
+	if err := r.Replace(routes); err != nil {
+		return nil, err
 	}
 	var err error
 	r.downlinks, err = newDownlinks(downlinks)
 	return r, err
+}
+
+// Replace puts other routes in the place of those there are, for the messages that come
+// from now on. An error changes nothing.
+func (r *Router) Replace(routes []Route) error {
+	ready := make([]route, 0, len(routes))
+	for i, spec := range routes {
+		rt, err := newRoute(spec)
+		if err != nil {
+			return fmt.Errorf("bridge: routes[%d] (filter %q): %w", i, spec.Filter, err)
+		}
+		ready = append(ready, rt)
+	}
+	r.routes.Store(&ready)
+	return nil
 }
 
 func newRoute(spec Route) (rt route, err error) {
@@ -108,6 +124,9 @@ func newRoute(spec Route) (rt route, err error) {
 	}
 	if rt.key, err = parseTemplate(key, names); err != nil {
 		return rt, fmt.Errorf("key: %w", err)
+	}
+	if rt.timestamp, err = newTimestamp(spec.Timestamp, spec.TimestampUnit); err != nil {
+		return rt, err
 	}
 	rt.names = &nameCache{names: map[string]string{}}
 	rt.partition = -1
@@ -211,11 +230,13 @@ func (rt *route) match(topic []byte, c *captures) bool {
 }
 
 // Route fills r for a message on topic; it implements mqtt.Router.
-func (r *Router) Route(topic []byte, out *mqtt.Route) error {
+func (r *Router) Route(topic, payload []byte, out *mqtt.Route) error {
 	c := captures{topic: topic}
-	for i := range r.routes {
-		if rt := &r.routes[i]; rt.match(topic, &c) {
-			return rt.fill(&c, out)
+	out.Timestamp, out.Untimed = 0, false
+	routes := *r.routes.Load()
+	for i := range routes {
+		if rt := &routes[i]; rt.match(topic, &c) {
+			return rt.fill(&c, payload, out)
 		}
 	}
 	out.Topic, out.Partition = DefaultTopic, -1
@@ -224,7 +245,7 @@ func (r *Router) Route(topic []byte, out *mqtt.Route) error {
 	return nil
 }
 
-func (rt *route) fill(c *captures, out *mqtt.Route) error {
+func (rt *route) fill(c *captures, payload []byte, out *mqtt.Route) error {
 	out.Headers, out.Count, out.Partition = out.Headers[:0], len(rt.headers), rt.partition
 	if rt.drop {
 		out.Topic = ""
@@ -236,6 +257,12 @@ func (rt *route) fill(c *captures, out *mqtt.Route) error {
 		var err error
 		if out.Topic, err = rt.names.get(name); err != nil {
 			return err
+		}
+	}
+	if rt.timestamp.path != "" {
+		ms, ok := rt.timestamp.of(payload)
+		if out.Untimed = !ok; ok {
+			out.Timestamp = ms
 		}
 	}
 	for i := range rt.headers {
@@ -250,8 +277,8 @@ func (rt *route) fill(c *captures, out *mqtt.Route) error {
 // Topics lists the Kafka topics that need no capture; it implements mqtt.Router.
 func (r *Router) Topics() []string {
 	names := []string{DefaultTopic}
-	for i := range r.routes {
-		if t := r.routes[i].fixed; t != "" && !slices.Contains(names, t) {
+	for _, rt := range *r.routes.Load() {
+		if t := rt.fixed; t != "" && !slices.Contains(names, t) {
 			names = append(names, t)
 		}
 	}
@@ -260,65 +287,3 @@ func (r *Router) Topics() []string {
 
 // Downlinks lists the downlink routes; it implements mqtt.Router.
 func (r *Router) Downlinks() []mqtt.Downlink { return r.downlinks }
-
-const maxTopicLen = 249
-
-func validTopic(name string) bool {
-	if name == "" || name == "." || name == ".." || len(name) > maxTopicLen {
-		return false
-	}
-	for i := range len(name) {
-		if !topicChar(name[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func topicChar(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-}
-
-// internal reports whether a name is one of the broker's own.
-func internal(name string) bool { return strings.HasPrefix(name, "__") }
-
-// nameCache keeps the Kafka topic names that a route has made, so that making one
-// again costs no memory.
-type nameCache struct {
-	mu    sync.RWMutex
-	names map[string]string // by what the template made
-}
-
-// maxNames bounds a cache; a route that makes more names pays for each.
-const maxNames = 10_000
-
-func (n *nameCache) get(raw []byte) (string, error) {
-	n.mu.RLock()
-	name, ok := n.names[string(raw)]
-	n.mu.RUnlock()
-	if ok {
-		return name, nil
-	}
-	name = sanitise(raw)
-	if !validTopic(name) || internal(name) {
-		return "", &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("the route makes of this topic the Kafka topic name %.260q, which is not allowed", name)}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.names) < maxNames {
-		n.names[string(raw)] = name
-	}
-	return name, nil
-}
-
-// sanitise replaces what Kafka does not allow in a topic name. Two MQTT topics may
-// so share a Kafka topic; the header mqtt.topic keeps them apart.
-func sanitise(raw []byte) string {
-	name := append([]byte(nil), raw...)
-	for i, c := range name {
-		if !topicChar(c) {
-			name[i] = '_'
-		}
-	}
-	return string(name)
-}

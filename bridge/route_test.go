@@ -43,7 +43,7 @@ func TestRoute(t *testing.T) {
 	} {
 		var out mqtt.Route
 		got := "refused"
-		if err := r.Route([]byte(c.topic), &out); err == nil {
+		if err := r.Route([]byte(c.topic), nil, &out); err == nil {
 			got = fmt.Sprintf("%s %s %d", out.Topic, out.Key, out.Partition)
 			if out.Topic == "" {
 				got = "drop"
@@ -53,6 +53,93 @@ func TestRoute(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.topic, got, c.want)
 		}
+	}
+}
+
+// A record's time is its payload's, where the route says where that is, and it is there.
+func TestTimestampOfThePayload(t *testing.T) {
+	router := func(pointer, unit string) *bridge.Router {
+		r, err := bridge.NewRouter([]bridge.Route{{Filter: "#", Topic: "t", Timestamp: pointer, TimestampUnit: unit}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for _, c := range []struct {
+		pointer, unit, payload string
+		want                   int64 // 0: that of arrival
+	}{
+		{"", "", `{"ts":5}`, 0},
+		{"/ts", "", `{"ts":1700000000123}`, 1700000000123},
+		{"/ts", "ms", ` {"a":[1,{"ts":2}], "ts" : 1700000000123 }`, 1700000000123},
+		{"/ts", "s", `{"ts":1700000000.5}`, 1700000000500},
+		{"/ts", "us", `{"ts":1700000000123456}`, 1700000000123},
+		{"/ts", "ns", `{"ts":1700000000123456789}`, 1700000000123},
+		{"/ts", "", `{"ts":"2023-11-14T22:13:20.123Z"}`, 1700000000123},
+		{"/ts", "", `{"ts":"2023-11-14T23:13:20.123+01:00"}`, 1700000000123},
+		{"/m/at", "", `{"m":{"at":7}}`, 7},
+		{"/readings/1/at", "", `{"readings":[{"at":7},{"at":8}]}`, 8},
+		{"/a.b*/c~1d~0e", "", `{"a.b*":{"c/d~e":9}}`, 9},
+		{"/@this", "", `{"@this":10}`, 10},
+		{"/#", "", `{"#":11}`, 11},
+		{"/ts", "", `{"ts":"yesterday"}`, 0},
+		{"/ts", "", `{"ts":-1}`, 0},
+		{"/ts", "", `{"ts":1e300}`, 0},
+		{"/ts", "", `{"ts":null}`, 0},
+		{"/ts", "", `{"ts":true}`, 0},
+		{"/ts", "", `{}`, 0},
+		{"/ts", "", `[1,2]`, 0},
+		{"/ts", "", ``, 0},
+		{"/ts", "", "\x00\xff", 0},
+		{"/ts", "s", `{"ts":1700000000123}`, 0}, // the year 55,840: another unit is meant
+	} {
+		out := mqtt.Route{Timestamp: 99, Untimed: true}
+		if err := router(c.pointer, c.unit).Route([]byte("x"), []byte(c.payload), &out); err != nil {
+			t.Fatal(err)
+		}
+		if out.Timestamp != c.want || out.Untimed != (c.pointer != "" && c.want == 0) {
+			t.Errorf("%s %s of %q: %d, untimed %v; want %d", c.pointer, c.unit, c.payload, out.Timestamp, out.Untimed, c.want)
+		}
+	}
+	for _, c := range [][2]string{{"ts", ""}, {"/ts", "h"}, {"", "s"}, {"/a~2", ""}} {
+		if _, err := bridge.NewRouter([]bridge.Route{{Filter: "#", Topic: "t", Timestamp: c[0], TimestampUnit: c[1]}}, nil); err == nil {
+			t.Errorf("timestamp %q in %q is accepted", c[0], c[1])
+		}
+	}
+}
+
+func FuzzTimestamp(f *testing.F) {
+	r, err := bridge.NewRouter([]bridge.Route{{Filter: "#", Topic: "t", Timestamp: "/a/0/ts"}}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"a":[{"ts":1}]}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var out mqtt.Route
+		if err := r.Route([]byte("x"), payload, &out); err != nil || out.Timestamp < 0 || out.Untimed == (out.Timestamp != 0) {
+			t.Fatalf("%+v, %v", out, err)
+		}
+	})
+}
+
+// Routes are replaced while messages come; a mistake leaves those there are.
+func TestReplace(t *testing.T) {
+	r, err := bridge.NewRouter([]bridge.Route{{Filter: "#", Topic: "before"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := func() string {
+		var out mqtt.Route
+		if err := r.Route([]byte("x"), nil, &out); err != nil {
+			t.Fatal(err)
+		}
+		return out.Topic
+	}
+	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "not/valid"}}); err == nil || topic() != "before" {
+		t.Errorf("after routes that cannot be: %v, messages go to %s", err, topic())
+	}
+	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "after"}}); err != nil || topic() != "after" {
+		t.Errorf("%v, messages go to %s", err, topic())
 	}
 }
 
@@ -84,7 +171,7 @@ func TestRouteAllocatesNothing(t *testing.T) {
 	topics := [][]byte{[]byte("a/1/2"), []byte("b/1/2/3"), []byte("c/d")}
 	if n := testing.AllocsPerRun(100, func() {
 		for _, topic := range topics {
-			if err := r.Route(topic, &out); err != nil {
+			if err := r.Route(topic, nil, &out); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -154,7 +241,7 @@ func FuzzRoute(f *testing.F) {
 			return
 		}
 		var out mqtt.Route
-		if r.Route([]byte(topic), &out) != nil {
+		if r.Route([]byte(topic), nil, &out) != nil {
 			return
 		}
 		if len(out.Topic) == 0 || len(out.Topic) > 249 || strings.HasPrefix(out.Topic, "__") ||

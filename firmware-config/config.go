@@ -18,12 +18,14 @@ import "time"
 type Config struct {
 	Site        string `yaml:"site" doc:"Name of this site, unique in the fleet. It is the mirror's origin and the fleet's member name. Empty: the host's name."`
 	Profile     string `yaml:"profile" oneof:"auto|pi-zero-2|pi-4|gateway-x86" doc:"Board profile laid under this file. auto picks one by memory and architecture."`
-	InsecureLAN bool   `yaml:"insecure_lan" doc:"Accept listening beyond loopback although no TLS and no password protects it. The console shows it in red."`
+	InsecureLAN bool   `yaml:"insecure_lan" doc:"Accept listening beyond loopback without TLS or without passwords. The console shows it in red."`
 
 	Data     Data       `yaml:"data" doc:"Where records live and how much of the disk they may take."`
 	Kafka    Kafka      `yaml:"kafka" doc:"The Kafka listener and the broker's keys, by Kafka's names."`
 	MQTT     MQTT       `yaml:"mqtt" doc:"The device-facing MQTT 3.1.1 and 5 listener."`
 	HTTP     HTTP       `yaml:"http" doc:"Console, metrics, health and the admin API."`
+	TLS      TLS        `yaml:"tls" doc:"The identity of the listeners that encrypt. weir init makes one; changed files are taken in without a restart."`
+	Auth     Auth       `yaml:"auth" doc:"Who may do what: one set of users and access rules for Kafka, MQTT and HTTP. See security.md."`
 	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
 	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
 	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
@@ -52,8 +54,8 @@ type Data struct {
 
 // Kafka is the Kafka listener and the broker keys.
 type Kafka struct {
-	Listen     string `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
-	Advertised string `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
+	Listen     []string `yaml:"listen" listener:"kafka.listen" doc:"Where to listen, one or several: host:port with a protocol before it unless it is PLAINTEXT, as in SASL_SSL://0.0.0.0:9093. Port 0 picks one."`
+	Advertised string   `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
 
 	NumPartitions             int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
 	AutoCreateTopics          bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
@@ -94,7 +96,10 @@ type Kafka struct {
 
 // MQTT is the device-facing listener.
 type MQTT struct {
-	Listen              string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS, ws:// or wss:// for WebSockets, or unix:// and the path of a Unix socket. Port 0 picks one."`
+	ProxyProtocol       []string `yaml:"proxy_protocol" doc:"Addresses or networks (10.0.0.7, 10.1.0.0/16) of load balancers that put a PROXY protocol header before each connection. It is required from them and taken from nobody else."`
+	Origins             []string `yaml:"websocket_origins" doc:"Sites whose pages may open WebSockets here, as hosts such as app.example.com or *.example.com. The host itself always may."`
+	Anonymous           string   `yaml:"anonymous" oneof:"auto|allow|refuse" doc:"Whether devices may connect without name and password; they are User:ANONYMOUS then. auto allows it on loopback, and elsewhere with insecure_lan."`
 	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
 	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
 	MaxSessions         int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
@@ -111,14 +116,46 @@ type MQTT struct {
 	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
 	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
 	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
+	SysInterval         Duration `yaml:"sys_interval" min:"1s" max:"1h" doc:"How often the $SYS topics are sent to those who are subscribed, as far as they have changed."`
+	ServerReference     string   `yaml:"server_reference" doc:"Where MQTT 5 devices are sent when Weir shuts down: HOST:PORT, or several with blanks between. Empty: they are told no other server."`
 	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
 }
 
 // HTTP is the console's listener.
 type HTTP struct {
-	Listen    string   `yaml:"listen" kind:"address" doc:"Address to listen on; port 0 picks one."`
+	Listen    []string `yaml:"listen" listener:"http.listen" doc:"Where to listen, one or several: host:port, with https:// before it for TLS. Port 0 picks one. Requests need a login (basic or bearer) once there is a user, and beyond loopback in any case."`
 	Hosts     []string `yaml:"hosts" doc:"Further host names under which browsers may use the console, beside addresses and localhost."`
 	MaxUpload Size     `yaml:"max_upload" min:"64Ki" max:"256Mi" doc:"Largest plugin file the admin API takes."`
+}
+
+// TLS is the identity of the listeners that encrypt.
+type TLS struct {
+	Cert       string   `yaml:"cert" doc:"PEM file of the server's certificate, followed by what leads to its authority."`
+	Key        string   `yaml:"key" doc:"PEM file of its key."`
+	ClientCA   string   `yaml:"client.ca" doc:"PEM file of the authorities whose client certificates are taken. Empty: none are."`
+	ClientAuth string   `yaml:"client.auth" oneof:"none|requested|required" doc:"Whether clients of Kafka and MQTT show a certificate (Kafka's ssl.client.auth). Browsers are asked, never forced."`
+	Names      []string `yaml:"principal.mapping.rules" doc:"How a certificate's subject becomes a user's name (Kafka's ssl.principal.mapping.rules): RULE:pattern/replacement/[L|U] or DEFAULT, first match wins. None: the whole subject, as in User:CN=pump-017,OU=plant."`
+}
+
+// Auth is users and access rules.
+type Auth struct {
+	SuperUsers      []string `yaml:"super.users" doc:"Principals that may do everything, such as User:admin."`
+	AllowEveryone   string   `yaml:"allow.everyone.if.no.acl.found" oneof:"auto|true|false" doc:"Whether everybody may do what no access rule is about. auto: as long as no listener asks clients who they are."`
+	Mechanisms      []string `yaml:"sasl.enabled.mechanisms" doc:"SASL mechanisms offered. None: SCRAM-SHA-256, SCRAM-SHA-512, PLAIN and, with oauth.jwks, OAUTHBEARER."`
+	PlainWithoutTLS bool     `yaml:"plain_without_tls" doc:"Take passwords (PLAIN, MQTT, HTTP) over connections without TLS beyond loopback."`
+	Iterations      int      `yaml:"scram.iterations" min:"4096" max:"16384" doc:"Hash iterations of the passwords set here."`
+	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves or reconnect. 0s: for ever."`
+	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
+	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
+}
+
+// OAuth is the tokens that are taken.
+type OAuth struct {
+	JWKS       string   `yaml:"jwks" doc:"The issuer's public keys: a file, or an https URL, whose keys are kept for starts without a network. Empty: no tokens are taken."`
+	Issuer     string   `yaml:"issuer" doc:"Issuer (iss) that tokens must name."`
+	Audience   string   `yaml:"audience" doc:"Audience (aud) that tokens must name."`
+	Claim      string   `yaml:"principal.claim" doc:"Claim that is the user's name."`
+	Algorithms []string `yaml:"algorithms" doc:"Signatures taken. None: RS256 and ES256."`
 }
 
 // Topic is a topic that exists from the first start.
@@ -135,6 +172,8 @@ type Route struct {
 	Key       string            `yaml:"key" doc:"Record key; {name} for a captured level, {topic} for the MQTT topic name. Empty: {topic}."`
 	Partition int               `yaml:"partition" min:"-1" max:"9999" doc:"Partition; -1 is by the key."`
 	Headers   map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
+	Timestamp string            `yaml:"timestamp" doc:"JSON pointer to the time in the payload, such as /ts: a number, or a text as of RFC 3339. Empty, or where there is none: the time of arrival."`
+	Unit      string            `yaml:"timestamp_unit" doc:"Unit of a number: s, ms, us or ns. Empty: ms."`
 	Drop      bool              `yaml:"drop" doc:"Acknowledge the messages and store nothing."`
 }
 
@@ -263,7 +302,7 @@ func Default() Config {
 		Profile: "auto",
 		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Trash: Duration(24 * time.Hour), Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
-			Listen: "127.0.0.1:9092", NumPartitions: 1, AutoCreateTopics: true,
+			Listen: []string{"127.0.0.1:9092"}, NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
@@ -273,13 +312,15 @@ func Default() Config {
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
-			Listen: "127.0.0.1:1883", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
-			MaxKeepAlive: Duration(time.Hour), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
+			Listen: []string{"127.0.0.1:1883"}, Anonymous: "auto", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
+			MaxKeepAlive: Duration(time.Hour), SysInterval: Duration(10 * time.Second), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
 			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,
 		},
-		HTTP: HTTP{Listen: "127.0.0.1:8080", MaxUpload: 32 << 20},
+		HTTP: HTTP{Listen: []string{"127.0.0.1:8080"}, MaxUpload: 32 << 20},
+		TLS:  TLS{ClientAuth: "none"},
+		Auth: Auth{AllowEveryone: "auto", Iterations: 4096, MaxReauth: Duration(time.Hour), Audit: "auto", OAuth: OAuth{Claim: "sub"}},
 		Plugins: Plugins{
 			Max: 64, Memory: 16 << 20, MaxMemory: 64 << 20, TotalMemory: 256 << 20,
 			CallTime: Duration(100 * time.Millisecond), MaxCallTime: Duration(10 * time.Second),

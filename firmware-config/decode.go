@@ -140,7 +140,11 @@ func (d *decoder) list(n ast.Node, v reflect.Value, f *field, path string) {
 		if entry, ok := out.Index(i).Addr().Interface().(withDefaults); ok {
 			entry.setDefaults()
 		}
-		d.value(item, out.Index(i), f, fmt.Sprintf("%s[%d]", path, i))
+		at := path // of a single value
+		if n.Type() == ast.SequenceType {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.value(item, out.Index(i), f, at)
 	}
 	v.Set(out)
 }

@@ -42,7 +42,11 @@ Three layers lie over one another: the defaults, the [board profile](#board-prof
 
 Sizes are bytes or have a unit (64KiB, 16MiB, 1GB); durations are written 250ms, 20s, 1h30m. Broker keys bear Kafka's names.
 
-**Listening beyond loopback** needs ` + "`insecure_lan: true`" + ` (or ` + "`--insecure-lan`" + `), because no TLS and no password protects the listeners yet. The console shows it in red.
+**SIGHUP** has the file read again: changed routes are in force at once, devices stay connected, and the log names the keys that need a restart.
+A file with a mistake changes nothing.
+
+**Listening beyond loopback** needs TLS and a login: ` + "`weir init`" + ` makes certificates, the first user and a file that says so, see [security.md](security.md).
+Without them it takes ` + "`insecure_lan: true`" + ` (or ` + "`--insecure-lan`" + `), which the console shows in red.
 
 This page is generated from the table of keys (` + "`make docs`" + `).
 

@@ -40,7 +40,10 @@ func appendKeys(keys []Key, v reflect.Value, path string) []Key {
 			}
 			keys = appendKeys(append(keys, key), entry, key.Path+"[]")
 		default:
-			if elem.Kind() != reflect.Slice && elem.Kind() != reflect.Map {
+			switch {
+			case elem.Kind() == reflect.Slice && elem.Len() == 1: // a single value stands for a list of one
+				key.Default = fmt.Sprint(elem.Index(0).Interface())
+			case elem.Kind() != reflect.Slice && elem.Kind() != reflect.Map:
 				key.Default = fmt.Sprint(elem.Interface())
 			}
 			keys = append(keys, key)
@@ -56,6 +59,7 @@ type field struct {
 	kind       reflect.Type
 	min, max   string
 	oneof      []string
+	listener   string // the key of schemes, for listeners
 	address    bool
 	minN, maxN int64
 }
@@ -77,6 +81,7 @@ func newField(sf reflect.StructField, index int) field {
 	if one := sf.Tag.Get("oneof"); one != "" {
 		f.oneof = strings.Split(one, "|")
 	}
+	f.listener = sf.Tag.Get("listener")
 	if f.min != "" {
 		f.minN, f.maxN = f.mustNumber(f.min), f.mustNumber(f.max)
 	}
@@ -142,6 +147,9 @@ func (f *field) checkText(text string) error {
 		_, _, err := ParseShare(Share(text))
 		return err
 	}
+	if f.listener != "" {
+		return f.checkListener(text)
+	}
 	if f.address && text != "" {
 		return CheckAddress(text)
 	}
@@ -173,6 +181,8 @@ func (f *field) allowed() string {
 		return fmt.Sprintf("a duration, %s to %s", Duration(f.minN), Duration(f.maxN))
 	case f.kind.Kind() == reflect.Bool:
 		return "true or false"
+	case f.kind.Kind() == reflect.String && f.listener != "":
+		return "[" + strings.Join(schemes[f.listener], ", ") + "://]host:port"
 	case f.kind.Kind() == reflect.String && f.address:
 		return "host:port"
 	case f.kind.Kind() == reflect.String:

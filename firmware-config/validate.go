@@ -12,7 +12,7 @@ import (
 // Validate checks what no single key can be checked for. Load calls it; call it
 // again after changing a Config.
 func (c *Config) Validate() error {
-	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes()}
+	errs := []error{c.checkSite(), c.checkExposure(), c.checkFleet(), c.checkSizes(), c.checkProxies()}
 	for i, r := range c.Routes {
 		if r.Filter == "" || r.Topic == "" && !r.Drop {
 			errs = append(errs, fmt.Errorf("routes[%d] needs both filter (MQTT) and topic (Kafka)", i))
@@ -41,52 +41,6 @@ func (c *Config) Validate() error {
 	return errors.Join(append(errs, c.checkFlows())...)
 }
 
-// listener is one address that others can reach.
-type listener struct {
-	name, flag, address string
-}
-
-func (c *Config) listeners() []listener {
-	return []listener{
-		{"kafka.listen", "--kafka", c.Kafka.Listen},
-		{"mqtt.listen", "--mqtt", c.MQTT.Listen},
-		{"http.listen", "--http", c.HTTP.Listen},
-	}
-}
-
-// Exposed lists the listeners (by key and address) that machines other than
-// this one can reach.
-func (c *Config) Exposed() []string {
-	var open []string
-	for _, l := range c.listeners() {
-		if !IsLoopback(l.address) {
-			open = append(open, l.name+" "+l.address)
-		}
-	}
-	return open
-}
-
-// checkExposure keeps an appliance that has no credentials off the network
-// until someone says that this is meant.
-func (c *Config) checkExposure() error {
-	var errs []error
-	for _, l := range c.listeners() {
-		if l.address == "" {
-			errs = append(errs, fmt.Errorf("%s is empty: give an address such as 127.0.0.1:0", l.name))
-			continue
-		}
-		if err := CheckAddress(l.address); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", l.name, err))
-			continue
-		}
-		if !c.InsecureLAN && !IsLoopback(l.address) {
-			errs = append(errs, fmt.Errorf("%s %s would be open to the network without TLS or password: "+
-				"listen on 127.0.0.1, or accept it with insecure_lan: true (%s, --insecure-lan)", l.name, l.address, l.flag))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // IsLoopback tells whether only this machine can reach the address. An empty
 // host listens on every interface.
 func IsLoopback(address string) bool {
@@ -99,6 +53,28 @@ func IsLoopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// ProxyNetworks is proxy_protocol, an address being a network of one.
+func (m *MQTT) ProxyNetworks() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range m.ProxyProtocol {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			ip, aerr := netip.ParseAddr(text)
+			if aerr != nil {
+				return nil, fmt.Errorf("mqtt.proxy_protocol: '%s' is neither an address nor a network such as 10.1.0.0/16", text)
+			}
+			network = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, network.Masked())
+	}
+	return out, nil
+}
+
+func (c *Config) checkProxies() error {
+	_, err := c.MQTT.ProxyNetworks()
+	return err
 }
 
 func (c *Config) checkFleet() error {
@@ -197,10 +173,11 @@ func (c *Config) checkFlows() error {
 // Warnings is what an operator should see for as long as it is so.
 func (c *Config) Warnings() []string {
 	var w []string
-	if c.InsecureLAN {
-		for _, open := range c.Exposed() {
-			w = append(w, "insecure_lan: "+open+" is open to the network; no TLS and no password protects it")
-		}
+	for _, open := range c.Exposed() {
+		w = append(w, "insecure_lan: "+open)
+	}
+	if c.Auth.PlainWithoutTLS {
+		w = append(w, "auth.plain_without_tls: passwords are taken over connections that anybody can listen to")
 	}
 	if c.Fleet.Bind != "" && !IsLoopback(c.Fleet.Bind) && c.Fleet.Key == "" {
 		w = append(w, "insecure_lan: the fleet gossips on "+c.Fleet.Bind+" in clear text; set fleet.key")

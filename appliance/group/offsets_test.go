@@ -80,6 +80,54 @@ func TestForeignCommitsAreSeen(t *testing.T) {
 	dead.close()
 }
 
+// Who asks for an offset is told of what was committed by then, also if it is not in
+// its segment yet and so not in the table.
+func TestAnswersWaitForWhatIsCommitted(t *testing.T) {
+	b := newBox(t)
+	b.open()
+	defer b.close()
+	b.commit("p", tp("in", 0), 5)
+	writing, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.fs.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Write && strings.HasSuffix(op.Name, ".log") {
+			once.Do(func() {
+				close(writing)
+				<-goOn
+			})
+		}
+		return nil
+	}, nil)
+	pos, err := record.NewBatch(record.None, group.EncodeOffsetCommit("p", tp("in", 0), 6, "m", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.set.AppendAtomic(context.Background(), []record.Write{{TopicPartition: group.TopicPartition, Batch: pos}}); err != nil {
+		t.Fatal(err)
+	}
+	<-writing
+	answer := make(chan int64, 1)
+	go func() {
+		o, _, err := b.c.Committed("p", tp("in", 0))
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- o.Offset
+	}()
+	select {
+	case offset := <-answer:
+		close(goOn)
+		if offset != 6 {
+			t.Errorf("6 was committed, and who asks is told %d", offset)
+		}
+	case <-time.After(100 * time.Millisecond): // an answer that does not wait is there by then
+		close(goOn)
+		if offset := <-answer; offset != 6 {
+			t.Errorf("6 was committed, and who asks is told %d", offset)
+		}
+	}
+}
+
 // racing appends foreign records just when a snapshot's first batch is appended:
 // after the snapshot was taken, before it is in the log.
 type racing struct {

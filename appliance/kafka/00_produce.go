@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -42,7 +43,7 @@ const (
 )
 
 func init() {
-	register(api{key: produceKey, name: "Produce", min: produceMin, max: produceMax, advertised: from(0),
+	register(api{key: produceKey, name: "Produce", needs: "WRITE Topic", min: produceMin, max: produceMax, advertised: from(0),
 		stream: (*Server).produce, unsupported: produceTooOld, maxFrame: func(o *Options) int { return o.MaxProduceBytes },
 		notes: "0-2 advertised for old librdkafka, answered UNSUPPORTED_VERSION; acks=1 and all wait for the commit; one batch of magic 2 per partition; topics by id (13)"})
 }
@@ -90,6 +91,9 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 		p.release()
 		return nil, err
 	}
+	if refused == nil && p.transactionalID != "" {
+		refused = r.authorize(auth.Write, auth.TransactionalID, p.transactionalID)
+	}
 	at, acks := 0, p.acks
 	if p.wide = acks != 0 && len(p.parts) > wideParts; p.wide && !r.conn.acquire() {
 		p.release()
@@ -97,8 +101,12 @@ func (s *Server) produce(r *request, body []byte) (reply, error) {
 	}
 	p.left.Store(int32(len(p.parts)) + 1)
 	for _, t := range p.topics {
+		err := refused
+		if err == nil {
+			err = r.authorizeNamed(auth.Write, t.topicName)
+		}
 		for i := range p.parts[at : at+t.parts] {
-			s.stage(&p.parts[at+i], t.topicName, refused)
+			s.stage(&p.parts[at+i], t.topicName, err)
 		}
 		at += t.parts
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -45,7 +46,7 @@ const (
 )
 
 func init() {
-	register(api{key: fetchKey, name: "Fetch", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
+	register(api{key: fetchKey, name: "Fetch", needs: "READ Topic", min: fetchMin, max: fetchMax, stream: (*Server).fetch, maxFrame: dataFrame,
 		notes: "topics by id (13); incremental fetch sessions (7); records by sendfile, never above the high watermark, with read_committed never above the last stable offset"})
 }
 
@@ -117,7 +118,7 @@ func (s *Server) fetch(r *request, body []byte) (reply, error) {
 		f.maxBytes = min(f.maxBytes, room)
 	}
 	if f.err = s.sessions.begin(f); f.err == nil {
-		f.look(s)
+		f.look(s, r)
 		r.conn.round++
 		if err := f.await(r); err != nil {
 			f.release()
@@ -172,18 +173,6 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 	return nil
 }
 
-func (f *fetchReply) parseForgotten(r *reader, c *conn, byID bool) {
-	for range r.arrayLen() {
-		of := r.topic(c, byID)
-		for range r.arrayLen() {
-			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > maxParts {
-				return
-			}
-		}
-		r.tags()
-	}
-}
-
 func readFetchPart(r *reader, version int16) (part fetchPart) {
 	part.id, part.epoch = r.int32(), -1
 	if version >= 9 {
@@ -202,12 +191,15 @@ func readFetchPart(r *reader, version int16) (part fetchPart) {
 }
 
 // look finds the partitions.
-func (f *fetchReply) look(s *Server) {
+func (f *fetchReply) look(s *Server, r *request) {
 	at := 0
 	for _, t := range f.topics {
+		refused := r.authorizeNamed(auth.Read, t.topicName)
 		for i := range f.parts[at : at+t.parts] {
 			part := &f.parts[at+i]
-			part.partition, part.err = s.partitionOf(t.topicName, part.id)
+			if part.err = refused; refused == nil {
+				part.partition, part.err = s.partitionOf(t.topicName, part.id)
+			}
 			if part.err == nil {
 				part.err = checkEpoch(part.partition, part.epoch)
 			}

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -32,7 +33,7 @@ const (
 )
 
 func init() {
-	register(api{key: listOffsetsKey, name: "ListOffsets", min: 1, max: 11, handle: (*Server).listOffsets, maxFrame: dataFrame,
+	register(api{key: listOffsetsKey, name: "ListOffsets", needs: "DESCRIBE Topic", min: 1, max: 11, handle: (*Server).listOffsets, maxFrame: dataFrame,
 		notes: "earliest, latest, by time, greatest timestamp (7), earliest local (8); nothing is tiered (9, 11)"})
 }
 
@@ -44,7 +45,7 @@ func (s *Server) listOffsets(r *request) kmsg.Response {
 		for _, part := range t.Partitions {
 			rp := kmsg.NewListOffsetsResponseTopicPartition()
 			rp.Partition, rp.Offset, rp.Timestamp, rp.LeaderEpoch = part.Partition, -1, -1, -1
-			p, err := s.partition(t.Topic, part.Partition, part.CurrentLeaderEpoch)
+			p, err := s.partitionFor(r, auth.Describe, t.Topic, part.Partition, part.CurrentLeaderEpoch)
 			if err == nil {
 				rp.LeaderEpoch = p.LeaderEpoch()
 				rp.Offset, rp.Timestamp, err = offsetAt(p, part.Timestamp, r.version, req.IsolationLevel == readCommitted)
@@ -83,6 +84,14 @@ func offsetAt(p *topic.Partition, ts int64, version int16, committed bool) (offs
 		return -1, -1, err
 	}
 	return offset, timestamp, err
+}
+
+// partitionFor is partition for a client that may do op to the topic.
+func (s *Server) partitionFor(r *request, op auth.Operation, name string, id, epoch int32) (*topic.Partition, error) {
+	if err := r.authorize(op, auth.Topic, name); err != nil {
+		return nil, err
+	}
+	return s.partition(name, id, epoch)
 }
 
 // partition finds a partition for a client that believes in a leader epoch, or -1.

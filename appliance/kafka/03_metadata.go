@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -33,14 +34,10 @@ const (
 	// maxAutoCreate bounds the topics one request may create; a client asks again for
 	// those answered LEADER_NOT_AVAILABLE.
 	maxAutoCreate = 64
-	// All operations on a topic and on the cluster, as bits by Kafka's AclOperation
-	// code: there are no access rules.
-	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
-	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
 )
 
 func init() {
-	register(api{key: metadataKey, name: "Metadata", min: 0, max: 13, handle: (*Server).metadata, maxFrame: dataFrame,
+	register(api{key: metadataKey, name: "Metadata", needs: "DESCRIBE Topic; CREATE Topic or Cluster to create", min: 0, max: 13, handle: (*Server).metadata, maxFrame: dataFrame,
 		notes: "auto-creates topics; topic ids (10), also to ask by (12); answers with the address the client dialled unless advertised.listeners is set"})
 }
 
@@ -52,11 +49,13 @@ func (s *Server) metadata(r *request) kmsg.Response {
 	resp.Brokers = append(resp.Brokers, broker)
 	resp.ClusterID, resp.ControllerID = &s.o.ClusterID, nodeID
 	if req.IncludeClusterAuthorizedOperations {
-		resp.AuthorizedOperations = clusterOperations
+		resp.AuthorizedOperations = r.conn.login.session.Operations(auth.Cluster, auth.ClusterName)
 	}
 	if req.Topics == nil || r.version == 0 && len(req.Topics) == 0 {
 		for _, t := range s.o.Topics.Topics() {
-			resp.Topics = append(resp.Topics, describeTopic(t, req))
+			if r.may(auth.Describe, auth.Topic, t.Name()) { // what a client may not see is not there
+				resp.Topics = append(resp.Topics, describeTopic(r, t, req))
+			}
 		}
 		return resp
 	}
@@ -64,11 +63,15 @@ func (s *Server) metadata(r *request) kmsg.Response {
 	created := 0
 	for _, want := range req.Topics {
 		if want.Topic == nil || want.TopicID != (topic.ID{}) {
-			resp.Topics = append(resp.Topics, s.describeByID(&want, req))
+			resp.Topics = append(resp.Topics, s.describeByID(r, &want, req))
 			continue
 		}
-		t, err := s.o.Topics.Topic(*want.Topic), error(nil)
-		if t == nil && create {
+		t, err := s.o.Topics.Topic(*want.Topic), r.authorize(auth.Describe, auth.Topic, *want.Topic)
+		if err == nil && t == nil && create {
+			err = r.authorizeCreate(*want.Topic)
+		}
+		if err != nil {
+		} else if t == nil && create {
 			if created++; created > maxAutoCreate {
 				err = kerr.LeaderNotAvailable
 			} else {
@@ -81,7 +84,7 @@ func (s *Server) metadata(r *request) kmsg.Response {
 			resp.Topics = append(resp.Topics, unknownTopic(*want.Topic, err))
 			continue
 		}
-		resp.Topics = append(resp.Topics, describeTopic(t, req))
+		resp.Topics = append(resp.Topics, describeTopic(r, t, req))
 	}
 	return resp
 }
@@ -99,7 +102,7 @@ func (s *Server) autoCreate(name string) (*topic.Topic, error) {
 const metadataIDMin = 12
 
 // describeByID answers for a topic that is not asked for by name alone.
-func (s *Server) describeByID(want *kmsg.MetadataRequestTopic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+func (s *Server) describeByID(r *request, want *kmsg.MetadataRequestTopic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID = want.Topic, want.TopicID
 	switch t := s.o.Topics.ByID(want.TopicID); {
@@ -110,7 +113,11 @@ func (s *Server) describeByID(want *kmsg.MetadataRequestTopic, req *kmsg.Metadat
 	case t == nil:
 		rt.Topic, rt.ErrorCode = nil, kerr.UnknownTopicID.Code
 	default:
-		return describeTopic(t, req)
+		err := r.authorize(auth.Describe, auth.Topic, t.Name())
+		if err == nil {
+			return describeTopic(r, t, req)
+		}
+		rt.Topic, rt.ErrorCode = nil, errorCode(err) // nor is the name told
 	}
 	return rt
 }
@@ -121,11 +128,11 @@ func unknownTopic(name string, err error) kmsg.MetadataResponseTopic {
 	return rt
 }
 
-func describeTopic(t *topic.Topic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
+func describeTopic(r *request, t *topic.Topic, req *kmsg.MetadataRequest) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name()), t.ID(), t.Internal()
 	if req.IncludeTopicAuthorizedOperations {
-		rt.AuthorizedOperations = topicOperations
+		rt.AuthorizedOperations = r.conn.login.session.Operations(auth.Topic, t.Name())
 	}
 	replicas := []int32{nodeID}
 	for i, p := range t.Partitions() {
@@ -146,6 +153,9 @@ func (s *Server) address(r *request) (host string, port int32) {
 	host, p, err := net.SplitHostPort(r.localAddr().String())
 	if err != nil {
 		return r.localAddr().String(), 0 // not a TCP connection, so a test's
+	}
+	if name := dialled(r.conn.nc); name != "" {
+		host = name // which the certificate bears; an address it may not
 	}
 	n, _ := strconv.Atoi(p)
 	return host, int32(n)

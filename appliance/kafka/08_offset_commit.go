@@ -3,6 +3,7 @@ package kafka
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -21,19 +22,23 @@ import (
 const offsetCommitKey = 8
 
 func init() {
-	register(api{key: offsetCommitKey, name: "OffsetCommit", min: 2, max: 10, handle: (*Server).offsetCommit, maxFrame: dataFrame,
+	register(api{key: offsetCommitKey, name: "OffsetCommit", needs: "READ Group, READ Topic", min: 2, max: 10, handle: (*Server).offsetCommit, maxFrame: dataFrame,
 		notes: "answered after the fsync; topics by id (10); the request's retention time is ignored"})
 }
 
 func (s *Server) offsetCommit(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetCommitRequest), kmsg.NewPtrOffsetCommitResponse()
 	c := group.Commit{MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation}
-	unknown := record.ErrUnknownTopicOrPartition
+	refused, unknown := map[string]error{}, record.ErrUnknownTopicOrPartition
 	if r.version >= offsetsByIDMin {
 		s.nameTopics(req)
 		unknown = errUnknownID
 	}
 	for _, t := range req.Topics {
+		if err := r.authorizeKnown(auth.Read, t.Topic); err != nil {
+			refused[t.Topic] = err
+			continue
+		}
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if _, err := s.o.Topics.Partition(tp); err != nil {
@@ -44,7 +49,10 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 			})
 		}
 	}
-	each, err := s.o.Groups.Commit(req.Group, c)
+	each, err := []error(nil), r.authorize(auth.Read, auth.Group, req.Group)
+	if err == nil {
+		each, err = s.o.Groups.Commit(req.Group, c)
+	}
 	i := 0 // into what was committed: the same partitions in the same order
 	for _, t := range req.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
@@ -55,6 +63,8 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 			switch known := i < len(c.Offsets) && c.Offsets[i].TopicPartition == (record.TopicPartition{Topic: t.Topic, Partition: p.Partition}); {
 			case err != nil:
 				rp.ErrorCode = errorCode(err)
+			case refused[t.Topic] != nil:
+				rp.ErrorCode = errorCode(refused[t.Topic])
 			case !known && t.Topic != "":
 				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
 			case !known:
@@ -80,6 +90,14 @@ func (s *Server) nameTopics(req *kmsg.OffsetCommitRequest) {
 	for i := range req.Topics {
 		req.Topics[i].Topic = s.topicNameOf(req.Topics[i].TopicID)
 	}
+}
+
+// authorizeKnown is authorize for a topic that was named by id: "" is none.
+func (r *request) authorizeKnown(op auth.Operation, name string) error {
+	if name == "" && r.version >= offsetsByIDMin {
+		return nil
+	}
+	return r.authorize(op, auth.Topic, name)
 }
 
 func (s *Server) topicNameOf(id topic.ID) string {

@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -21,7 +22,7 @@ import (
 const offsetFetchKey = 9
 
 func init() {
-	register(api{key: offsetFetchKey, name: "OffsetFetch", min: 1, max: 10, handle: (*Server).offsetFetch, maxFrame: dataFrame,
+	register(api{key: offsetFetchKey, name: "OffsetFetch", needs: "DESCRIBE Group, DESCRIBE Topic", min: 1, max: 10, handle: (*Server).offsetFetch, maxFrame: dataFrame,
 		notes: "offset -1 and no error where nothing was committed; topics by id (10); stable offsets (7)"})
 }
 
@@ -30,13 +31,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	byID := r.version >= offsetsByIDMin
 	if r.version >= 8 {
 		for _, g := range req.Groups {
-			if err := s.checkMember(&g, r.version); err != nil {
-				rg := kmsg.NewOffsetFetchResponseGroup()
-				rg.Group, rg.ErrorCode = g.Group, errorCode(err)
-				resp.Groups = append(resp.Groups, rg)
-				continue
-			}
-			resp.Groups = append(resp.Groups, s.fetchGroup(g, byID, req.RequireStable))
+			resp.Groups = append(resp.Groups, s.fetchGroup(r, g, byID, req.RequireStable))
 		}
 		return resp
 	}
@@ -51,7 +46,7 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 		at.Topic, at.Partitions = t.Topic, t.Partitions
 		ask.Topics = append(ask.Topics, at)
 	}
-	got := s.fetchGroup(ask, byID, req.RequireStable)
+	got := s.fetchGroup(r, ask, byID, req.RequireStable)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		rt := kmsg.NewOffsetFetchResponseTopic()
@@ -77,11 +72,19 @@ func (s *Server) checkMember(g *kmsg.OffsetFetchRequestGroup, version int16) err
 // memberFetchMin is where a member says its epoch.
 const memberFetchMin = 9
 
-func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID, stable bool) kmsg.OffsetFetchResponseGroup {
+func (s *Server) fetchGroup(r *request, ask kmsg.OffsetFetchRequestGroup, byID, stable bool) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = ask.Group
+	refused := r.authorize(auth.Describe, auth.Group, ask.Group)
+	if rg.ErrorCode = errorCode(refused); refused != nil && r.version >= 2 {
+		return rg
+	}
+	if err := s.checkMember(&ask, r.version); err != nil {
+		rg.ErrorCode = errorCode(err)
+		return rg
+	}
 	if ask.Topics == nil {
-		s.fetchAllOffsets(&rg, byID, stable)
+		s.fetchAllOffsets(r, &rg, byID, stable)
 		return rg
 	}
 	for _, t := range ask.Topics {
@@ -89,7 +92,15 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID, stable bool)
 		if rt.Topic, rt.TopicID = t.Topic, t.TopicID; byID {
 			rt.Topic = s.topicNameOf(t.TopicID)
 		}
+		hidden := refused
+		if hidden == nil {
+			hidden = r.authorizeKnown(auth.Describe, rt.Topic)
+		}
 		for _, p := range t.Partitions {
+			if hidden != nil {
+				rt.Partitions = append(rt.Partitions, fetchedOffset(p, noOffset, hidden))
+				continue
+			}
 			if byID && rt.Topic == "" {
 				rt.Partitions = append(rt.Partitions, fetchedOffset(p, noOffset, errUnknownID))
 				continue
@@ -112,10 +123,13 @@ func (s *Server) fetchGroup(ask kmsg.OffsetFetchRequestGroup, byID, stable bool)
 }
 
 // fetchAllOffsets answers for a group of which everything is asked.
-func (s *Server) fetchAllOffsets(rg *kmsg.OffsetFetchResponseGroup, byID, stable bool) {
+func (s *Server) fetchAllOffsets(r *request, rg *kmsg.OffsetFetchResponseGroup, byID, stable bool) {
 	all, err := s.o.Groups.CommittedAll(rg.Group)
 	rg.ErrorCode = errorCode(err)
 	for _, o := range all {
+		if !r.may(auth.Describe, auth.Topic, o.Topic) {
+			continue
+		}
 		var id topic.ID
 		if t := s.o.Topics.Topic(o.Topic); t != nil {
 			id = t.ID()

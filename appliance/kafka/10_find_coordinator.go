@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // FindCoordinator, key 10, versions 0-6 (flexible from 3, batched from 4): who
@@ -20,7 +23,7 @@ const (
 )
 
 func init() {
-	register(api{key: findCoordinatorKey, name: "FindCoordinator", min: 0, max: 6, handle: (*Server).findCoordinator,
+	register(api{key: findCoordinatorKey, name: "FindCoordinator", needs: "DESCRIBE Group or TransactionalId", min: 0, max: 6, handle: (*Server).findCoordinator,
 		notes: "always this broker, for groups and transactional ids"})
 }
 
@@ -29,6 +32,7 @@ func (s *Server) findCoordinator(r *request) kmsg.Response {
 	host, port := s.address(r)
 	err := checkCoordinatorType(req.CoordinatorType)
 	if r.version < 4 {
+		err := cmp.Or(err, r.authorizeCoordinator(req.CoordinatorType, req.CoordinatorKey))
 		resp.NodeID, resp.Host, resp.Port = nodeID, host, port
 		if err != nil {
 			resp.NodeID, resp.Host, resp.Port = -1, "", -1
@@ -37,6 +41,7 @@ func (s *Server) findCoordinator(r *request) kmsg.Response {
 		return resp
 	}
 	for _, key := range req.CoordinatorKeys {
+		err := cmp.Or(err, r.authorizeCoordinator(req.CoordinatorType, key))
 		c := kmsg.NewFindCoordinatorResponseCoordinator()
 		c.Key, c.NodeID, c.Host, c.Port = key, nodeID, host, port
 		if err != nil {
@@ -46,6 +51,14 @@ func (s *Server) findCoordinator(r *request) kmsg.Response {
 		resp.Coordinators = append(resp.Coordinators, c)
 	}
 	return resp
+}
+
+// authorizeCoordinator: who asks for a coordinator must be able to see what it coordinates.
+func (r *request) authorizeCoordinator(typ int8, key string) error {
+	if typ == coordinatorTransaction {
+		return r.authorize(auth.Describe, auth.TransactionalID, key)
+	}
+	return r.authorize(auth.Describe, auth.Group, key)
 }
 
 func checkCoordinatorType(t int8) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -25,7 +26,7 @@ import (
 const joinGroupKey = 11
 
 func init() {
-	register(api{key: joinGroupKey, name: "JoinGroup", min: 0, max: 9, handle: (*Server).joinGroup, waits: true, maxFrame: dataFrame,
+	register(api{key: joinGroupKey, name: "JoinGroup", needs: "READ Group", min: 0, max: 9, handle: (*Server).joinGroup, waits: true, maxFrame: dataFrame,
 		notes: "static members, KIP-394 from 4, every assignor including cooperative ones"})
 }
 
@@ -43,7 +44,10 @@ func (s *Server) joinGroup(r *request) kmsg.Response {
 		// A copy: the bytes outlive the request, whose frame may be far larger.
 		ev.Protocols = append(ev.Protocols, group.Protocol{Name: p.Name, Metadata: slices.Clone(p.Metadata)})
 	}
-	j, err := s.o.Groups.Join(r.ctx, req.Group, ev)
+	j, err := group.Joined{}, r.authorize(auth.Read, auth.Group, req.Group)
+	if err == nil {
+		j, err = s.o.Groups.Join(r.ctx, req.Group, ev)
+	}
 	resp.ErrorCode, resp.Generation, resp.MemberID = errorCode(err), j.Generation, j.MemberID
 	resp.ProtocolType, resp.Protocol = nullable(j.ProtocolType), nullable(j.Protocol)
 	resp.LeaderID, resp.SkipAssignment = j.Leader, j.SkipAssignment

@@ -3,6 +3,7 @@ package kafka
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -12,7 +13,7 @@ import (
 const leaveGroupKey = 13
 
 func init() {
-	register(api{key: leaveGroupKey, name: "LeaveGroup", min: 0, max: 5, handle: (*Server).leaveGroup, maxFrame: dataFrame})
+	register(api{key: leaveGroupKey, name: "LeaveGroup", needs: "READ Group", min: 0, max: 5, handle: (*Server).leaveGroup, maxFrame: dataFrame})
 }
 
 func (s *Server) leaveGroup(r *request) kmsg.Response {
@@ -24,7 +25,10 @@ func (s *Server) leaveGroup(r *request) kmsg.Response {
 	for _, m := range req.Members {
 		members = append(members, group.Leaving{MemberID: m.MemberID, InstanceID: deref(m.InstanceID)})
 	}
-	each, err := s.o.Groups.Leave(r.ctx, req.Group, members)
+	each, err := []error(nil), r.authorize(auth.Read, auth.Group, req.Group)
+	if err == nil {
+		each, err = s.o.Groups.Leave(r.ctx, req.Group, members)
+	}
 	if r.version < 3 && err == nil {
 		err = each[0]
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -15,7 +16,7 @@ import (
 const syncGroupKey = 14
 
 func init() {
-	register(api{key: syncGroupKey, name: "SyncGroup", min: 0, max: 5, handle: (*Server).syncGroup, waits: true, maxFrame: dataFrame,
+	register(api{key: syncGroupKey, name: "SyncGroup", needs: "READ Group", min: 0, max: 5, handle: (*Server).syncGroup, waits: true, maxFrame: dataFrame,
 		notes: "assignments survive a restart of the broker"})
 }
 
@@ -28,7 +29,10 @@ func (s *Server) syncGroup(r *request) kmsg.Response {
 	for _, a := range req.GroupAssignment {
 		ev.Assignments[a.MemberID] = slices.Clone(a.MemberAssignment) // outlives the frame
 	}
-	got, err := s.o.Groups.Sync(r.ctx, req.Group, ev)
+	got, err := group.Synced{}, r.authorize(auth.Read, auth.Group, req.Group)
+	if err == nil {
+		got, err = s.o.Groups.Sync(r.ctx, req.Group, ev)
+	}
 	resp.ErrorCode = errorCode(err)
 	resp.ProtocolType, resp.Protocol, resp.MemberAssignment = nullable(got.ProtocolType), nullable(got.Protocol), got.Assignment
 	return resp

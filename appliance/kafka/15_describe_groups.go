@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -12,17 +13,17 @@ import (
 // exist is Dead, and an error only from 6 on (KIP-1043).
 const describeGroupsKey = 15
 
-// groupOperations is what anyone may do with a group: read, delete and describe.
-const groupOperations = 1<<3 | 1<<6 | 1<<8
-
 func init() {
-	register(api{key: describeGroupsKey, name: "DescribeGroups", min: 0, max: 6, handle: (*Server).describeGroups})
+	register(api{key: describeGroupsKey, name: "DescribeGroups", needs: "DESCRIBE Group", min: 0, max: 6, handle: (*Server).describeGroups})
 }
 
 func (s *Server) describeGroups(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DescribeGroupsRequest), kmsg.NewPtrDescribeGroupsResponse()
 	for _, id := range req.Groups {
-		d, err := s.o.Groups.Describe(id)
+		d, err := group.Description{}, r.authorize(auth.Describe, auth.Group, id)
+		if err == nil {
+			d, err = s.o.Groups.Describe(id)
+		}
 		if errors.Is(err, group.ErrGroupIDNotFound) && r.version < 6 {
 			err = nil
 		}
@@ -30,7 +31,7 @@ func (s *Server) describeGroups(r *request) kmsg.Response {
 		rg.Group, rg.ErrorCode, rg.ErrorMessage = id, errorCode(err), errorMessage(err)
 		rg.State, rg.ProtocolType, rg.Protocol = d.State.String(), d.ProtocolType, d.Protocol
 		if req.IncludeAuthorizedOperations {
-			rg.AuthorizedOperations = groupOperations
+			rg.AuthorizedOperations = r.conn.login.session.Operations(auth.Group, id)
 		}
 		for _, m := range d.Members {
 			rm := kmsg.NewDescribeGroupsResponseGroupMember()

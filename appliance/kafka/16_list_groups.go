@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // ListGroups, key 16, versions 0-5 (flexible from 3): filters by state from 4 and by
@@ -17,14 +19,18 @@ const (
 )
 
 func init() {
-	register(api{key: listGroupsKey, name: "ListGroups", min: 0, max: 5, handle: (*Server).listGroups})
+	register(api{key: listGroupsKey, name: "ListGroups", needs: "DESCRIBE Cluster or Group; others are left out", min: 0, max: 5, handle: (*Server).listGroups})
 }
 
 func (s *Server) listGroups(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.ListGroupsRequest), kmsg.NewPtrListGroupsResponse()
 	all, err := s.o.Groups.List()
 	resp.ErrorCode = errorCode(err)
+	everything := r.may(auth.Describe, auth.Cluster, auth.ClusterName)
 	for _, d := range all {
+		if !everything && !r.may(auth.Describe, auth.Group, d.Group) {
+			continue
+		}
 		groupType := classicGroup
 		if d.Consumer {
 			groupType = consumerGroup

@@ -25,7 +25,7 @@ import (
 const apiVersionsKey = 18
 
 func init() {
-	register(api{key: apiVersionsKey, name: "ApiVersions", min: 0, max: 4, handle: (*Server).apiVersions, unsupported: unsupportedApiVersions,
+	register(api{key: apiVersionsKey, name: "ApiVersions", needs: open, min: 0, max: 4, handle: (*Server).apiVersions, unsupported: unsupportedApiVersions,
 		notes: "unknown versions are answered with error 35 in version 0 form (KIP-511)"})
 }
 

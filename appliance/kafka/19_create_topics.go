@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -20,7 +21,7 @@ import (
 const createTopicsKey = 19
 
 func init() {
-	register(api{key: createTopicsKey, name: "CreateTopics", min: 2, max: 7, handle: (*Server).createTopics,
+	register(api{key: createTopicsKey, name: "CreateTopics", needs: "CREATE Topic or Cluster", min: 2, max: 7, handle: (*Server).createTopics,
 		notes: "replication factor 1 or -1; validate_only honoured"})
 }
 
@@ -37,7 +38,10 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 		rt := kmsg.NewCreateTopicsResponseTopic()
 		rt.Topic, rt.Configs = want.Topic, []kmsg.CreateTopicsResponseTopicConfig{}
 		spec, err := s.topicSpec(want)
+		refused := r.authorizeCreate(want.Topic)
 		switch {
+		case refused != nil:
+			err = refused
 		case named[want.Topic] > 1:
 			err = fmt.Errorf("%w: topic %q is named twice in one request", kerr.InvalidRequest, want.Topic)
 		case err == nil && req.ValidateOnly:
@@ -52,11 +56,21 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 	for i, t := range topics {
 		rt := &resp.Topics[places[i]]
 		if rt.ErrorCode, rt.ErrorMessage = errorCode(errs[i]), errorMessage(errs[i]); errs[i] == nil {
-			describeCreated(rt, t)
+			describeCreated(r, rt, t)
+			r.audit(auth.TopicChanged, auth.Create, auth.Topic, t.Name(), "")
 			s.logTopic("topic created", t)
 		}
 	}
 	return resp
+}
+
+// authorizeCreate: a topic may be created by who may create topics of its name, or
+// any on the cluster.
+func (r *request) authorizeCreate(name string) error {
+	if r.may(auth.Create, auth.Cluster, auth.ClusterName) {
+		return nil
+	}
+	return r.authorize(auth.Create, auth.Topic, name)
 }
 
 // checkTopic answers a request that only asks.
@@ -71,8 +85,12 @@ func (s *Server) checkTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec)
 	return nil
 }
 
-func describeCreated(rt *kmsg.CreateTopicsResponseTopic, t *topic.Topic) {
+func describeCreated(r *request, rt *kmsg.CreateTopicsResponseTopic, t *topic.Topic) {
 	rt.TopicID, rt.NumPartitions, rt.ReplicationFactor = t.ID(), int32(len(t.Partitions())), 1
+	if !r.may(auth.DescribeConfigs, auth.Topic, t.Name()) {
+		rt.NumPartitions, rt.ReplicationFactor, rt.Configs, rt.ConfigErrorCode = -1, -1, nil, kerr.TopicAuthorizationFailed.Code
+		return
+	}
 	for _, key := range topic.Keys {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value = key.Name, kmsg.StringPtr(t.Config(key.Name))

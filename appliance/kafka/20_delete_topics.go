@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -15,14 +16,14 @@ import (
 const deleteTopicsKey = 20
 
 func init() {
-	register(api{key: deleteTopicsKey, name: "DeleteTopics", min: 1, max: 6, handle: (*Server).deleteTopics,
+	register(api{key: deleteTopicsKey, name: "DeleteTopics", needs: "DELETE Topic", min: 1, max: 6, handle: (*Server).deleteTopics,
 		notes: "by name or id (6); internal topics are refused"})
 }
 
 func (s *Server) deleteTopics(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DeleteTopicsRequest), kmsg.NewPtrDeleteTopicsResponse()
 	for _, name := range req.TopicNames {
-		resp.Topics = append(resp.Topics, deletedTopic(&name, topic.ID{}, s.deleteTopic(s.o.Topics.Topic(name))))
+		resp.Topics = append(resp.Topics, deletedTopic(&name, topic.ID{}, s.deleteTopic(r, name, s.o.Topics.Topic(name))))
 	}
 	for _, want := range req.Topics {
 		if want.Topic != nil && want.TopicID != (topic.ID{}) {
@@ -30,7 +31,7 @@ func (s *Server) deleteTopics(r *request) kmsg.Response {
 			continue
 		}
 		if want.Topic != nil {
-			resp.Topics = append(resp.Topics, deletedTopic(want.Topic, want.TopicID, s.deleteTopic(s.o.Topics.Topic(*want.Topic))))
+			resp.Topics = append(resp.Topics, deletedTopic(want.Topic, want.TopicID, s.deleteTopic(r, *want.Topic, s.o.Topics.Topic(*want.Topic))))
 			continue
 		}
 		t := s.o.Topics.ByID(want.TopicID)
@@ -38,14 +39,21 @@ func (s *Server) deleteTopics(r *request) kmsg.Response {
 			resp.Topics = append(resp.Topics, deletedTopic(nil, want.TopicID, kerr.UnknownTopicID))
 			continue
 		}
-		resp.Topics = append(resp.Topics, deletedTopic(kmsg.StringPtr(t.Name()), want.TopicID, s.deleteTopic(t)))
+		if !r.may(auth.Describe, auth.Topic, t.Name()) { // nor is the name told
+			resp.Topics = append(resp.Topics, deletedTopic(nil, want.TopicID, r.authorize(auth.Describe, auth.Topic, t.Name())))
+			continue
+		}
+		resp.Topics = append(resp.Topics, deletedTopic(kmsg.StringPtr(t.Name()), want.TopicID, s.deleteTopic(r, t.Name(), t)))
 	}
 	return resp
 }
 
 var errNameAndID = fmt.Errorf("%w: a topic is named by its name or by its id, not by both", kerr.InvalidRequest)
 
-func (s *Server) deleteTopic(t *topic.Topic) error {
+func (s *Server) deleteTopic(r *request, name string, t *topic.Topic) error {
+	if err := r.authorize(auth.Delete, auth.Topic, name); err != nil {
+		return err
+	}
 	switch {
 	case t == nil:
 		return record.ErrUnknownTopicOrPartition
@@ -60,6 +68,7 @@ func (s *Server) deleteTopic(t *topic.Topic) error {
 		s.o.Log.Warn("offsets of a deleted topic stay", "topic", t.Name(), "error", err)
 	}
 	s.o.Log.Info("topic deleted", "topic", t.Name())
+	r.audit(auth.TopicChanged, auth.Delete, auth.Topic, t.Name(), "")
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/txn"
 )
 
@@ -23,8 +24,13 @@ const (
 )
 
 func init() {
-	register(api{key: initProducerIDKey, name: "InitProducerId", min: 0, max: 5, handle: (*Server).initProducerID,
+	register(api{key: initProducerIDKey, name: "InitProducerId", needs: "IDEMPOTENT_WRITE Cluster or WRITE any Topic; WRITE TransactionalId", min: 0, max: 5, handle: (*Server).initProducerID,
 		notes: "idempotent and transactional producers"})
+}
+
+// mayProduceIdempotently: who may write to any topic may do so idempotently (KIP-679).
+func (r *request) mayProduceIdempotently() bool {
+	return r.may(auth.IdempotentWrite, auth.Cluster, auth.ClusterName) || r.conn.login.session.AllowedAny(auth.Write, auth.Topic)
 }
 
 var errNoProducerIDs = errors.New("kafka: no source of producer ids")
@@ -34,6 +40,10 @@ func (s *Server) initProducerID(r *request) kmsg.Response {
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	var err error
 	switch {
+	case req.TransactionalID == nil && !r.mayProduceIdempotently():
+		err = r.authorizeCluster(auth.IdempotentWrite)
+	case req.TransactionalID != nil && !r.may(auth.Write, auth.TransactionalID, *req.TransactionalID):
+		err = r.authorize(auth.Write, auth.TransactionalID, *req.TransactionalID)
 	case req.TransactionalID != nil:
 		from, timeout := txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, time.Duration(req.TransactionTimeoutMillis)*time.Millisecond
 		var p txn.Producer

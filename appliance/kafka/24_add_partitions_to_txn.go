@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/txn"
 )
@@ -19,7 +20,7 @@ import (
 const addPartitionsToTxnKey = 24
 
 func init() {
-	register(api{key: addPartitionsToTxnKey, name: "AddPartitionsToTxn", min: 0, max: 3, handle: (*Server).addPartitionsToTxn, maxFrame: dataFrame,
+	register(api{key: addPartitionsToTxnKey, name: "AddPartitionsToTxn", needs: "WRITE TransactionalId, WRITE Topic", min: 0, max: 3, handle: (*Server).addPartitionsToTxn, maxFrame: dataFrame,
 		notes: "4 and 5 are for brokers among themselves"})
 }
 
@@ -34,9 +35,9 @@ func (s *Server) addPartitionsToTxn(r *request) kmsg.Response {
 	for _, t := range req.Topics {
 		for _, id := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: id}
-			p, err := s.o.Topics.Partition(tp)
-			if err == nil && p.Internal() {
-				err = kerr.InvalidTopicException
+			err := r.authorize(auth.Write, auth.Topic, t.Topic)
+			if err == nil {
+				err = s.writable(tp)
 			}
 			if err != nil {
 				missing[tp] = err
@@ -44,8 +45,10 @@ func (s *Server) addPartitionsToTxn(r *request) kmsg.Response {
 			tps = append(tps, tp)
 		}
 	}
-	var err error
-	if len(missing) == 0 {
+	err := r.authorize(auth.Write, auth.TransactionalID, req.TransactionalID)
+	if err != nil {
+		clear(missing) // all of them have that error
+	} else if len(missing) == 0 {
 		err = fenced(s.o.Transactions.Add(req.TransactionalID, txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, tps), r.version >= fencedMin)
 	}
 	for _, t := range req.Topics {
@@ -67,6 +70,15 @@ func (s *Server) addPartitionsToTxn(r *request) kmsg.Response {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
+}
+
+// writable reports why clients may not write to a partition, whoever they are.
+func (s *Server) writable(tp record.TopicPartition) error {
+	p, err := s.o.Topics.Partition(tp)
+	if err == nil && p.Internal() {
+		err = kerr.InvalidTopicException
+	}
+	return err
 }
 
 // fenced makes a fenced producer's error one that its version of the request knows.

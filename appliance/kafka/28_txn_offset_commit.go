@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
@@ -22,7 +23,7 @@ const (
 )
 
 func init() {
-	register(api{key: txnOffsetCommitKey, name: "TxnOffsetCommit", min: 0, max: 5, handle: (*Server).txnOffsetCommit, maxFrame: dataFrame,
+	register(api{key: txnOffsetCommitKey, name: "TxnOffsetCommit", needs: "WRITE TransactionalId, READ Group, READ Topic", min: 0, max: 5, handle: (*Server).txnOffsetCommit, maxFrame: dataFrame,
 		notes: "checks the group's member (3); without AddOffsetsToTxn before it (5)"})
 }
 
@@ -30,7 +31,12 @@ func (s *Server) txnOffsetCommit(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.TxnOffsetCommitRequest), kmsg.NewPtrTxnOffsetCommitResponse()
 	c := group.TransactionalCommit{ProducerID: req.ProducerID, ProducerEpoch: req.ProducerEpoch}
 	c.MemberID, c.InstanceID, c.Generation = req.MemberID, deref(req.InstanceID), req.Generation
+	refused, hidden := r.authorizeTxnOffsets(req), map[string]error{}
 	for _, t := range req.Topics {
+		if err := r.authorize(auth.Read, auth.Topic, t.Topic); err != nil {
+			hidden[t.Topic] = err
+			continue
+		}
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 			if _, err := s.o.Topics.Partition(tp); err == nil {
@@ -38,7 +44,10 @@ func (s *Server) txnOffsetCommit(r *request) kmsg.Response {
 			}
 		}
 	}
-	each, err := s.commitInTxn(req, c, r.version >= joinTxnOffsetCommitMin)
+	each, err := []error(nil), refused
+	if err == nil {
+		each, err = s.commitInTxn(req, c, r.version >= joinTxnOffsetCommitMin)
+	}
 	i := 0 // into what was committed: the same partitions in the same order
 	for _, t := range req.Topics {
 		rt := kmsg.NewTxnOffsetCommitResponseTopic()
@@ -47,6 +56,10 @@ func (s *Server) txnOffsetCommit(r *request) kmsg.Response {
 			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
 			rp.Partition = p.Partition
 			switch known := i < len(c.Offsets) && c.Offsets[i].TopicPartition == (record.TopicPartition{Topic: t.Topic, Partition: p.Partition}); {
+			case refused != nil:
+				rp.ErrorCode = errorCode(refused)
+			case hidden[t.Topic] != nil:
+				rp.ErrorCode = errorCode(hidden[t.Topic])
 			case !known:
 				rp.ErrorCode = errorCode(record.ErrUnknownTopicOrPartition)
 			case err != nil:
@@ -63,6 +76,13 @@ func (s *Server) txnOffsetCommit(r *request) kmsg.Response {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
+}
+
+func (r *request) authorizeTxnOffsets(req *kmsg.TxnOffsetCommitRequest) error {
+	if err := r.authorize(auth.Write, auth.TransactionalID, req.TransactionalID); err != nil {
+		return err
+	}
+	return r.authorize(auth.Read, auth.Group, req.Group)
 }
 
 func (s *Server) commitInTxn(req *kmsg.TxnOffsetCommitRequest, c group.TransactionalCommit, join bool) ([]error, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -20,7 +21,7 @@ import (
 const describeConfigsKey = 32
 
 func init() {
-	register(api{key: describeConfigsKey, name: "DescribeConfigs", min: 1, max: 4, handle: (*Server).describeConfigs,
+	register(api{key: describeConfigsKey, name: "DescribeConfigs", needs: "DESCRIBE_CONFIGS Topic or Cluster", min: 1, max: 4, handle: (*Server).describeConfigs,
 		notes: "topics and the broker"})
 }
 
@@ -52,12 +53,18 @@ func (s *Server) describeConfigs(r *request) kmsg.Response {
 func (s *Server) configsOf(r *request, want *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	switch want.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
+		if err := r.authorize(auth.DescribeConfigs, auth.Topic, want.ResourceName); err != nil {
+			return nil, err
+		}
 		t := s.o.Topics.Topic(want.ResourceName)
 		if t == nil {
 			return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopicOrPartition, want.ResourceName)
 		}
 		return topicConfigs(t), nil
 	case kmsg.ConfigResourceTypeBroker:
+		if err := r.authorizeCluster(auth.DescribeConfigs); err != nil {
+			return nil, err
+		}
 		if want.ResourceName == "" {
 			return nil, nil // the cluster-wide dynamic default, of which there is none
 		}

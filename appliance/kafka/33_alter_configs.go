@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -18,7 +19,7 @@ import (
 const alterConfigsKey = 33
 
 func init() {
-	register(api{key: alterConfigsKey, name: "AlterConfigs", min: 0, max: 2, handle: (*Server).alterConfigs,
+	register(api{key: alterConfigsKey, name: "AlterConfigs", needs: "ALTER_CONFIGS Topic or Cluster", min: 0, max: 2, handle: (*Server).alterConfigs,
 		notes: "topics; replaces all overrides; internal topics are refused"})
 }
 
@@ -31,7 +32,7 @@ func (s *Server) alterConfigs(r *request) kmsg.Response {
 	for i := range req.Resources {
 		want := &req.Resources[i]
 		target := resource{want.ResourceType, want.ResourceName}
-		err := s.alter(target, named[target], req.ValidateOnly, func(*topic.Topic, map[string]string) (map[string]string, error) {
+		err := s.alter(r, target, named[target], req.ValidateOnly, func(*topic.Topic, map[string]string) (map[string]string, error) {
 			return replacement(want.Configs)
 		})
 		res := kmsg.NewAlterConfigsResponseResource()
@@ -64,9 +65,12 @@ type resource struct {
 
 // alter gives a topic the overrides that change makes of those it has, or with
 // validateOnly says whether it could.
-func (s *Server) alter(target resource, named int, validateOnly bool, change func(t *topic.Topic, overrides map[string]string) (map[string]string, error)) error {
+func (s *Server) alter(r *request, target resource, named int, validateOnly bool, change func(t *topic.Topic, overrides map[string]string) (map[string]string, error)) error {
 	if named > 1 {
 		return fmt.Errorf("%w: %q is named twice in one request", kerr.InvalidRequest, target.name)
+	}
+	if err := r.authorizeAlter(target); err != nil {
+		return err
 	}
 	t, err := s.alterable(target)
 	if err != nil {
@@ -80,7 +84,15 @@ func (s *Server) alter(target resource, named int, validateOnly bool, change fun
 		return err
 	}
 	s.logTopic("topic configs altered", t)
+	r.audit(auth.ConfigChanged, auth.AlterConfigs, auth.Topic, t.Name(), fmt.Sprint(t.Overrides()))
 	return nil
+}
+
+func (r *request) authorizeAlter(target resource) error {
+	if target.kind == kmsg.ConfigResourceTypeTopic {
+		return r.authorize(auth.AlterConfigs, auth.Topic, target.name)
+	}
+	return r.authorizeCluster(auth.AlterConfigs)
 }
 
 // logTopic says what a topic is like now, and what its clients have to fear of it.

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -16,12 +17,16 @@ import (
 const describeLogDirsKey = 35
 
 func init() {
-	register(api{key: describeLogDirsKey, name: "DescribeLogDirs", min: 1, max: 4, handle: (*Server).describeLogDirs,
+	register(api{key: describeLogDirsKey, name: "DescribeLogDirs", needs: "DESCRIBE Cluster", min: 1, max: 4, handle: (*Server).describeLogDirs,
 		notes: "one log directory"})
 }
 
 func (s *Server) describeLogDirs(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DescribeLogDirsRequest), kmsg.NewPtrDescribeLogDirsResponse()
+	if err := r.authorizeCluster(auth.Describe); err != nil {
+		resp.ErrorCode = errorCode(err) // from version 3; before there are no directories
+		return resp
+	}
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = s.o.LogDir
 	if s.o.Topics.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/topic"
 )
 
@@ -16,7 +17,7 @@ import (
 const createPartitionsKey = 37
 
 func init() {
-	register(api{key: createPartitionsKey, name: "CreatePartitions", min: 0, max: 3, handle: (*Server).createPartitions,
+	register(api{key: createPartitionsKey, name: "CreatePartitions", needs: "ALTER Topic", min: 0, max: 3, handle: (*Server).createPartitions,
 		notes: "validate_only honoured; internal topics are refused"})
 }
 
@@ -32,7 +33,7 @@ func (s *Server) createPartitions(r *request) kmsg.Response {
 		rt.Topic = want.Topic
 		err := fmt.Errorf("%w: topic %q is named twice in one request", kerr.InvalidRequest, want.Topic)
 		if named[want.Topic] == 1 {
-			err = s.addPartitions(want, req.ValidateOnly)
+			err = s.addPartitions(r, want, req.ValidateOnly)
 		}
 		rt.ErrorCode, rt.ErrorMessage = errorCode(err), errorMessage(err)
 		resp.Topics = append(resp.Topics, rt)
@@ -40,7 +41,10 @@ func (s *Server) createPartitions(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) addPartitions(want *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
+func (s *Server) addPartitions(r *request, want *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
+	if err := r.authorize(auth.Alter, auth.Topic, want.Topic); err != nil {
+		return err
+	}
 	t, err := s.ownTopic(want.Topic)
 	if err != nil {
 		return err
@@ -60,6 +64,7 @@ func (s *Server) addPartitions(want *kmsg.CreatePartitionsRequestTopic, validate
 		return err
 	}
 	s.o.Log.Info("partitions added", "topic", want.Topic, "partitions", want.Count)
+	r.audit(auth.TopicChanged, auth.Alter, auth.Topic, want.Topic, fmt.Sprintf("%d partitions", want.Count))
 	return nil
 }
 

@@ -1,9 +1,12 @@
 package kafka
 
 import (
+	"cmp"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -13,12 +16,14 @@ import (
 const electLeadersKey = 43
 
 func init() {
-	register(api{key: electLeadersKey, name: "ElectLeaders", min: 0, max: 2, handle: (*Server).electLeaders,
+	register(api{key: electLeadersKey, name: "ElectLeaders", needs: "ALTER Cluster", min: 0, max: 2, handle: (*Server).electLeaders,
 		notes: "ELECTION_NOT_NEEDED: one replica leads"})
 }
 
 func (s *Server) electLeaders(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.ElectLeadersRequest), kmsg.NewPtrElectLeadersResponse()
+	refused := r.authorizeCluster(auth.Alter)
+	resp.ErrorCode = errorCode(refused) // from version 1; before there is no place for it
 	for _, t := range req.Topics {
 		rt := kmsg.NewElectLeadersResponseTopic()
 		rt.Topic = t.Topic
@@ -28,6 +33,7 @@ func (s *Server) electLeaders(r *request) kmsg.Response {
 			if _, unknown := s.o.Topics.Partition(record.TopicPartition{Topic: t.Topic, Partition: p}); unknown != nil {
 				err = unknown
 			}
+			err = cmp.Or(refused, err)
 			rp.Partition, rp.ErrorCode, rp.ErrorMessage = p, errorCode(err), errorMessage(err)
 			rt.Partitions = append(rt.Partitions, rp)
 		}

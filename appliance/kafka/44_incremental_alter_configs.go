@@ -17,7 +17,7 @@ import (
 const incrementalAlterConfigsKey = 44
 
 func init() {
-	register(api{key: incrementalAlterConfigsKey, name: "IncrementalAlterConfigs", min: 0, max: 1, handle: (*Server).incrementalAlterConfigs,
+	register(api{key: incrementalAlterConfigsKey, name: "IncrementalAlterConfigs", needs: "ALTER_CONFIGS Topic or Cluster", min: 0, max: 1, handle: (*Server).incrementalAlterConfigs,
 		notes: "topics; internal topics are refused"})
 }
 
@@ -30,7 +30,7 @@ func (s *Server) incrementalAlterConfigs(r *request) kmsg.Response {
 	for i := range req.Resources {
 		want := &req.Resources[i]
 		target := resource{want.ResourceType, want.ResourceName}
-		err := s.alter(target, named[target], req.ValidateOnly, func(t *topic.Topic, overrides map[string]string) (map[string]string, error) {
+		err := s.alter(r, target, named[target], req.ValidateOnly, func(t *topic.Topic, overrides map[string]string) (map[string]string, error) {
 			return increment(t, overrides, want.Configs)
 		})
 		res := kmsg.NewIncrementalAlterConfigsResponseResource()

@@ -3,6 +3,7 @@ package kafka
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 )
 
@@ -11,13 +12,22 @@ import (
 const offsetDeleteKey = 47
 
 func init() {
-	register(api{key: offsetDeleteKey, name: "OffsetDelete", min: 0, max: 0, handle: (*Server).offsetDelete})
+	register(api{key: offsetDeleteKey, name: "OffsetDelete", needs: "DELETE Group, READ Topic", min: 0, max: 0, handle: (*Server).offsetDelete})
 }
 
 func (s *Server) offsetDelete(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.OffsetDeleteRequest), kmsg.NewPtrOffsetDeleteResponse()
+	if err := r.authorize(auth.Delete, auth.Group, req.Group); err != nil {
+		resp.ErrorCode = errorCode(err)
+		return resp
+	}
 	var tps []record.TopicPartition
+	refused := map[string]error{}
 	for _, t := range req.Topics {
+		if err := r.authorize(auth.Read, auth.Topic, t.Topic); err != nil {
+			refused[t.Topic] = err
+			continue
+		}
 		for _, p := range t.Partitions {
 			tps = append(tps, record.TopicPartition{Topic: t.Topic, Partition: p.Partition})
 		}
@@ -33,10 +43,14 @@ func (s *Server) offsetDelete(r *request) kmsg.Response {
 		for _, p := range t.Partitions {
 			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			rp.Partition = p.Partition
-			if each != nil {
-				rp.ErrorCode = errorCode(each[i])
+			if err := refused[t.Topic]; err != nil {
+				rp.ErrorCode = errorCode(err)
+			} else {
+				if each != nil {
+					rp.ErrorCode = errorCode(each[i])
+				}
+				i++
 			}
-			i++
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)

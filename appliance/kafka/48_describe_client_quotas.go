@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/quota"
 )
 
@@ -15,7 +16,7 @@ import (
 const describeClientQuotasKey = 48
 
 func init() {
-	register(api{key: describeClientQuotasKey, name: "DescribeClientQuotas", min: 0, max: 1, handle: (*Server).describeClientQuotas,
+	register(api{key: describeClientQuotasKey, name: "DescribeClientQuotas", needs: "DESCRIBE_CONFIGS Cluster", min: 0, max: 1, handle: (*Server).describeClientQuotas,
 		notes: "user, client-id and ip"})
 }
 
@@ -41,7 +42,11 @@ func nameOf(e *quota.Entity, entityType string) *quota.Name {
 
 func (s *Server) describeClientQuotas(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DescribeClientQuotasRequest), kmsg.NewPtrDescribeClientQuotasResponse()
-	if err := checkQuotaFilter(req); err != nil {
+	err := r.authorizeCluster(auth.DescribeConfigs)
+	if err == nil {
+		err = checkQuotaFilter(req)
+	}
+	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
 		return resp
 	}

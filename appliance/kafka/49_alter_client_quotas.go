@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/quota"
 )
 
@@ -15,15 +16,19 @@ import (
 const alterClientQuotasKey = 49
 
 func init() {
-	register(api{key: alterClientQuotasKey, name: "AlterClientQuotas", min: 0, max: 1, handle: (*Server).alterClientQuotas,
+	register(api{key: alterClientQuotasKey, name: "AlterClientQuotas", needs: "ALTER_CONFIGS Cluster", min: 0, max: 1, handle: (*Server).alterClientQuotas,
 		notes: "producer_byte_rate, consumer_byte_rate, request_percentage, connection_creation_rate"})
 }
 
 func (s *Server) alterClientQuotas(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.AlterClientQuotasRequest), kmsg.NewPtrAlterClientQuotasResponse()
+	refused := r.authorizeCluster(auth.AlterConfigs)
 	for i := range req.Entries {
 		want := &req.Entries[i]
-		err := s.alterQuota(want, req.ValidateOnly)
+		err := refused
+		if err == nil {
+			err = s.alterQuota(want, req.ValidateOnly)
+		}
 		re := kmsg.NewAlterClientQuotasResponseEntry()
 		re.ErrorCode, re.ErrorMessage = errorCode(err), errorMessage(err)
 		for _, e := range want.Entity {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // DescribeCluster, key 60, versions 0-2 (always flexible): the one broker. Version 1
@@ -14,7 +16,7 @@ const describeClusterKey = 60
 const endpointBrokers = 1
 
 func init() {
-	register(api{key: describeClusterKey, name: "DescribeCluster", min: 0, max: 2, handle: (*Server).describeCluster})
+	register(api{key: describeClusterKey, name: "DescribeCluster", needs: open, min: 0, max: 2, handle: (*Server).describeCluster})
 }
 
 func (s *Server) describeCluster(r *request) kmsg.Response {
@@ -30,7 +32,7 @@ func (s *Server) describeCluster(r *request) kmsg.Response {
 	broker.NodeID, broker.Host, broker.Port = nodeID, host, port
 	resp.Brokers = append(resp.Brokers, broker)
 	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = clusterOperations
+		resp.ClusterAuthorizedOperations = r.conn.login.session.Operations(auth.Cluster, auth.ClusterName)
 	}
 	return resp
 }

@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // DescribeProducers, key 61, version 0 (flexible): the idempotent producers that a
@@ -12,7 +14,7 @@ import (
 const describeProducersKey = 61
 
 func init() {
-	register(api{key: describeProducersKey, name: "DescribeProducers", min: 0, max: 0, handle: (*Server).describeProducers})
+	register(api{key: describeProducersKey, name: "DescribeProducers", needs: "READ Topic", min: 0, max: 0, handle: (*Server).describeProducers})
 }
 
 func (s *Server) describeProducers(r *request) kmsg.Response {
@@ -23,7 +25,7 @@ func (s *Server) describeProducers(r *request) kmsg.Response {
 		for _, id := range t.Partitions {
 			rp := kmsg.NewDescribeProducersResponseTopicPartition()
 			rp.Partition = id
-			p, err := s.partition(t.Topic, id, -1)
+			p, err := s.partitionFor(r, auth.Read, t.Topic, id, -1)
 			rp.ErrorCode, rp.ErrorMessage = errorCode(err), errorMessage(err)
 			if err == nil {
 				for _, x := range p.Producers() {

@@ -2,6 +2,9 @@ package kafka
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
+	"github.com/weirmq/weir/appliance/txn"
 )
 
 // DescribeTransactions, key 65, version 0 (flexible): what the coordinator knows of
@@ -9,7 +12,7 @@ import (
 const describeTransactionsKey = 65
 
 func init() {
-	register(api{key: describeTransactionsKey, name: "DescribeTransactions", min: 0, max: 0, handle: (*Server).describeTransactions})
+	register(api{key: describeTransactionsKey, name: "DescribeTransactions", needs: "DESCRIBE TransactionalId; DESCRIBE Topic", min: 0, max: 0, handle: (*Server).describeTransactions})
 }
 
 func (s *Server) describeTransactions(r *request) kmsg.Response {
@@ -17,7 +20,11 @@ func (s *Server) describeTransactions(r *request) kmsg.Response {
 	for _, id := range req.TransactionalIDs {
 		st := kmsg.NewDescribeTransactionsResponseTransactionState()
 		st.TransactionalID = id
-		d, err := s.o.Transactions.Describe(id)
+		err := r.authorize(auth.Describe, auth.TransactionalID, id)
+		var d txn.Description
+		if err == nil {
+			d, err = s.o.Transactions.Describe(id)
+		}
 		if st.ErrorCode = errorCode(err); err != nil {
 			st.ProducerID, st.ProducerEpoch, st.StartTimestamp = -1, -1, -1
 			resp.TransactionStates = append(resp.TransactionStates, st)
@@ -29,6 +36,9 @@ func (s *Server) describeTransactions(r *request) kmsg.Response {
 			st.StartTimestamp = d.Started.UnixMilli()
 		}
 		for _, tp := range d.Partitions {
+			if !r.may(auth.Describe, auth.Topic, tp.Topic) {
+				continue
+			}
 			if n := len(st.Topics); n == 0 || st.Topics[n-1].Topic != tp.Topic {
 				t := kmsg.NewDescribeTransactionsResponseTransactionStateTopic()
 				t.Topic = tp.Topic

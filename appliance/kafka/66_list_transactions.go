@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/txn"
 )
 
@@ -17,7 +18,7 @@ import (
 const listTransactionsKey = 66
 
 func init() {
-	register(api{key: listTransactionsKey, name: "ListTransactions", min: 0, max: 2, handle: (*Server).listTransactions})
+	register(api{key: listTransactionsKey, name: "ListTransactions", needs: "DESCRIBE TransactionalId; others are left out", min: 0, max: 2, handle: (*Server).listTransactions})
 }
 
 // maxPatternBytes bounds the pattern.
@@ -47,6 +48,7 @@ func (s *Server) listTransactions(r *request) kmsg.Response {
 	resp.ErrorCode = errorCode(err)
 	for _, d := range all {
 		switch state := d.State.String(); {
+		case !r.may(auth.Describe, auth.TransactionalID, d.ID):
 		case len(req.StateFilters) > 0 && !slices.Contains(req.StateFilters, state):
 		case len(req.ProducerIDFilters) > 0 && !slices.Contains(req.ProducerIDFilters, d.Producer.ID):
 		case r.version >= 1 && req.DurationFilterMillis >= 0 && (d.Started.IsZero() || time.Since(d.Started).Milliseconds() <= req.DurationFilterMillis):

@@ -2,10 +2,12 @@ package kafka
 
 import (
 	"crypto/rand"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -19,7 +21,7 @@ import (
 const consumerGroupHeartbeatKey = 68
 
 func init() {
-	register(api{key: consumerGroupHeartbeatKey, name: "ConsumerGroupHeartbeat", min: 0, max: 1, handle: (*Server).consumerGroupHeartbeat, maxFrame: dataFrame,
+	register(api{key: consumerGroupHeartbeatKey, name: "ConsumerGroupHeartbeat", needs: "READ Group, DESCRIBE Topic", min: 0, max: 1, handle: (*Server).consumerGroupHeartbeat, maxFrame: dataFrame,
 		notes: "assignors uniform and range; regular expressions (1); state survives a restart"})
 }
 
@@ -44,8 +46,11 @@ func (s *Server) consumerGroupHeartbeat(r *request) kmsg.Response {
 		ev.MemberID = rand.Text()
 	}
 	var beat group.Beat
-	err := error(group.ErrInvalidRequest)
-	if ev.MemberID != "" {
+	err := r.authorizeConsumer(req)
+	if err == nil && ev.MemberID == "" {
+		err = fmt.Errorf("%w: no member id", group.ErrInvalidRequest)
+	}
+	if err == nil {
 		beat, err = s.o.Groups.ConsumerHeartbeat(req.Group, ev)
 	}
 	resp.ErrorCode, resp.ErrorMessage = errorCode(err), errorMessage(err)
@@ -64,4 +69,18 @@ func (s *Server) consumerGroupHeartbeat(r *request) kmsg.Response {
 		resp.Assignment = &a
 	}
 	return resp
+}
+
+// authorizeConsumer asks for the group and for the topics that are named. What a regular
+// expression finds is asked for when it is read.
+func (r *request) authorizeConsumer(req *kmsg.ConsumerGroupHeartbeatRequest) error {
+	if err := r.authorize(auth.Read, auth.Group, req.Group); err != nil {
+		return err
+	}
+	for _, name := range req.SubscribedTopicNames {
+		if err := r.authorize(auth.Describe, auth.Topic, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,8 +1,12 @@
 package kafka
 
 import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 )
 
@@ -16,19 +20,25 @@ const consumerGroupDescribeKey = 69
 const consumerMemberType = 1
 
 func init() {
-	register(api{key: consumerGroupDescribeKey, name: "ConsumerGroupDescribe", min: 0, max: 1, handle: (*Server).consumerGroupDescribe})
+	register(api{key: consumerGroupDescribeKey, name: "ConsumerGroupDescribe", needs: "DESCRIBE Group; DESCRIBE Topic", min: 0, max: 1, handle: (*Server).consumerGroupDescribe})
 }
 
 func (s *Server) consumerGroupDescribe(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.ConsumerGroupDescribeRequest), kmsg.NewPtrConsumerGroupDescribeResponse()
 	for _, id := range req.Groups {
-		d, err := s.o.Groups.DescribeConsumers(id)
+		d, err := group.ConsumerDescription{State: group.Dead}, r.authorize(auth.Describe, auth.Group, id)
+		if err == nil {
+			d, err = s.o.Groups.DescribeConsumers(id)
+		}
+		if err == nil && !r.maySee(&d) {
+			d, err = group.ConsumerDescription{State: group.Dead}, fmt.Errorf("%w: the group consumes topics that the client may not describe", kerr.TopicAuthorizationFailed)
+		}
 		rg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		rg.Group, rg.ErrorCode, rg.ErrorMessage = id, errorCode(err), errorMessage(err)
 		if rg.State = d.State.String(); err == nil {
 			rg.Epoch, rg.AssignmentEpoch, rg.AssignorName = d.Epoch, d.TargetEpoch, d.Assignor
 			if req.IncludeAuthorizedOperations {
-				rg.AuthorizedOperations = groupOperations
+				rg.AuthorizedOperations = r.conn.login.session.Operations(auth.Group, id)
 			}
 		}
 		for i := range d.Members {
@@ -42,6 +52,20 @@ func (s *Server) consumerGroupDescribe(r *request) kmsg.Response {
 		resp.Groups = append(resp.Groups, rg)
 	}
 	return resp
+}
+
+// maySee reports whether the client may know of all topics that members hold.
+func (r *request) maySee(d *group.ConsumerDescription) bool {
+	ok := true
+	for i := range d.Members {
+		for _, share := range []group.Share{d.Members[i].Assigned, d.Members[i].Target} {
+			share.Topics(func(id group.TopicID, _ []int32) {
+				name := r.conn.s.topicNameOf(id)
+				ok = ok && (name == "" || r.may(auth.Describe, auth.Topic, name))
+			})
+		}
+	}
+	return ok
 }
 
 func (s *Server) namedShare(share group.Share) kmsg.Assignment {

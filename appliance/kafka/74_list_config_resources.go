@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/appliance/auth"
 )
 
 // ListConfigResources, key 74, versions 0-1 (flexible, KIP-1142): what DescribeConfigs
@@ -15,12 +17,16 @@ import (
 const listConfigResourcesKey = 74
 
 func init() {
-	register(api{key: listConfigResourcesKey, name: "ListConfigResources", min: 0, max: 1, handle: (*Server).listConfigResources,
+	register(api{key: listConfigResourcesKey, name: "ListConfigResources", needs: "DESCRIBE_CONFIGS Cluster", min: 0, max: 1, handle: (*Server).listConfigResources,
 		notes: "topics and the broker; no client metrics, no groups"})
 }
 
 func (s *Server) listConfigResources(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.ListConfigResourcesRequest), kmsg.NewPtrListConfigResourcesResponse()
+	if err := r.authorizeCluster(auth.DescribeConfigs); err != nil {
+		resp.ErrorCode = errorCode(err)
+		return resp
+	}
 	if r.version == 0 {
 		return resp
 	}

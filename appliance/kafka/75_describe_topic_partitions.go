@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -21,7 +22,7 @@ const describeTopicPartitionsKey = 75
 const maxDescribedPartitions = 2000
 
 func init() {
-	register(api{key: describeTopicPartitionsKey, name: "DescribeTopicPartitions", min: 0, max: 0, handle: (*Server).describeTopicPartitions,
+	register(api{key: describeTopicPartitionsKey, name: "DescribeTopicPartitions", needs: "DESCRIBE Topic", min: 0, max: 0, handle: (*Server).describeTopicPartitions,
 		notes: "pages of at most 2,000 partitions"})
 }
 
@@ -31,7 +32,7 @@ func (s *Server) describeTopicPartitions(r *request) kmsg.Response {
 	if limit := int(req.ResponsePartitionLimit); limit > 0 {
 		room = min(room, limit)
 	}
-	for _, name := range s.topicsFrom(req) {
+	for _, name := range s.topicsFrom(r, req) {
 		t, first := s.o.Topics.Topic(name), int32(0)
 		if c := req.Cursor; c != nil && c.Topic == name {
 			first = max(0, c.Partition)
@@ -39,6 +40,12 @@ func (s *Server) describeTopicPartitions(r *request) kmsg.Response {
 		if room == 0 {
 			resp.NextCursor = cursorAt(name, first)
 			return resp
+		}
+		if refused := r.authorize(auth.Describe, auth.Topic, name); refused != nil {
+			rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
+			rt.Topic, rt.ErrorCode = &name, errorCode(refused)
+			resp.Topics = append(resp.Topics, rt)
+			continue
 		}
 		if t == nil {
 			rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
@@ -50,7 +57,7 @@ func (s *Server) describeTopicPartitions(r *request) kmsg.Response {
 			resp.Topics = append(resp.Topics, rt)
 			continue
 		}
-		rt, next := describePartitions(t, first, room)
+		rt, next := describePartitions(r, t, first, room)
 		resp.Topics = append(resp.Topics, rt)
 		if next >= 0 {
 			resp.NextCursor = cursorAt(name, next)
@@ -62,13 +69,15 @@ func (s *Server) describeTopicPartitions(r *request) kmsg.Response {
 }
 
 // topicsFrom is the names asked for, sorted, from the cursor's on.
-func (s *Server) topicsFrom(req *kmsg.DescribeTopicPartitionsRequest) (names []string) {
+func (s *Server) topicsFrom(r *request, req *kmsg.DescribeTopicPartitionsRequest) (names []string) {
 	for _, t := range req.Topics {
 		names = append(names, t.Topic)
 	}
 	if len(req.Topics) == 0 {
 		for _, t := range s.o.Topics.Topics() {
-			names = append(names, t.Name())
+			if r.may(auth.Describe, auth.Topic, t.Name()) {
+				names = append(names, t.Name())
+			}
 		}
 	}
 	slices.Sort(names)
@@ -80,10 +89,10 @@ func (s *Server) topicsFrom(req *kmsg.DescribeTopicPartitionsRequest) (names []s
 }
 
 // describePartitions describes at most so many partitions; next is the first that is left, -1 if none is.
-func describePartitions(t *topic.Topic, first int32, room int) (rt kmsg.DescribeTopicPartitionsResponseTopic, next int32) {
+func describePartitions(r *request, t *topic.Topic, first int32, room int) (rt kmsg.DescribeTopicPartitionsResponseTopic, next int32) {
 	rt = kmsg.NewDescribeTopicPartitionsResponseTopic()
 	rt.Topic, rt.TopicID, rt.IsInternal = kmsg.StringPtr(t.Name()), t.ID(), t.Internal()
-	rt.AuthorizedOperations = topicOperations
+	rt.AuthorizedOperations = r.conn.login.session.Operations(auth.Topic, t.Name())
 	replicas, none := []int32{nodeID}, []int32{}
 	ps := t.Partitions()
 	for i := int(first); i < len(ps); i++ {

@@ -23,8 +23,8 @@ const compatibilityHead = `# Kafka compatibility
 The Kafka APIs that Weir serves. This page is made from the dispatch table in appliance/kafka; a test fails when it
 is out of date (` + "`go test ./appliance/kafka -run Compatibility -update`" + ` rewrites it).
 
-| key | API | versions | advertised | notes |
-|---:|---|---|---|---|
+| key | API | versions | advertised | a client needs | notes |
+|---:|---|---|---|---|---|
 `
 
 const compatibilityTail = `
@@ -49,14 +49,15 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 - **transaction.version=2 is finalized**: clients that know it (Java and librdkafka of Kafka 4.0, franz-go) have an epoch for
   each transaction and send neither AddPartitionsToTxn nor AddOffsetsToTxn (KIP-890). Older ones do as they always did.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.
-- **No SASL yet**: SaslHandshake is not in the table.
+- **Access rules are always in force**, also where nobody logs in: the client is User:ANONYMOUS then, and as long as no listener asks
+  who clients are, what no rule is about is allowed (allow.everyone.if.no.acl.found). [security.md](security.md) says more.
 
 ## Clients seen to work
 
 {{seen}}
 ## Not served
 
-WriteTxnMarkers (27), ACLs (29-31), SCRAM (50, 51), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
+WriteTxnMarkers (27), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 
 func compatibility(seen []byte) []byte {
@@ -64,7 +65,7 @@ func compatibility(seen []byte) []byte {
 	b.WriteString(compatibilityHead)
 	for _, r := range kafka.Table() {
 		advertised := fmt.Sprintf("%d-%d", r.AdvertisedMin, r.Max)
-		fmt.Fprintf(&b, "| %d | %s | %d-%d | %s | %s |\n", r.Key, r.Name, r.Min, r.Max, advertised, strings.ReplaceAll(r.Notes, "|", "\\|"))
+		fmt.Fprintf(&b, "| %d | %s | %d-%d | %s | %s | %s |\n", r.Key, r.Name, r.Min, r.Max, advertised, r.Needs, strings.ReplaceAll(r.Notes, "|", "\\|"))
 	}
 	b.WriteString(strings.Replace(compatibilityTail, "{{seen}}\n", string(seen), 1))
 	return b.Bytes()

@@ -5,16 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/quota"
-	"github.com/weirmq/weir/appliance/record"
 )
 
 // readBuffer is the memory in bytes that an idle connection keeps for reading.
@@ -42,6 +38,8 @@ type conn struct {
 	silence time.Duration
 	// software is what ApiVersions v3+ said the client is; only the reader uses it.
 	software string
+	// login is who the client is; secure.go says how that comes about.
+	login login
 	// names are the topic names that hot requests use, so that each is made a string
 	// once; only the reader uses it.
 	names map[string]string
@@ -75,10 +73,11 @@ type queued struct {
 	heavy bool
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, nc net.Conn, sec *Security) *conn {
 	c := &conn{s: s, nc: nc, replies: make(chan queued, s.o.MaxInFlight), heavy: make(chan struct{}, maxQueuedReplies)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.frames = frameReader{ctx: c.ctx, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
+	c.begin(sec)
 	return c
 }
 
@@ -91,7 +90,10 @@ func (c *conn) serve() error {
 		c.write()
 	}()
 	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.SetReadDeadline(longAgo) })
-	err := c.read()
+	err := c.greet()
+	if err == nil {
+		err = c.read()
+	}
 	close(c.replies)
 	<-written // a client that misbehaved gets the answers it is owed all the same
 	stop()
@@ -99,14 +101,15 @@ func (c *conn) serve() error {
 		err = cause
 	}
 	c.cancel(nil)
+	c.end()
 	_ = c.nc.Close()
 	return err
 }
 
 func (c *conn) read() error {
 	for {
-		if c.ctx.Err() != nil {
-			return context.Cause(c.ctx)
+		if err := c.proceed(); err != nil {
+			return err
 		}
 		f, err := c.frames.next()
 		if err != nil {
@@ -132,6 +135,10 @@ func (c *conn) dispatch(f *frame) error {
 	if a == nil {
 		f.release(c.frames.budget, true)
 		return fmt.Errorf("%w %d, version %d", errUnknownAPI, h.key, h.version)
+	}
+	if err := c.checkLogin(a.key); err != nil {
+		f.release(c.frames.budget, true)
+		return err
 	}
 	c.s.requests[a.key].Add(1)
 	if string(h.clientID) != c.clientID {
@@ -256,26 +263,4 @@ func (c *conn) send(rep reply) bool {
 		return false
 	}
 	return true
-}
-
-// logClosed says why a connection ended, unless it is the usual way.
-func (c *conn) logClosed(err error) {
-	switch {
-	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, errServerClosed):
-		return
-	case errors.Is(err, record.ErrStorage), errors.Is(err, record.ErrCorrupt):
-		c.s.o.Log.Error("kafka connection closed: the log cannot be read", c.attrs(err)...)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.s.o.Log.Debug("kafka connection timed out", c.attrs(err)...)
-	case errors.Is(err, errMalformed), errors.Is(err, errVersion), errors.Is(err, errUnknownAPI),
-		errors.Is(err, errFrameSize), errors.Is(err, errFrameBudget):
-		c.s.refused.Add(1)
-		c.s.complain("kafka connection closed: bad request", c.attrs(err)...)
-	default:
-		c.s.o.Log.Debug("kafka connection lost", c.attrs(err)...)
-	}
-}
-
-func (c *conn) attrs(err error) []any {
-	return []any{slog.Any("remote", c.nc.RemoteAddr()), slog.String("software", c.software), slog.Any("error", err)}
 }

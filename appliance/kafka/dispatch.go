@@ -32,6 +32,8 @@ type api struct {
 	stream func(s *Server, r *request, body []byte) (reply, error)
 	// unsupported answers a version that is not served; nil closes the connection.
 	unsupported func(r *request, body []byte) (reply, error)
+	// needs says what the client must be allowed to do, for docs/COMPATIBILITY.md.
+	needs string
 	// waits says that the handler waits for other clients, which is no use of the broker.
 	waits bool
 	// notes say in one line what is special, for docs/COMPATIBILITY.md.
@@ -59,6 +61,9 @@ func (r *request) localAddr() net.Addr { return r.conn.nc.LocalAddr() }
 
 // remoteAddr is the client's address.
 func (r *request) remoteAddr() net.Addr { return r.conn.nc.RemoteAddr() }
+
+// open is what an API needs that everybody may use.
+const open = "–"
 
 // maxKey is the greatest API key that can be registered.
 const maxKey = 127
@@ -104,6 +109,7 @@ type TableRow struct {
 	Name          string
 	Min, Max      int16
 	AdvertisedMin int16
+	Needs         string // operation and resource type, "–" if none
 	Notes         string
 }
 
@@ -112,7 +118,7 @@ func Table() []TableRow {
 	var rows []TableRow
 	for _, a := range table {
 		if a != nil {
-			rows = append(rows, TableRow{a.key, a.name, a.min, a.max, *a.advertised, a.notes})
+			rows = append(rows, TableRow{a.key, a.name, a.min, a.max, *a.advertised, a.needs, a.notes})
 		}
 	}
 	slices.SortFunc(rows, func(a, b TableRow) int { return cmp.Compare(a.Key, b.Key) })

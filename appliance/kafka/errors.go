@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/record"
@@ -70,6 +71,7 @@ var codes = []struct {
 	{topic.ErrInvalidName, kerr.InvalidTopicException},
 	{topic.ErrInvalidPartitions, kerr.InvalidPartitions},
 	{topic.ErrInvalidConfig, kerr.InvalidConfig},
+	{auth.ErrTooMany, kerr.PolicyViolation},
 	{quota.ErrInvalid, kerr.InvalidRequest},
 	{quota.ErrTooMany, kerr.PolicyViolation},
 	{context.Canceled, kerr.RequestTimedOut},

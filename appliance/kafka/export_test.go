@@ -15,7 +15,7 @@ type Hot struct {
 // NewHot makes the connection that the handlers run on.
 func NewHot(s *Server) *Hot {
 	nc, _ := net.Pipe()
-	return &Hot{s, newConn(s, nc)}
+	return &Hot{s, newConn(s, nc, &Security{Protocol: Plaintext})}
 }
 
 // Handle runs one request and sends its answer to w.

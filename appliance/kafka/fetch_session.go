@@ -324,3 +324,16 @@ func (c *fetchSessions) size() (sessions, partitions int) {
 	defer c.mu.Unlock()
 	return len(c.all), c.parts
 }
+
+// parseForgotten reads which partitions the session is to forget.
+func (f *fetchReply) parseForgotten(r *reader, c *conn, byID bool) {
+	for range r.arrayLen() {
+		of := r.topic(c, byID)
+		for range r.arrayLen() {
+			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > maxParts {
+				return
+			}
+		}
+		r.tags()
+	}
+}

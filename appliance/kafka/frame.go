@@ -87,6 +87,8 @@ type frameReader struct {
 	o       *Options
 	budget  *budget
 	started bool
+	// before is when the client must have logged in; zero: it has, or need not.
+	before time.Time
 }
 
 // next reads one request. The error is io.EOF when the client has closed the
@@ -111,6 +113,28 @@ func (fr *frameReader) next() (*frame, error) {
 	if limit := a.frameLimit(fr.o); size < headLen-4 || int64(size) > int64(limit) {
 		return nil, fmt.Errorf("%w: %d bytes for API key %d, at most %d are taken", errFrameSize, size, binary.BigEndian.Uint16(head[4:]), limit)
 	}
+	if !fr.before.IsZero() && !beforeLogin(int16(binary.BigEndian.Uint16(head[4:]))) {
+		return nil, fmt.Errorf("%w: API key %d before SaslAuthenticate", errLogin, binary.BigEndian.Uint16(head[4:]))
+	}
+	return fr.take(size)
+}
+
+// raw reads a SASL token that stands in no request, as after SaslHandshake v0.
+func (fr *frameReader) raw() (*frame, error) {
+	fr.setDeadline(fr.o.ReadTimeout)
+	head, err := fr.br.Peek(4)
+	if err != nil {
+		return nil, unexpected(err)
+	}
+	size := int32(binary.BigEndian.Uint32(head))
+	if size < 0 || size > maxAdminFrame {
+		return nil, fmt.Errorf("%w: SASL token of %d bytes", errFrameSize, size)
+	}
+	return fr.take(size)
+}
+
+// take reads what follows the size.
+func (fr *frameReader) take(size int32) (*frame, error) {
 	if _, err := fr.br.Discard(4); err != nil {
 		return nil, unexpected(err)
 	}
@@ -149,7 +173,11 @@ func (fr *frameReader) fill(f *frame, size int) error {
 }
 
 func (fr *frameReader) setDeadline(d time.Duration) {
-	_ = fr.nc.SetReadDeadline(time.Now().Add(d)) // a closed connection says so at the read
+	at := time.Now().Add(d)
+	if !fr.before.IsZero() && fr.before.Before(at) {
+		at = fr.before
+	}
+	_ = fr.nc.SetReadDeadline(at) // a closed connection says so at the read
 	if fr.ctx.Err() != nil {
 		_ = fr.nc.SetReadDeadline(longAgo) // or this would undo what the end of ctx has set
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
@@ -41,6 +42,8 @@ type Options struct {
 	// Groups coordinates consumer groups. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Groups *group.Coordinator
+	// Auth knows users and access rules. Nil lets everybody do everything.
+	Auth *auth.Authority
 	// Quotas bounds what clients take. Nil: no quotas, until they are set, and not kept.
 	Quotas *quota.Quotas
 	// Transactions coordinates transactions. Nil answers their requests with
@@ -56,7 +59,7 @@ type Options struct {
 	Log *slog.Logger
 
 	// AdvertisedListener is the "host:port" clients are told to dial, with or without
-	// "PLAINTEXT://" before it (advertised.listeners). Empty means the address that
+	// "PLAINTEXT://" or another protocol before it (advertised.listeners). Empty means the address that
 	// the client has dialled already, which is right unless there is a NAT between.
 	AdvertisedListener string
 	// NoAutoCreateTopics refuses topics nobody created (auto.create.topics.enable=false).
@@ -109,6 +112,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Groups == nil {
 		o.Groups = group.Unavailable()
+	}
+	if o.Auth == nil {
+		o.Auth = auth.Unguarded()
 	}
 	if o.Quotas == nil {
 		o.Quotas, _ = quota.Open(quota.Options{}) // without a store nothing can fail
@@ -170,11 +176,13 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// splitListener reads "host:port" or "PLAINTEXT://host:port".
+// splitListener reads "host:port" or "PROTOCOL://host:port".
 func splitListener(s string) (host string, port int32, err error) {
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
-		if scheme != "PLAINTEXT" {
-			return "", 0, fmt.Errorf("listener protocol %q is not supported, use PLAINTEXT", scheme)
+		switch Protocol(scheme) {
+		case Plaintext, SSL, SASLPlaintext, SASLSSL:
+		default:
+			return "", 0, fmt.Errorf("listener protocol %q is not PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", scheme)
 		}
 		s = rest
 	}

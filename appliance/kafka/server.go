@@ -14,6 +14,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -54,6 +55,7 @@ type Server struct {
 	window     time.Time
 
 	accepted, turnedAway, refused atomic.Int64
+	loginFailures                 atomic.Int64
 	requests                      [maxKey + 1]atomic.Int64
 	bytesIn, bytesOut             atomic.Int64
 }
@@ -74,10 +76,16 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections from l until Close, when it returns nil, or until l
-// fails. It closes l.
-func (s *Server) Serve(l net.Listener) error {
+// Serve is ServeSecure without any protection.
+func (s *Server) Serve(l net.Listener) error { return s.ServeSecure(l, Security{Protocol: Plaintext}) }
+
+// ServeSecure accepts connections from l, protected as sec says, until Close, when
+// it returns nil, or until l fails. It closes l.
+func (s *Server) ServeSecure(l net.Listener, sec Security) error {
 	defer l.Close()
+	if sec.Protocol.TLS() && sec.TLS == nil {
+		return fmt.Errorf("kafka: listener %s: %s without a certificate", l.Addr(), sec.Protocol)
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -95,7 +103,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return nil
 		case err == nil:
 			s.pace()
-			s.start(nc)
+			s.start(nc, &sec)
 		case isTemporary(err):
 			// Out of descriptors: existing connections go on, new ones wait.
 			s.o.Log.Warn("kafka listener: accept failed, trying again", "error", err)
@@ -141,8 +149,8 @@ func isTemporary(err error) bool {
 }
 
 // start serves nc on goroutines of its own, unless there are too many connections.
-func (s *Server) start(nc net.Conn) {
-	c, err := s.admit(nc)
+func (s *Server) start(nc net.Conn, sec *Security) {
+	c, err := s.admit(nc, sec)
 	if err != nil {
 		s.turnedAway.Add(1)
 		s.complain("kafka connection turned away", "remote", nc.RemoteAddr(), "error", err)
@@ -157,7 +165,7 @@ func (s *Server) start(nc net.Conn) {
 
 // ServeConn serves one connection, which it closes, until it ends.
 func (s *Server) ServeConn(nc net.Conn) error {
-	c, err := s.admit(nc)
+	c, err := s.admit(nc, &Security{Protocol: Plaintext})
 	if err != nil {
 		_ = nc.Close()
 		return err
@@ -168,7 +176,7 @@ func (s *Server) ServeConn(nc net.Conn) error {
 	return err
 }
 
-func (s *Server) admit(nc net.Conn) (*conn, error) {
+func (s *Server) admit(nc net.Conn, sec *Security) (*conn, error) {
 	ip := remoteIP(nc)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +190,10 @@ func (s *Server) admit(nc net.Conn) (*conn, error) {
 	case !s.o.Quotas.Connect(ip, time.Now()):
 		return nil, fmt.Errorf("%s makes connections faster than its quota connection_creation_rate allows", ip)
 	}
-	c := newConn(s, nc)
+	if sec.Protocol.TLS() {
+		nc = tls.Server(nc, sec.TLS)
+	}
+	c := newConn(s, nc, sec)
 	s.conns[c] = struct{}{}
 	s.perIP[ip]++
 	s.wg.Add(1)
@@ -266,6 +277,7 @@ type Status struct {
 	Accepted    int64 `json:"connections_accepted"`
 	TurnedAway  int64 `json:"connections_turned_away"`
 	BadRequests int64 `json:"connections_closed_bad_request"`
+	NotLoggedIn int64 `json:"connections_closed_not_logged_in"`
 }
 
 // Status is what the server does now.
@@ -273,7 +285,7 @@ func (s *Server) Status() Status {
 	s.mu.Lock()
 	n := len(s.conns)
 	s.mu.Unlock()
-	return Status{Connections: n, Accepted: s.accepted.Load(), TurnedAway: s.turnedAway.Load(), BadRequests: s.refused.Load()}
+	return Status{Connections: n, Accepted: s.accepted.Load(), TurnedAway: s.turnedAway.Load(), BadRequests: s.refused.Load(), NotLoggedIn: s.loginFailures.Load()}
 }
 
 // Metrics writes the server's figures.
@@ -283,6 +295,7 @@ func (s *Server) Metrics(w *metric.Writer) {
 	w.Counter("weir_kafka_connections_accepted_total", "Kafka connections accepted.", float64(st.Accepted))
 	w.Counter("weir_kafka_connections_turned_away_total", "Kafka connections over a connection limit.", float64(st.TurnedAway))
 	w.Counter("weir_kafka_connections_bad_request_total", "Kafka connections closed for a request that could not be read.", float64(st.BadRequests))
+	w.Counter("weir_kafka_connections_not_logged_in_total", "Kafka connections closed because the client was not or no more logged in.", float64(st.NotLoggedIn))
 	w.Counter("weir_kafka_produce_bytes_total", "Bytes of record batches received.", float64(s.bytesIn.Load()))
 	w.Counter("weir_kafka_fetch_bytes_total", "Bytes of record batches sent.", float64(s.bytesOut.Load()))
 	s.o.Quotas.Metrics(w)

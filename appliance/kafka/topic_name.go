@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 )
@@ -43,6 +44,19 @@ func (s *Server) partitionOf(of topicName, partition int32) (*topic.Partition, e
 		return ps[partition], nil
 	}
 	return nil, fmt.Errorf("%w: %s-%d", record.ErrUnknownTopicOrPartition, t.Name(), partition)
+}
+
+// authorizeNamed is authorize for a topic however it is named. What there is no topic of
+// is for partitionOf to say.
+func (r *request) authorizeNamed(op auth.Operation, of topicName) error {
+	if of.byID {
+		t := r.conn.s.o.Topics.ByID(of.id)
+		if t == nil {
+			return nil
+		}
+		of.name = t.Name()
+	}
+	return r.authorize(op, auth.Topic, of.name)
 }
 
 // topic reads the name or the id of a topic.

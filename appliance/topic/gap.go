@@ -9,6 +9,10 @@ import (
 // maxPendingGaps bounds the gap records that wait for the log to take them.
 const maxPendingGaps = 1024
 
+// ReportGap says that records were lost to somebody: in the log of the process, in the
+// counters, and as a record in record.GapTopic. It does not wait.
+func (s *Set) ReportGap(g record.Gap) { s.reportGap(g) }
+
 // reportGap says that records are not to be had any more: in the log of the
 // process, in the counters, and as a record in record.GapTopic. It does not wait,
 // and may be called before the log accepts anything.

@@ -77,12 +77,12 @@ func (s *Set) discard(t *Topic) (d discarded, changed bool, err error) {
 	if err := fsys.Rename(topicsDir+"/"+file, d.dir+"/"+file); err != nil {
 		return d, false, fmt.Errorf("topic: move %s to %s: %w", file, d.dir, err)
 	}
-	// The new name first: a topic that is in both places is deleted, one that is in
-	// neither would be lost.
+	// That the old name is gone need not be on the disk before collect makes it so: a topic
+	// that is in both places is deleted.
 	if err := fsys.SyncDir(d.dir); err != nil {
 		return d, true, fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
 	}
-	return d, true, s.syncTopics()
+	return d, true, nil
 }
 
 // collect moves the folders of a deleted topic to where its identity is.
@@ -112,11 +112,6 @@ func (s *Set) collect(d discarded, folders []string) error {
 func (s *Set) EmptyTrash(olderThan time.Duration) (topics int, err error) {
 	s.trash.Lock()
 	defer s.trash.Unlock()
-	if err := s.Err(); err != nil {
-		// A Delete may have stopped half-way: what is in the trash by the page cache may
-		// be in its old place on the disk, and a topic again without its identity.
-		return 0, storageError(err)
-	}
 	due, err := s.due(olderThan)
 	if err != nil {
 		return 0, err
@@ -136,13 +131,18 @@ func (s *Set) EmptyTrash(olderThan time.Duration) (topics int, err error) {
 func (s *Set) due(olderThan time.Duration) ([]discarded, error) {
 	s.creating.Lock()
 	defer s.creating.Unlock()
+	if err := s.Err(); err != nil {
+		// A Delete may have stopped half-way: what is in the trash by the page cache may
+		// be in its old place on the disk, and a topic again without its identity.
+		return nil, storageError(err)
+	}
 	all, err := s.trashed()
 	if err != nil {
 		return nil, err
 	}
 	now := s.opts.Now()
 	all = slices.DeleteFunc(all, func(d discarded) bool {
-		return now.Sub(d.at) < olderThan || s.ByID(d.id) != nil // a Delete that nobody knows the outcome of
+		return now.Sub(d.at) < olderThan
 	})
 	slices.SortFunc(all, func(a, b discarded) int { return a.at.Compare(b.at) })
 	left := map[string][]string{}

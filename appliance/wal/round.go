@@ -110,9 +110,9 @@ func (r *round) reset() {
 }
 
 // parseRound checks the round at the start of b. ok is false for anything but a
-// whole round of that file; size is the padded length.
-func parseRound(b []byte, nonce uint64) (seq uint64, entries []byte, count uint32, size int, ok bool) {
-	if len(b) < roundHeader || binary.BigEndian.Uint32(b) != roundMagic || binary.BigEndian.Uint64(b[8:]) != nonce {
+// whole round, of whatever file; size is the padded length.
+func parseRound(b []byte) (seq uint64, entries []byte, count uint32, size int, ok bool) {
+	if len(b) < roundHeader || binary.BigEndian.Uint32(b) != roundMagic {
 		return 0, nil, 0, 0, false
 	}
 	n := int64(binary.BigEndian.Uint32(b[24:]))

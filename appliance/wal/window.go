@@ -82,7 +82,7 @@ func (w *window) round(pos int64, nonce uint64) (r parsed, ok bool, err error) {
 	if b, err = w.at(pos, roundHeader+int(n)); err != nil {
 		return r, false, err
 	}
-	seq, entries, count, size, ok := parseRound(b, nonce)
+	seq, entries, count, size, ok := parseRound(b)
 	return parsed{seq, entries, count, int64(size), binary.BigEndian.Uint64(b[32:])}, ok, nil
 }
 

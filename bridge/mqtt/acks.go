@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"errors"
 	"sync"
 
+	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -39,6 +41,8 @@ type group struct {
 	ids     []uint16 // of its QoS 2 messages
 	base    int64    // offset of the first message, once it is committed
 	err     error
+	patient bool   // a full disk is waited for, not an error
+	refused bool   // by a full disk, and to be tried again
 	next    *group // in acks.free
 }
 
@@ -82,6 +86,13 @@ func (a *acks) push(kind packet.Type, id uint16, g *group, reason packet.Reason)
 	if g != nil {
 		g.pending++
 	}
+}
+
+// refuse adds an ack that says why a message was not taken.
+func (a *acks) refuse(c *conn, kind packet.Type, id uint16, err error) {
+	g := a.group(c, "", 0)
+	g.err = err
+	a.push(kind, id, g, packet.Success)
 }
 
 // len returns how many acks are owed, and how many of them are PUBACKs.
@@ -141,6 +152,10 @@ func (a *acks) take(yield func(p *pendingAck, err error)) {
 
 // Complete marks one commit of the group as done and starts the writer.
 func (g *group) Complete(base int64, err error) {
+	if g.patient && errors.Is(err, record.ErrDiskFull) { // on the read loop, which staged it
+		g.refused = true
+		return
+	}
 	c := g.c
 	if err != nil && len(g.ids) > 0 {
 		c.sess.receipts.forget(g.ids) // the client may send them again [MQTT-4.3.3-9]

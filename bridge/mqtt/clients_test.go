@@ -43,6 +43,9 @@ func TestMosquittoClients(t *testing.T) {
 	defer cancel()
 	for _, version := range []string{"mqttv311", "5"} {
 		t.Run(version, func(t *testing.T) {
+			for b.srv.Status().Connections > 0 && ctx.Err() == nil { // of the version before
+				time.Sleep(time.Millisecond)
+			}
 			at := []string{"-h", host, "-p", port, "-V", version}
 			sub := exec.CommandContext(ctx, "mosquitto_sub", append(at, "-q", "1", "-t", "m/#", "-C", "4", "-v")...)
 			var lines bytes.Buffer

@@ -33,15 +33,21 @@ type conn struct {
 	version packet.Version
 	id      string
 	sess    *session // nil until CONNECT is accepted
+	auth    *enhanced
+	who     Identity // nil: everything is allowed
+
+	anonymous bool        // the listener asks nobody who it is
+	trusted   bool        // the client is a part of this process
+	revoked   atomic.Bool // the login has ended before the connection
 
 	window     int           // unacknowledged messages that the client takes
 	maxPacket  int           // bytes; 0: any
 	problems   bool          // the client wants reason strings [MQTT-3.1.2-29]
 	idle       time.Duration // 1.5 x keep alive; 0: for ever
 	keepAlive  time.Duration // to be announced; 0: the client's stands
-	will       *will
-	normal     bool // DISCONNECT came: no will
-	aliases    [][]byte
+	normal     bool          // DISCONNECT came: no will
+	aliases    [][]byte      // of the client
+	given      aliases       // to the client
 	takingOver atomic.Bool
 
 	buf  []byte // of the read loop, like all below
@@ -90,6 +96,7 @@ func (c *conn) end(err error, written <-chan struct{}) {
 	if c.sess != nil {
 		c.srv.release(c)
 	}
+	c.forgetIdentity()
 	c.srv.forget(c)
 }
 
@@ -117,12 +124,17 @@ func (c *conn) farewell(err error) {
 	var pe *packet.Error
 	d := packet.Disconnect{Type: packet.TypeDisconnect}
 	switch {
-	case c.version != packet.V5 || errors.Is(err, errDone):
+	case c.version != packet.V5 || errors.Is(err, errDone) || !c.in.open: // [MQTT-3.14.0-1]
 		return
 	case c.takingOver.Load():
 		d.Reason = packet.SessionTakenOver
+	case c.revoked.Load():
+		d.Reason = packet.NotAuthorized
 	case c.srv.ctx.Err() != nil:
-		d.Reason = packet.ServerShuttingDown
+		if d.Reason = packet.ServerShuttingDown; c.srv.opts.ServerReference != "" { // [MQTT-4.11]
+			d.Reason = packet.UseAnotherServer
+			d.Props.SetBytes(packet.ServerReference, []byte(c.srv.opts.ServerReference))
+		}
 	case errors.As(err, &pe):
 		if d.Reason = pe.Reason; c.problems {
 			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
@@ -131,6 +143,9 @@ func (c *conn) farewell(err error) {
 		d.Reason = packet.KeepAliveTimeout
 	default:
 		return
+	}
+	if c.maxPacket > 0 && len(d.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
+		d.Props.Delete(packet.ReasonString)
 	}
 	c.out.answer(func(dst []byte) []byte { return d.Append(dst, c.version) })
 }
@@ -192,14 +207,16 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 			if err := c.connect(f); err != nil {
 				return used, 0, err
 			}
-			limit = c.srv.opts.MaxPacketBytes
+			if c.sess != nil {
+				limit = c.srv.opts.MaxPacketBytes
+			}
 			continue
 		}
 		if err := c.handle(f); err != nil {
 			return used, 0, err
 		}
 	}
-	return used, 0, nil
+	return used, 0, c.checkLogin()
 }
 
 // keep moves the rest of the buffer to its front and fits the buffer to the traffic.
@@ -246,6 +263,8 @@ func (c *conn) handle(f packet.Frame) error {
 		return c.answer(func(dst []byte) []byte { return packet.AppendPing(dst, packet.TypePingresp) })
 	case packet.TypeDisconnect:
 		return c.disconnect(f)
+	case packet.TypeAuth:
+		return c.authenticate(f)
 	case packet.TypeConnect:
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-2", Text: "second CONNECT"}
 	}
@@ -259,26 +278,6 @@ func (c *conn) answer(encode func([]byte) []byte) error {
 		return &packet.Error{Reason: packet.QuotaExceeded, Text: "client does not read its answers (max_outgoing_bytes)"}
 	}
 	return nil
-}
-
-func (c *conn) disconnect(f packet.Frame) error {
-	var d packet.Disconnect
-	if err := d.Decode(f, c.version); err != nil {
-		return err
-	}
-	if expiry, ok := d.Props.Uint(packet.SessionExpiry); ok {
-		c.sess.mu.Lock()
-		was := c.sess.expiry
-		if was != 0 {
-			c.sess.expiry = c.srv.expirySeconds(expiry)
-		}
-		c.sess.mu.Unlock()
-		if was == 0 && expiry != 0 {
-			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "session expiry raised from 0 in DISCONNECT"}
-		}
-	}
-	c.normal = d.Reason != packet.DisconnectWithWill // [MQTT-3.14.4-3]
-	return errDone
 }
 
 // gather is called by the writer: it appends the acks that are ready.

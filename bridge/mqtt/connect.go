@@ -12,13 +12,25 @@ import (
 
 // connect takes the first packet, which must be CONNECT [MQTT-3.1.0-1].
 func (c *conn) connect(f packet.Frame) error {
+	if c.auth != nil { // until CONNACK the client sends AUTH or DISCONNECT [MQTT-3.1.2-30]
+		switch f.Type {
+		case packet.TypeAuth:
+			return c.authenticate(f)
+		case packet.TypeDisconnect:
+			return errDone
+		}
+		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.2-30", Text: f.Type.String() + " before the end of the authentication"}
+	}
 	if f.Type != packet.TypeConnect {
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.1.0-1", Text: f.Type.String() + " before CONNECT"}
 	}
 	var p packet.Connect
 	err := p.Decode(f)
-	if c.version = p.Version; c.version != packet.V311 {
-		c.version = packet.V5 // also the way to tell a newer client
+	if c.version = packet.V311; p.Version > packet.V311 { // 3.1.1 is also the way to tell an older client, 5 a newer one
+		c.version = packet.V5
+	}
+	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok && err == nil {
+		c.maxPacket = int(min(v, math.MaxInt32))
 	}
 	if err == nil {
 		err = c.checkConnect(&p)
@@ -26,13 +38,29 @@ func (c *conn) connect(f packet.Frame) error {
 	if err != nil {
 		return c.deny(err)
 	}
+	if method, ok := p.Props.Bytes(packet.AuthMethod); ok {
+		kept, err := keepConnect(f)
+		if err != nil {
+			return c.deny(err)
+		}
+		return c.begin(kept, string(method))
+	}
+	if err := c.identify(&p); err != nil {
+		return c.deny(err)
+	}
+	return c.accepted(&p, nil)
+}
+
+// accepted lets a client in that is known. authData is the end of its enhanced
+// authentication.
+func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	c.id = string(p.ClientID)
 	assigned := c.id == ""
 	if assigned {
 		c.id = assignID() // [MQTT-3.1.3-6]
 	}
-	c.settle(&p)
-	present, err := c.srv.attach(c, &p)
+	c.settle(p)
+	present, err := c.srv.attach(c, p)
 	if err != nil {
 		return c.deny(err)
 	}
@@ -41,9 +69,16 @@ func (c *conn) connect(f packet.Frame) error {
 	if c.version == packet.V5 {
 		c.announce(&ack.Props, assigned)
 	}
+	if c.auth != nil { // [MQTT-4.12.0-5]
+		ack.Props.SetBytes(packet.AuthMethod, []byte(c.auth.method))
+		if authData != nil {
+			ack.Props.SetBytes(packet.AuthData, authData)
+		}
+	}
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
 	}
+	c.in.open = true
 	c.enter()
 	return nil
 }
@@ -74,11 +109,6 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 		return &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier of %d bytes, the limit is %d (max_client_id_bytes)", len(p.ClientID), opts.MaxClientIDBytes)}
 	case p.HasWill && (len(p.Will.Topic) > opts.MaxTopicBytes || packet.Depth(p.Will.Topic) > opts.MaxTopicLevels || hasPrefix(p.Will.Topic, "$SYS/")):
 		return &packet.Error{Reason: packet.TopicNameInvalid, Text: "will topic is too long, too deep or the server's own"}
-	case opts.Authenticate != nil && !opts.Authenticate(string(p.ClientID), string(p.UserName), p.Password):
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: "authentication failed"}
-	}
-	if _, ok := p.Props.Bytes(packet.AuthMethod); ok {
-		return &packet.Error{Reason: packet.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "no enhanced authentication is offered"}
 	}
 	return nil
 }
@@ -86,14 +116,42 @@ func (c *conn) checkConnect(p *packet.Connect) error {
 // deny answers CONNECT with the reason and ends the connection [MQTT-3.1.4-2].
 func (c *conn) deny(err error) error {
 	c.srv.refusals.connections.Add(1)
-	ack := packet.Connack{Code: byte(reasonOf(err))}
-	if c.version != packet.V5 {
-		ack.Code = reasonOf(err).ConnackCode()
-	} else {
+	reason := reasonOf(err)
+	ack := packet.Connack{Code: byte(reason)}
+	switch {
+	case c.version == packet.V5:
 		ack.Props.SetBytes(packet.ReasonString, []byte(err.Error()))
+		if c.maxPacket > 0 && len(ack.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.2.2-19]
+			ack.Props.Reset()
+		}
+	case reason == packet.MalformedPacket, reason == packet.ProtocolError, reason == packet.TopicNameInvalid:
+		return err // of the return codes of 3.1.1 none says that
+	default:
+		ack.Code = reason.ConnackCode()
 	}
 	c.out.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) })
 	return err
+}
+
+// disconnect takes DISCONNECT, the last packet of a client.
+func (c *conn) disconnect(f packet.Frame) error {
+	var d packet.Disconnect
+	if err := d.Decode(f, c.version); err != nil {
+		return err
+	}
+	if expiry, ok := d.Props.Uint(packet.SessionExpiry); ok {
+		c.sess.mu.Lock()
+		was := c.sess.expiry
+		if was != 0 {
+			c.sess.expiry = c.srv.expirySeconds(expiry)
+		}
+		c.sess.mu.Unlock()
+		if was == 0 && expiry != 0 {
+			return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "session expiry raised from 0 in DISCONNECT"}
+		}
+	}
+	c.normal = d.Reason != packet.DisconnectWithWill // [MQTT-3.14.4-3]
+	return errDone
 }
 
 // settle takes over what CONNECT asks for this connection.
@@ -107,14 +165,11 @@ func (c *conn) settle(p *packet.Connect) {
 	if v, ok := p.Props.Uint(packet.ReceiveMaximum); ok {
 		c.window = min(c.window, int(v))
 	}
-	if v, ok := p.Props.Uint(packet.MaximumPacketSize); ok {
-		c.maxPacket = int(min(v, math.MaxInt32))
+	if v, ok := p.Props.Uint(packet.TopicAliasMaximum); ok {
+		c.given.most = min(int(v), c.srv.opts.TopicAliasMaximum)
 	}
 	v, ok := p.Props.Uint(packet.RequestProblemInfo)
 	c.problems = c.version == packet.V5 && (!ok || v == 1)
-	if p.HasWill {
-		c.will = newWill(c.id, &p.Will)
-	}
 }
 
 // announce says in CONNACK what this server does and does not.
@@ -197,6 +252,10 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	} else if c.version == packet.V311 && !p.CleanStart {
 		s.expiry = srv.expirySeconds(packet.SessionNeverExpires)
 	}
+	s.stopWill() // [MQTT-3.1.3-9]
+	if s.will = nil; p.HasWill {
+		s.will = newWill(c.id, &p.Will)
+	}
 	s.dirty = true
 	if old != nil {
 		old.mu.Lock()
@@ -213,12 +272,16 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 // enter makes the session's subscriptions count again, or ends the one before it.
 func (srv *Server) enter(c *conn, old *session, present bool) error {
 	s := c.sess
-	if old != nil {
+	if old != nil { // it ends here, and its will waits no longer [MQTT-3.1.2-8]
+		if w := old.takeWill(); w != nil {
+			srv.publishWill(w)
+		}
 		srv.leaveShares(old)
 		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
 			return err
 		}
 	}
+	c.prune(s)
 	s.mu.Lock()
 	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()
@@ -299,13 +362,14 @@ func (srv *Server) release(c *conn) {
 	s.mu.Lock()
 	keep := s.persistent()
 	s.gone = !keep
+	will := s.bequeath(c, keep)
 	s.mu.Unlock()
 	if !keep {
 		srv.leaveShares(s)
 	}
 	srv.store.save(s, func(error) {})
-	if c.will != nil && !c.normal && srv.ctx.Err() == nil {
-		srv.publishWill(c.will)
+	if will != nil {
+		srv.publishWill(will)
 	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -337,6 +401,9 @@ func (srv *Server) expire(s *session) {
 	s.mu.Lock()
 	s.gone, s.dirty = true, true
 	s.mu.Unlock()
+	if w := s.takeWill(); w != nil { // the session ends before the delay does
+		srv.publishWill(w)
+	}
 	srv.leaveShares(s)
 	srv.sessionCounts.expired.Add(1)
 	srv.store.save(s, func(error) {})

@@ -12,6 +12,9 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
+// GapSession is the reason of a gap that is one client's only: retention was faster.
+const GapSession = "mqtt-session"
+
 const (
 	feedBytes  = 256 << 10       // one read of a feed
 	retryAfter = 1 * time.Second // after a read that failed
@@ -154,10 +157,10 @@ func (f *feed) mend(ctx context.Context, err error) {
 	case errors.Is(oerr, record.ErrUnknownTopicOrPartition), f.replaced(), oerr == nil && next > end:
 		f.end(ctx)
 	case errors.Is(err, record.ErrOffsetOutOfRange) && oerr == nil && next < start:
-		f.srv.drops.retention.Add(uint64(start - next))
-		f.srv.opts.Log.Warn("mqtt: retention has removed messages before they were delivered", "partition", f.tp.String(), "from", next, "to", start)
+		f.lost("", next, start)
 		f.mu.Lock()
 		f.next.Store(start)
+		f.tellLive(next, start)
 		f.mu.Unlock()
 	default:
 		f.srv.opts.Log.Error("mqtt: feed cannot read", "partition", f.tp.String(), "err", err)
@@ -234,7 +237,7 @@ func (f *feed) batch(b record.Batch) {
 // read makes a message of a record; false when it is not one for MQTT.
 func (f *feed) read(r *record.Record, m *message) bool {
 	if f.down == nil {
-		return m.decode(r, f.srv.opts.Age) && !m.expired
+		return m.decode(r, f.srv.opts.Age) && (!m.expired || m.late)
 	}
 	if r.Value == nil {
 		return false // a tombstone of a compacted topic is no command
@@ -309,11 +312,28 @@ func (f *feed) flush() {
 	f.touch = f.touch[:0]
 }
 
+// tellLive has the sessions that are live here told of messages that nobody got.
+func (f *feed) tellLive(from, to int64) {
+	for _, s := range f.srv.sessionList() {
+		s.mu.Lock()
+		if s.conn != nil && len(s.subs) > 0 && !s.cursorOf(f.idx).behind {
+			s.noteGap(f, from, to)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // lost notes that a client or a share asked for offsets that retention has removed.
 func (f *feed) lost(who string, from, to int64) {
+	detail := "not delivered to any MQTT client"
+	if who != "" {
+		detail = "not delivered to MQTT client " + who
+	}
 	f.srv.drops.retention.Add(uint64(to - from))
-	f.srv.opts.Log.Warn("mqtt: retention has removed messages before a session read them", "client", who,
+	f.srv.opts.Log.Warn("mqtt: retention has removed messages before they were delivered", "client", who,
 		slog.String("partition", f.tp.String()), "from", from, "to", to)
+	f.srv.log.ReportGap(record.Gap{Topic: f.tp.Topic, Partition: f.tp.Partition, FirstOffset: from, LastOffset: to - 1, Count: to - from,
+		Reason: GapSession, Detail: detail, Time: f.srv.opts.Now().UTC()})
 }
 
 // subscription is one filter of one session. It never changes; SUBSCRIBE to the same

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/wal"
@@ -151,6 +152,13 @@ func (b *box) crash() {
 	b.stop()
 	b.fs = clone
 	b.start()
+}
+
+// metrics returns the server's figures as text.
+func (b *box) metrics() string {
+	w := new(metric.Writer)
+	b.srv.Metrics(w)
+	return string(w.Bytes())
 }
 
 // values reads the values of a partition.
@@ -340,6 +348,9 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 		for _, u := range p.Props.User {
 			s += fmt.Sprintf(" %s:%s", u.Name, u.Value)
 		}
+		if alias, ok := p.Props.Uint(packet.TopicAlias); ok {
+			s += fmt.Sprintf(" alias%d", alias)
+		}
 		for _, id := range p.Props.SubscriptionIDs {
 			s += fmt.Sprintf(" sub%d", id)
 		}
@@ -360,6 +371,12 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 			s += fmt.Sprintf(" %02x", byte(c))
 		}
 		return s
+	case packet.TypeAuth:
+		var p packet.Disconnect
+		check(p.Decode(f, v))
+		method, _ := p.Props.Bytes(packet.AuthMethod)
+		data, _ := p.Props.Bytes(packet.AuthData)
+		return fmt.Sprintf("AUTH %02x %s %s", byte(p.Reason), method, data)
 	case packet.TypeDisconnect:
 		var p packet.Disconnect
 		check(p.Decode(f, v))

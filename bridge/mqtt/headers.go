@@ -22,6 +22,10 @@ const (
 	headerResponse    = "mqtt.response-topic"
 	headerCorrelation = "mqtt.correlation-data"
 
+	// lostProperty is the user property of the first message after a gap: topic,
+	// partition, first and last offset that retention has removed.
+	lostProperty = "weir-lost"
+
 	headerPrefix = "mqtt."
 	userPrefix   = "mqtt.user."
 )

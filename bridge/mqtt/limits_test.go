@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -176,7 +178,12 @@ func TestRefusals(t *testing.T) {
 func TestConnectRefusals(t *testing.T) {
 	b := newBox(t)
 	b.opts.MaxConnections, b.opts.MaxConnectBytes, b.opts.MaxSessions = 3, 256, 2
-	b.opts.Authenticate = func(id, user string, password []byte) bool { return user != "mallory" }
+	b.opts.Identify = func(l mqtt.Login) (mqtt.Identity, error) {
+		if l.UserName == "mallory" {
+			return nil, errors.New("authentication failed")
+		}
+		return everything{}, nil
+	}
 	b.start()
 	defer b.stop()
 	for _, c := range []struct {

@@ -17,6 +17,8 @@ type Log interface {
 	TopicID(topic string) (id [16]byte, ok bool)
 	// Offsets returns the log start offset and the high watermark.
 	Offsets(tp record.TopicPartition) (start, end int64, err error)
+	// ReportGap writes a gap record, without waiting.
+	ReportGap(g record.Gap)
 	// DeleteRecords moves the log start offset up to before.
 	DeleteRecords(tp record.TopicPartition, before int64) error
 }
@@ -25,8 +27,8 @@ type Log interface {
 // called by many connections at once.
 type Router interface {
 	// Route fills r for a message published on topic. It keeps no reference to
-	// topic and reuses the memory of r's fields. An error refuses the message.
-	Route(topic []byte, r *Route) error
+	// topic and payload and reuses the memory of r's fields. An error refuses the message.
+	Route(topic, payload []byte, r *Route) error
 	// Topics lists the Kafka topics of routes whose name needs no capture.
 	Topics() []string
 	// Downlinks lists what Kafka clients say to devices, at most one for a topic.
@@ -41,6 +43,10 @@ type Route struct {
 	// Headers is further headers, each made by AppendHeader; Count is how many.
 	Headers []byte
 	Count   int
+	// Timestamp is the record's, in ms; 0: when the message arrived. Untimed says that
+	// its payload was to tell, and did not.
+	Timestamp int64
+	Untimed   bool
 }
 
 // Downlink turns the records of one Kafka topic into messages.

@@ -20,6 +20,7 @@ type message struct {
 	qos     byte
 	retain  bool // as it was published
 	expired bool
+	late    bool // read expired messages too: their delivery has begun [MQTT-4.3.3-7]
 
 	topicMem []byte // backs topic for downlinks
 	pub      packet.Publish
@@ -155,11 +156,19 @@ type delivery struct {
 	dup     bool
 	id      uint16
 	subIDs  []uint32
+	alias   uint16 // for the topic name; 0: none
+	known   bool   // the client has the alias already
+	lost    []byte // what was lost before the message, for the client to know
+}
+
+// plain reports whether the encoding is the same for every such subscriber.
+func (d *delivery) plain() bool {
+	return !d.retain && !d.dup && len(d.subIDs) == 0 && d.alias == 0 && len(d.lost) == 0
 }
 
 // append encodes the message for one subscriber.
 func (m *message) append(dst []byte, d *delivery) []byte {
-	if d.retain || d.dup || len(d.subIDs) > 0 {
+	if !d.plain() {
 		return m.encode(d).Append(dst, d.version)
 	}
 	e := m.cached(d.version, d.qos)
@@ -172,7 +181,7 @@ func (m *message) append(dst []byte, d *delivery) []byte {
 
 // size is how many bytes append adds.
 func (m *message) size(d *delivery) int {
-	if d.retain || d.dup || len(d.subIDs) > 0 {
+	if !d.plain() {
 		return m.encode(d).EncodedLen(d.version)
 	}
 	return len(m.cached(d.version, d.qos).bytes)
@@ -200,6 +209,16 @@ func (m *message) encode(d *delivery) *packet.Publish {
 	p.Dup, p.QoS, p.Retain, p.Topic, p.PacketID, p.Payload = d.dup, d.qos, d.retain, m.topic, d.id, m.payload
 	if d.version == packet.V5 {
 		m.properties().SubscriptionIDs = append(p.Props.SubscriptionIDs[:0], d.subIDs...)
+		if p.Props.Delete(packet.TopicAlias); d.alias > 0 {
+			p.Props.SetUint(packet.TopicAlias, uint32(d.alias))
+			if d.known {
+				p.Topic = nil
+			}
+		}
+		if len(d.lost) > 0 { // once: the next encoding starts anew
+			p.Props.User = append(p.Props.User, packet.UserProperty{Name: []byte(lostProperty), Value: d.lost})
+			m.propsOK = false
+		}
 	}
 	return p
 }

@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -14,6 +16,7 @@ const maxBatchBytes = 256 << 10
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
 	c     *conn
+	open  bool  // CONNACK has accepted the client
 	now   int64 // ms; when the pass began
 	lots  []lot
 	route Route
@@ -63,18 +66,41 @@ func (in *intake) stage() {
 // append stages one batch. retained is the retained form of its only message, when
 // that is of QoS 2.
 func (in *intake) append(l *lot, retained *record.Record) {
-	l.group.count = l.builder.Len()
+	g := l.group
+	g.count = l.builder.Len()
 	b, err := l.builder.Build(record.None)
 	switch {
 	case err != nil:
-		l.group.Complete(-1, err)
-	case len(l.group.ids) > 0:
+		g.Complete(-1, err)
+	case len(g.ids) > 0:
 		in.appendExactlyOnce(l, b, retained)
 	default:
-		in.c.srv.log.AppendAsync(l.feed.tp, b, l.group) // copies b
+		in.c.srv.log.AppendAsync(l.feed.tp, b, g) // copies b
+	}
+	if g.refused {
+		in.insist(l, b)
 	}
 	builders.Put(l.builder)
 }
+
+// insist stages a batch that the full disk refuses again and again, until there is
+// room. Meanwhile nothing is read from the client, which cannot be told to wait.
+func (in *intake) insist(l *lot, b record.Batch) {
+	g := l.group
+	for g.refused {
+		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
+		sleep(in.c.ctx, diskRetry)
+		g.refused, g.patient = false, in.c.ctx.Err() == nil
+		if len(g.ids) > 0 {
+			in.appendExactlyOnce(l, b, nil)
+		} else {
+			in.c.srv.log.AppendAsync(l.feed.tp, b, g)
+		}
+	}
+}
+
+// diskRetry is how often a 3.1.1 client's messages are tried on a full disk.
+const diskRetry = 250 * time.Millisecond
 
 // owe notes that the message p is in the batch of g and is to be acknowledged.
 func (in *intake) owe(g *group, p *packet.Publish) {
@@ -121,7 +147,10 @@ func (c *conn) publish(f packet.Frame) error {
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err := c.accept(p, topic); err != nil {
+	if err = c.mayPublish(topic); err == nil {
+		err = c.accept(p, topic)
+	}
+	if err != nil {
 		return c.refuse(p, topic, err)
 	}
 	return nil
@@ -141,26 +170,6 @@ func (c *conn) checkPublish(p *packet.Publish) error {
 		return &packet.Error{Reason: packet.TopicNameInvalid, Clause: "MQTT-4.7.2-1", Text: "$SYS is the server's own"}
 	}
 	return nil
-}
-
-// resolveAlias returns the topic name, which an alias may stand for [MQTT-3.3.2-7].
-func (c *conn) resolveAlias(p *packet.Publish) ([]byte, error) {
-	alias, ok := p.Props.Uint(packet.TopicAlias)
-	if !ok {
-		return p.Topic, nil
-	}
-	if int(alias) > c.srv.opts.TopicAliasMaximum { // [MQTT-3.3.2-9]
-		return nil, &packet.Error{Reason: packet.TopicAliasInvalid, Clause: "MQTT-3.3.2-9", Text: fmt.Sprintf("topic alias %d, the maximum is %d", alias, c.srv.opts.TopicAliasMaximum)}
-	}
-	if c.aliases == nil {
-		c.aliases = make([][]byte, c.srv.opts.TopicAliasMaximum+1)
-	}
-	if len(p.Topic) > 0 {
-		c.aliases[alias] = append(c.aliases[alias][:0], p.Topic...)
-	} else if len(c.aliases[alias]) == 0 {
-		return nil, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.2-7", Text: fmt.Sprintf("topic alias %d is not known", alias)}
-	}
-	return c.aliases[alias], nil
 }
 
 // admit bounds the messages of the connection that are not acknowledged: an MQTT 5
@@ -189,8 +198,11 @@ func (c *conn) admit() error {
 func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	in := &c.in
 	r := &in.route
-	if err := c.srv.router.Route(topic, r); err != nil {
+	if err := c.srv.router.Route(topic, p.Payload, r); err != nil {
 		return err
+	}
+	if r.Untimed {
+		c.srv.traffic.untimed.Add(1)
 	}
 	if r.Topic == "" {
 		c.srv.drops.route.Add(1)
@@ -205,13 +217,14 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 		return err
 	}
 	in.block = appendHeaderBlock(in.block[:0], p, topic, c.id, r)
-	rec := record.Record{Timestamp: in.now, Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
+	rec := record.Record{Timestamp: cmp.Or(r.Timestamp, in.now), Key: r.Key, Value: p.Payload, HeaderBlock: in.block}
 	if p.Retain {
 		return c.acceptRetained(p, topic, f, &rec)
 	}
 	l := in.lot(f)
 	l.builder.Add(&rec)
 	in.owe(l.group, p)
+	l.group.patient = l.group.patient || p.QoS > 0 && c.version != packet.V5
 	if l.builder.Size() >= maxBatchBytes {
 		in.stage()
 	}
@@ -275,7 +288,7 @@ func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
 		c.srv.lost(err, 1)
 		return nil
 	case c.version == packet.V5:
-		c.acks.push(ackOf(p.QoS), p.PacketID, nil, ackReason(err))
+		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
 		c.out.flush()
 		return nil
 	}

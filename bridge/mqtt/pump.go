@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/weirmq/weir/appliance/record"
@@ -192,16 +193,14 @@ func (p *pump) again(id uint16, found bool) {
 			d.retain, d.subIDs = o.rap && p.msg.retain, o.subIDs
 		}
 	}
-	if p.c.maxPacket > 0 && p.msg.size(&d) > p.c.maxPacket {
+	if p.c.tooLarge(&p.msg, &d) {
 		s.land(id)
-		s.srv.drops.tooLarge.Add(1)
 		return
 	}
 	fl.sent, fl.tried = true, true
 	s.inflight[id] = fl
 	s.unacked++
-	s.srv.sent[fl.qos].Add(1)
-	p.c.out.publish(&p.msg, &d)
+	s.publish(p.c, &p.msg, &d)
 }
 
 // remakeFor is remake for a message that has been in flight before. s.mu is held.
@@ -219,6 +218,8 @@ func (s *session) remakeFor(fl *flight, m *message, o *offer) bool {
 // recall reads the message of a flight again. Flights are mostly recalled in the
 // order of the log, so the pump keeps its place in the batch that it read last.
 func (p *pump) recall(fl *flight) (bool, error) {
+	p.msg.late = fl.tried
+	defer func() { p.msg.late = false }()
 	if fl.feed == nil {
 		m := p.s.srv.retained.get(fl.topic)
 		return m != nil && p.fill(m), nil
@@ -229,7 +230,7 @@ func (p *pump) recall(fl *flight) (bool, error) {
 // fill makes the message at hand a retained one.
 func (p *pump) fill(m *retainedMessage) bool {
 	r := m.record()
-	return p.msg.decode(&r, p.s.srv.opts.Age) && !p.msg.expired
+	return p.msg.decode(&r, p.s.srv.opts.Age) && (!p.msg.expired || p.msg.late)
 }
 
 // retained sends the retained messages of one new subscription [MQTT-3.3.1-9], as far
@@ -238,7 +239,7 @@ func (p *pump) retained() error {
 	s, sub := p.s, p.s.retain[0]
 	if p.keptFor != sub {
 		s.mu.Unlock()
-		p.kept, p.keptFor = s.srv.retained.matching(sub.filter), sub
+		p.kept, p.keptFor = append(s.srv.retained.matching(sub.filter), s.srv.sysMatching(sub.filter)...), sub
 		s.mu.Lock()
 	}
 	o := offer{}
@@ -267,7 +268,21 @@ func (p *pump) sendRetained(o *offer) bool {
 	return p.s.send(p.c, nil, &p.msg, &own)
 }
 
-const catchUpBytes = 64 << 10
+const (
+	catchUpBytes = 64 << 10
+	maxGapNote   = 1 << 10 // of one user property; further gaps are in the log and in __weir_gaps
+)
+
+// noteGap keeps what was lost for the client's next message. s.mu is held.
+func (s *session) noteGap(f *feed, from, to int64) {
+	if len(s.gap) >= maxGapNote {
+		return
+	}
+	if len(s.gap) > 0 {
+		s.gap = append(s.gap, ' ')
+	}
+	s.gap = fmt.Appendf(s.gap, "%s:%d-%d", f.tp, from, to-1)
+}
 
 // catchUp serves what a session missed in one partition. It joins the live sessions
 // under the feed's lock, so that no message falls between the two.
@@ -351,6 +366,9 @@ func (p *pump) skip(f *feed, next int64) error {
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
+	if next < start {
+		p.s.noteGap(f, next, start)
+	}
 	p.s.cursorOf(f.idx).next = start
 	return nil
 }

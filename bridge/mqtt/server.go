@@ -17,7 +17,6 @@ package mqtt
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,10 +57,19 @@ type Options struct {
 	MaxKeepAlive        time.Duration // of an MQTT 5 client, which is told; 1 h
 	MaxSessionExpiry    time.Duration // of a session without connection; 7 days
 	SessionSaveInterval time.Duration // how often the progress of sessions is stored; 10 s
+	SysInterval         time.Duration // how often $SYS topics are sent; 10 s
 
-	TLS *tls.Config // nil: no TLS
-	// Authenticate decides who may connect; nil lets everybody in.
-	Authenticate func(clientID, userName string, password []byte) bool
+	// ServerReference is where MQTT 5 clients are sent when the server shuts down,
+	// "host:port" or several with blanks between; "": they are told no other.
+	ServerReference string
+	Version         string // of the program, for $SYS
+
+	// Identify decides who may connect and says what it may do; nil lets everybody do
+	// everything.
+	Identify func(Login) (Identity, error)
+	// Exchange begins an enhanced authentication by a method, such as SCRAM-SHA-256;
+	// nil: none is offered. Its errors may be a Refusal.
+	Exchange func(l Login, method string) (Exchange, error)
 	// Now is the best wall time known, for records; nil: time.Now. Age is how long ago
 	// Now said so, at least; nil: time.Since.
 	Now func() time.Time
@@ -100,6 +108,7 @@ func (o Options) withDefaults() Options {
 	wait(&o.MaxKeepAlive, time.Hour)
 	wait(&o.MaxSessionExpiry, 7*24*time.Hour)
 	wait(&o.SessionSaveInterval, 10*time.Second)
+	wait(&o.SysInterval, 10*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -143,6 +152,7 @@ type Server struct {
 	subs     trie
 	retained *retained
 	store    *store
+	started  time.Time
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -178,7 +188,7 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}}
+	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now()}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.feeds.Store(&[]*feed{})
 	srv.targets.Store(&map[string]*target{})
@@ -186,8 +196,9 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 		srv.Close()
 		return nil, err
 	}
-	srv.wg.Add(1)
+	srv.wg.Add(2)
 	go srv.housekeep()
+	go srv.sysLoop()
 	return srv, nil
 }
 
@@ -214,10 +225,9 @@ func (srv *Server) load(ctx context.Context) (err error) {
 
 // Serve accepts connections until the listener or the server is closed; the error
 // is nil then.
-func (srv *Server) Serve(l net.Listener) error {
-	if srv.opts.TLS != nil {
-		l = tls.NewListener(l, srv.opts.TLS)
-	}
+func (srv *Server) Serve(l net.Listener) error { return srv.serve(l, true) }
+
+func (srv *Server) serve(l net.Listener, anonymous bool) error {
 	srv.mu.Lock()
 	if srv.closed {
 		srv.mu.Unlock()
@@ -229,7 +239,7 @@ func (srv *Server) Serve(l net.Listener) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			srv.ServeConn(nc)
+			srv.serveConn(nc, anonymous, false)
 		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of file descriptors, most likely: it passes
@@ -240,8 +250,10 @@ func (srv *Server) Serve(l net.Listener) error {
 }
 
 // ServeConn takes over one connection and returns at once.
-func (srv *Server) ServeConn(nc net.Conn) {
-	c := &conn{srv: srv, nc: nc, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true, false) }
+
+func (srv *Server) serveConn(nc net.Conn, anonymous, trusted bool) {
+	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
 	c.in.c = c
@@ -322,6 +334,7 @@ func (srv *Server) Close() error {
 		if s.timer != nil {
 			s.timer.Stop()
 		}
+		s.stopWill()
 		s.mu.Unlock()
 	}
 	if srv.store != nil {

@@ -42,11 +42,15 @@ type session struct {
 	pumping  bool
 	wake     chan struct{}
 
+	will      *will       // of the connection, or waiting
+	willTimer *time.Timer // while it waits
+
 	receipts receipts // of what the client publishes with QoS 2
 
 	counted bool        // in Server.live
 	starved atomic.Bool // the pump waits for room
 	sharing atomic.Bool // it has shares
+	gap     []byte      // what was lost, until the client has been told; guarded by mu
 }
 
 // flight is a message of QoS 1 or 2 that the client has not acknowledged. One of QoS 2
@@ -120,14 +124,11 @@ func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 		return true
 	}
 	d := delivery{version: c.version, qos: min(o.qos, m.qos), retain: o.rap && m.retain, subIDs: o.subIDs}
-	if c.maxPacket > 0 && m.size(&d) > c.maxPacket { // [MQTT-3.1.2-24]
-		s.srv.drops.tooLarge.Add(1)
+	if c.tooLarge(m, &d) {
 		return true
 	}
 	if d.qos == 0 {
-		if c.out.publish(m, &d) {
-			s.srv.sent[0].Add(1)
-		} else {
+		if !s.publish(c, m, &d) {
 			s.srv.drops.slow.Add(1)
 		}
 		return true
@@ -151,10 +152,53 @@ func (s *session) send(c *conn, f *feed, m *message, o *offer) bool {
 	fl.sent = true
 	s.unacked++ // what the client's Receive Maximum bounds [MQTT-3.3.4-9]
 	d.id = s.launch(fl)
-	s.srv.sent[d.qos].Add(1)
-	c.out.publish(m, &d)
+	s.publish(c, m, &d)
 	return true
 }
+
+// publish appends a message to the connection's output, with an alias for its topic
+// name if the client takes one, and with what was lost before it. s.mu is held.
+func (s *session) publish(c *conn, m *message, d *delivery) bool {
+	fresh := c.given.take(m, d)
+	if d.lost = s.gap; d.version != packet.V5 {
+		d.lost = nil
+	}
+	if !c.out.publish(m, d) {
+		if fresh {
+			c.given.undo(m)
+		}
+		return false
+	}
+	s.gap = nil
+	s.srv.sent[d.qos].Add(1)
+	return true
+}
+
+// tooLarge reports, and counts, a message that the client does not take: it is done
+// with ([MQTT-3.1.2-24], [MQTT-3.1.2-25]).
+func (c *conn) tooLarge(m *message, d *delivery) bool {
+	if c.maxPacket == 0 {
+		return false
+	}
+	size := m.size(d)
+	if c.given.most > 0 {
+		size += aliasBytes
+	}
+	if n := len(c.sess.gap); n > 0 {
+		size += lostBytes + n
+	}
+	if size <= c.maxPacket {
+		return false
+	}
+	c.srv.drops.tooLarge.Add(1)
+	return true
+}
+
+// What an alias and the news of a loss add to a packet, at most.
+const (
+	aliasBytes = 3 + 2
+	lostBytes  = 5 + len(lostProperty) + 2
+)
 
 // launch gives a message a packet identifier that is not in use [MQTT-2.2.1-4].
 func (s *session) launch(fl flight) uint16 {

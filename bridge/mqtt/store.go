@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -209,6 +210,9 @@ func (st *store) restored(s *session) {
 		s.timer.Stop()
 	}
 	st.srv.startExpiry(s)
+	if s.will != nil {
+		s.startWill(max(willGrace, time.Duration(s.will.delay)*time.Second))
+	}
 }
 
 // receipts is the part of a group that stores a session's receipts, with ids among them.
@@ -232,7 +236,7 @@ func (st *store) save(s *session, done func(error)) bool {
 	shares, unlock := s.lockShares()
 	defer unlock()
 	s.mu.Lock()
-	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0)
+	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0 || s.will != nil)
 	var out []record.Record
 	if s.dirty && (keep || s.stored) {
 		r := record.Record{Key: []byte(s.id)}
@@ -286,7 +290,7 @@ func (s *session) lockShares() (out []record.Record, unlock func()) {
 	}
 }
 
-// encode appends the session: format, expiry, subscriptions, cursors, flights. s.mu is held.
+// encode appends the session: format, expiry, subscriptions, cursors, flights, will. s.mu is held.
 func (s *session) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, sessionFormat), uint64(s.expiry))
 	dst = binary.AppendUvarint(dst, uint64(len(s.subs)))
@@ -324,7 +328,10 @@ func (s *session) encode(dst []byte) []byte {
 		dst = binary.AppendUvarint(appendText(dst, fl.feed.tp.Topic), uint64(fl.feed.tp.Partition))
 		dst = binary.AppendUvarint(dst, uint64(fl.offset))
 	}
-	return dst
+	if s.will == nil {
+		return append(dst, 0)
+	}
+	return appendText(binary.AppendUvarint(append(dst, 1), uint64(s.will.delay)), s.will.encode())
 }
 
 // The byte of a stored flight: its QoS and these.
@@ -421,6 +428,13 @@ func (s *session) decode(b []byte) error {
 		s.inflight[id] = fl
 	}
 	s.durable = s.seq
+	if format != sessionFormat1 && f.byte() == 1 {
+		delay := uint32(f.num())
+		w, err := decodeWill(s.id, delay, f.text())
+		if s.will = w; err != nil {
+			return errSession
+		}
+	}
 	if f.bad || len(f.b) != 0 {
 		return errSession
 	}

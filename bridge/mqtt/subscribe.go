@@ -66,6 +66,9 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Subscription, since [
 	if len(sub.filter) > opts.MaxTopicBytes || packet.Depth(f.Filter) > opts.MaxTopicLevels {
 		return packet.TopicFilterInvalid
 	}
+	if !c.maySubscribe(sub.filter) {
+		return packet.NotAuthorized
+	}
 	if shared {
 		if _, _, err := cutShare(sub.filter); err != nil {
 			return packet.TopicFilterInvalid
@@ -118,32 +121,40 @@ func (c *conn) unsubscribe(f packet.Frame) error {
 	s := c.sess
 	ack := packet.Suback{Type: packet.TypeUnsuback, PacketID: p.PacketID}
 	for _, filter := range p.Filters {
-		s.mu.Lock()
-		sub := s.subs[string(filter)]
-		if sub != nil {
-			sub.ended, s.dirty = true, true // [MQTT-3.10.4-2]
-			delete(s.subs, sub.filter)
-			if sub.share != nil {
-				s.unshared(sub.share) // what it has been sent stays its own [MQTT-3.10.4-3]
-			}
+		code := packet.Success
+		if !c.srv.endSubscription(s, string(filter)) {
+			code = packet.NoSubscriptionExisted
 		}
-		s.mu.Unlock()
-		if sub == nil {
-			ack.Codes = append(ack.Codes, packet.NoSubscriptionExisted)
-			continue
-		}
-		if sub.share != nil {
-			sub.share.leave(sub, nil)
-		} else {
-			c.srv.subs.remove(sub)
-		}
-		ack.Codes = append(ack.Codes, packet.Success)
+		ack.Codes = append(ack.Codes, code)
 	}
 	if err := c.srv.save(c.ctx, s); err != nil {
 		return &packet.Error{Reason: packet.UnspecifiedError, Text: "subscriptions cannot be stored: " + err.Error()}
 	}
 	c.srv.idle(s)
 	return c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) })
+}
+
+// endSubscription reports whether there was one.
+func (srv *Server) endSubscription(s *session, filter string) bool {
+	s.mu.Lock()
+	sub := s.subs[filter]
+	if sub != nil {
+		sub.ended, s.dirty = true, true // [MQTT-3.10.4-2]
+		delete(s.subs, sub.filter)
+		if sub.share != nil {
+			s.unshared(sub.share) // what it has been sent stays its own [MQTT-3.10.4-3]
+		}
+	}
+	s.mu.Unlock()
+	switch {
+	case sub == nil:
+		return false
+	case sub.share != nil:
+		sub.share.leave(sub, nil)
+	default:
+		srv.subs.remove(sub)
+	}
+	return true
 }
 
 // horizon makes the feeds run and returns where each of them ends: a subscription

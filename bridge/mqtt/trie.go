@@ -115,6 +115,13 @@ func (n *node) match(dst []*subscription, rest []byte, more, dollar bool) []*sub
 	return dst
 }
 
+// under reports whether there are filters whose first level is the given one.
+func (t *trie) under(level string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.root.children[level] != nil
+}
+
 func cutLevel(s string) (level, rest string, more bool) {
 	for i := range len(s) {
 		if s[i] == '/' {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/appliance"
+	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
@@ -33,12 +34,15 @@ type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
 
-	broker *appliance.Broker             // set by startBroker, before the parts that use it
-	flows  atomic.Pointer[mirror.Mirror] // set by startMirror; nil: none
+	certs     *auth.Certificates             // nil: no listener encrypts
+	authority atomic.Pointer[auth.Authority] // set by startBroker
+	broker    *appliance.Broker              // set by startBroker, before the parts that use it
+	flows     atomic.Pointer[mirror.Mirror]  // set by startMirror; nil: none
 
 	devices *bridge.Bridge // set by startBridge, before the parts that use it
 
-	mu        sync.Mutex // guards what follows; never held while a part is called
+	mu        sync.Mutex            // guards what follows; never held while a part is called
+	inForce   firmwareconfig.Config // cfg, with what was reloaded since
 	parts     []part
 	addresses map[string]string
 	waiting   error // why the box is not ready; nil: it is
@@ -49,7 +53,7 @@ type box struct {
 var _ console.Box = (*box)(nil)
 
 func newBox(cfg firmwareconfig.Config, log *slog.Logger) *box {
-	return &box{cfg: cfg, log: log, addresses: map[string]string{}, waiting: errors.New("starting")}
+	return &box{cfg: cfg, inForce: cfg, log: log, addresses: map[string]string{}, waiting: errors.New("starting")}
 }
 
 // add records a started part, which close will end.

@@ -100,17 +100,21 @@ func weir(t *testing.T, stdin string, args ...string) (out, errs string, code in
 // run is weir against the site; the command must succeed.
 func (s *site) run(stdin string, args ...string) string {
 	s.t.Helper()
-	out, errs, code := weir(s.t, stdin, append(args, s.address(args[0])...)...)
+	out, errs, code := weir(s.t, stdin, append(args, s.address(args)...)...)
 	if code != exitOK {
 		s.t.Fatalf("weir %s: exit %d: %s", strings.Join(args, " "), code, errs)
 	}
 	return out
 }
 
-func (s *site) address(noun string) []string {
-	switch noun {
-	case "status", "plugin", "mirror", "fleet", "config", "doctor", "clock":
+func (s *site) address(args []string) []string {
+	switch args[0] {
+	case "status", "plugin", "mirror", "fleet", "doctor", "clock":
 		return []string{"--http", s.http}
+	case "config":
+		if args[1] != "describe" && args[1] != "alter" {
+			return []string{"--http", s.http}
+		}
 	}
 	return []string{"--kafka", s.kafka}
 }
@@ -228,7 +232,7 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{"topic alter t --kafka " + s.kafka, exitUsage, "--delete-config"},
 		{"topic alter __consumer_offsets -p 2 --kafka " + s.kafka, exitFailed, "belongs to the broker"},
 		{"topic create t -c retention.mx=1 --kafka " + s.kafka, exitFailed, "retention.mx"},
-		{"consume t --from yesterday --kafka " + s.kafka, exitUsage, "start, end or an offset"},
+		{"consume t --from yesterday --kafka " + s.kafka, exitUsage, "no place in a log: give start, end, an offset"},
 		{"config check " + bad, exitUsage, "bad.yaml: unknown key 'kafak' at line 1: did you mean 'kafka'?"},
 		{"config check " + routes, exitUsage, "a/#/b"},
 		{"config profiles pi4", exitNotFound, "did you mean 'pi-4'?"},

@@ -13,6 +13,8 @@ type configCmd struct {
 	Show     configShowCmd     `cmd:"" help:"Print the whole configuration in force."`
 	Profiles configProfilesCmd `cmd:"" help:"Print the board profiles."`
 	Keys     configKeysCmd     `cmd:"" help:"List every key with its default and meaning."`
+	Describe configDescribeCmd `cmd:"" help:"Show the configs of a topic or a broker, over the Kafka wire."`
+	Alter    configAlterCmd    `cmd:"" help:"Change the configs of a topic or a broker, over the Kafka wire."`
 }
 
 type configCheckCmd struct {

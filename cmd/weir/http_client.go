@@ -16,7 +16,16 @@ import (
 
 // httpFlags is for commands that ask a running appliance over HTTP.
 type httpFlags struct {
-	HTTP string `name:"http" placeholder:"HOST:PORT" default:"127.0.0.1:8080" env:"WEIR_HTTP" help:"HTTP address of the appliance (${default})."`
+	HTTP string `name:"http" placeholder:"HOST:PORT" default:"127.0.0.1:8080" env:"WEIR_HTTP" help:"HTTP address of the appliance (${default}); https:// before it encrypts."`
+	clientFlags
+}
+
+// base is the appliance's URL.
+func (f httpFlags) base() string {
+	if strings.Contains(f.HTTP, "://") {
+		return strings.TrimSuffix(f.HTTP, "/")
+	}
+	return "http://" + f.HTTP
 }
 
 const (
@@ -29,27 +38,37 @@ const (
 func (f httpFlags) call(ctx context.Context, method, path string, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+f.HTTP+path, bytes.NewReader(body))
+	props, err := f.properties()
+	if err != nil {
+		return err
+	}
+	client, err := props.http()
+	if err != nil {
+		return failf(exitUsage, "%w", err)
+	}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, method, f.base()+path, bytes.NewReader(body))
 	if err != nil {
 		return failf(exitUsage, "--http %s is not an address such as 127.0.0.1:8080", f.HTTP)
 	}
 	req.Header.Set(console.ActionHeader, "1")
-	res, err := http.DefaultClient.Do(req)
+	props.authorize(req)
+	res, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return failf(exitUnreachable, "no appliance answers at http://%s (%s): is weir serve running? give its address with --http HOST:PORT", f.HTTP, rootCause(err))
+			return failf(exitUnreachable, "no appliance answers at %s (%s): is weir serve running? give its address with --http HOST:PORT", f.base(), rootCause(err))
 		}
 		return ctx.Err()
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes))
 	if err != nil {
-		return failf(exitUnreachable, "the answer of http://%s broke off: %w", f.HTTP, err)
+		return failf(exitUnreachable, "the answer of %s broke off: %w", f.base(), err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return refusal(f.HTTP, res, answer)
+		return refusal(f.base(), res, answer)
 	}
-	return decodeAnswer(f.HTTP, answer, out)
+	return decodeAnswer(f.base(), answer, out)
 }
 
 func decodeAnswer(from string, answer []byte, out any) error {
@@ -61,7 +80,7 @@ func decodeAnswer(from string, answer []byte, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return failf(exitFailed, "http://%s does not answer as a weir of this version does: %w", from, err)
+		return failf(exitFailed, "%s does not answer as a weir of this version does: %w", from, err)
 	}
 	return nil
 }
@@ -69,9 +88,12 @@ func decodeAnswer(from string, answer []byte, out any) error {
 func refusal(from string, res *http.Response, answer []byte) error {
 	var body struct{ Error string }
 	if json.Unmarshal(answer, &body) != nil || body.Error == "" {
-		return failf(exitFailed, "http://%s answers %s: is it a weir?", from, res.Status)
+		return failf(exitFailed, "%s answers %s: is it a weir?", from, res.Status)
 	}
 	code := exitFailed
+	if res.StatusCode == http.StatusUnauthorized {
+		return failf(code, "%s: %s; give a login with --client FILE", from, body.Error)
+	}
 	if res.StatusCode == http.StatusNotFound {
 		code = exitNotFound
 	}

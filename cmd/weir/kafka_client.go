@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -13,7 +17,8 @@ import (
 // kafkaFlags is for commands that speak Kafka to a broker, this appliance or
 // any other.
 type kafkaFlags struct {
-	Kafka []string `name:"kafka" placeholder:"HOST:PORT" default:"127.0.0.1:9092" env:"WEIR_KAFKA" help:"Kafka bootstrap address (${default})."`
+	Kafka []string `name:"kafka" placeholder:"HOST:PORT" env:"WEIR_KAFKA" help:"Kafka bootstrap address (127.0.0.1:9092)."`
+	clientFlags
 }
 
 const (
@@ -24,10 +29,19 @@ const (
 // connect makes a client and makes sure that a broker answers: kgo alone would
 // try for ever.
 func (f kafkaFlags) connect(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
-	opts = append([]kgo.Opt{
-		kgo.SeedBrokers(f.Kafka...), kgo.ClientID("weir-cli"),
+	props, err := f.properties()
+	if err != nil {
+		return nil, err
+	}
+	seeds := props.seeds(f.Kafka)
+	login, err := props.options()
+	if err != nil {
+		return nil, failf(exitUsage, "%w", err)
+	}
+	opts = append(append([]kgo.Opt{
+		kgo.SeedBrokers(seeds...), kgo.ClientID("weir-cli"),
 		kgo.RetryTimeout(requestTimeout), kgo.DialTimeout(connectTimeout),
-	}, opts...)
+	}, login...), opts...)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, failf(exitUsage, "%w", err)
@@ -39,9 +53,30 @@ func (f kafkaFlags) connect(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, failf(exitUnreachable, "no Kafka broker answers at %v (%s): is weir serve running? give its address with --kafka HOST:PORT", f.Kafka, rootCause(err))
+		return nil, unreachable(seeds, err)
 	}
 	return cl, nil
+}
+
+// unreachable says why there is no broker to talk to, as far as can be told.
+func unreachable(seeds []string, err error) error {
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
+		text := err.Error() // the broker's own words, which kgo puts behind the code's
+		if at := strings.LastIndex(text, kerr.SaslAuthenticationFailed.Description+": "); at >= 0 {
+			text = text[at+len(kerr.SaslAuthenticationFailed.Description+": "):]
+		}
+		return failf(exitFailed, "%s does not let this client in: %s; see --client", strings.Join(seeds, ","), text)
+	case errors.As(err, &cert):
+		return failf(exitFailed, "%s shows a certificate that is not trusted here: %w; name its authority with ssl.ca.location in --client", strings.Join(seeds, ","), cert.Err)
+	case errors.As(err, &record):
+		return failf(exitFailed, "%s does not speak TLS: leave security.protocol out, or give its TLS address", strings.Join(seeds, ","))
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return failf(exitUnreachable, "%s closes the connection: does it want TLS or a login? give both with --client FILE, see weir init", strings.Join(seeds, ","))
+	}
+	return failf(exitUnreachable, "no Kafka broker answers at %s (%s): is weir serve running? give its address with --kafka HOST:PORT", strings.Join(seeds, ","), rootCause(err))
 }
 
 // admin is connect for the commands that only administer.
@@ -70,8 +105,12 @@ func brokerError(doing, thing string, err error) error {
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return failf(exitNotFound, "%s: topic '%s' does not exist: see weir topic list", doing, thing)
-	case errors.Is(err, kerr.GroupIDNotFound):
-		return failf(exitNotFound, "%s: group '%s' does not exist: see weir group list", doing, thing)
+	case isNoSuchGroup(err):
+		return noSuchGroup(doing, thing)
+	case errors.Is(err, kerr.NonEmptyGroup), errors.Is(err, kerr.UnknownMemberID):
+		return failf(exitFailed, "%s: group '%s' has members: stop its consumers first, weir group describe %s names them", doing, thing, thing)
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return failf(exitFailed, "%s '%s': not allowed: an administrator can allow it with weir acl add", doing, thing)
 	case errors.Is(err, kerr.TopicAlreadyExists):
 		return failf(exitFailed, "%s: topic '%s' exists already", doing, thing)
 	case errors.Is(err, kgo.ErrRecordTimeout):
@@ -81,3 +120,5 @@ func brokerError(doing, thing string, err error) error {
 	}
 	return failf(exitFailed, "%s '%s': %w", doing, thing, err)
 }
+
+func isNoSuchGroup(err error) bool { return errors.Is(err, kerr.GroupIDNotFound) }

@@ -12,15 +12,16 @@ import (
 // probeListeners binds and frees every address before anything else happens: a
 // port in use is the commonest mistake, and recovery may take a while.
 func probeListeners(cfg *firmwareconfig.Config) error {
-	for _, l := range []struct{ flag, address string }{
-		{"--kafka", cfg.Kafka.Listen}, {"--mqtt", cfg.MQTT.Listen}, {"--http", cfg.HTTP.Listen},
-	} {
-		ln, err := listen(l.flag, l.address)
+	for _, l := range cfg.Listeners() {
+		if l.Unix() {
+			continue
+		}
+		ln, err := listen(l.Flag, l.Address)
 		if err != nil {
 			return err
 		}
 		if err := ln.Close(); err != nil {
-			return fmt.Errorf("%s %s: %w", l.flag, l.address, err)
+			return fmt.Errorf("%s %s: %w", l.Flag, l.Address, err)
 		}
 	}
 	return nil

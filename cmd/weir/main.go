@@ -25,17 +25,21 @@ type cli struct {
 	JSON    bool             `help:"Print JSON instead of text." group:"Everywhere:"`
 	Version kong.VersionFlag `help:"Print the version and exit." group:"Everywhere:"`
 
+	Init    initCmd    `cmd:"" help:"Make certificates, the first user and a configuration for the network."`
 	Serve   serveCmd   `cmd:"" help:"Run the appliance."`
 	Status  statusCmd  `cmd:"" help:"Show what a running appliance does."`
 	Topic   topicCmd   `cmd:"" help:"List, create, delete and describe topics."`
 	Produce produceCmd `cmd:"" help:"Write records to a topic, from arguments or stdin."`
 	Consume consumeCmd `cmd:"" help:"Read records of a topic."`
-	Group   groupCmd   `cmd:"" help:"List and describe consumer groups."`
+	Group   groupCmd   `cmd:"" help:"List, describe, seek and delete consumer groups."`
+	User    userCmd    `cmd:"" help:"Add, list and delete users; set passwords."`
+	ACL     aclCmd     `cmd:"" name:"acl" help:"Add, list and delete access rules."`
+	Cert    certCmd    `cmd:"" help:"Issue certificates with the authority that weir init made."`
 	Plugin  pluginCmd  `cmd:"" help:"Deploy, list and remove WASM plugins."`
 	Mirror  mirrorCmd  `cmd:"" help:"Show mirror flows."`
 	Fleet   fleetCmd   `cmd:"" help:"Show the sites of the fleet."`
 	Clock   clockCmd   `cmd:"" help:"Show how far the machine's clock is trusted; say that it is right."`
-	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
+	Config  configCmd  `cmd:"" help:"Check and show the configuration; describe and alter configs of topics and brokers."`
 	Log     logCmd     `cmd:"" help:"Look into segment files on disk."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this machine and the appliance on it."`
 	Bench   benchCmd   `cmd:"" help:"Simulate a fleet of devices; play the demo."`
@@ -63,11 +67,12 @@ func runCLI(s *session, args []string) int {
 	parser, err := kong.New(&c,
 		kong.Name("weir"),
 		kong.Description("MQTT in, a durable Kafka log on disk, Kafka wire out, WASM transforms, a mirror to the core."),
-		kong.Vars{"version": versionText()},
+		kong.Vars{"version": versionText(), "position": positionHelp, "layout": layoutHelp},
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.UsageOnError(),
+		kong.WithHyphenPrefixedParameters(true), // --from -10
 	)
 	if err != nil {
 		panic("weir: internal error: " + err.Error())

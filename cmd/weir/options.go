@@ -28,7 +28,7 @@ import (
 // checkParts asks each part whether it could run with the configuration, so
 // that weir config check finds what only a part can know.
 func checkParts(cfg *firmwareconfig.Config) error {
-	errs := []error{bridgeOptions(cfg, nil).Validate()}
+	errs := []error{bridgeOptions(cfg, nil).Validate(), checkAuth(cfg)}
 	for i := range cfg.Upstream {
 		o, err := upstreamOptions(&cfg.Upstream[i], cfg.Site, nil)
 		errs = append(errs, err, o.Validate())
@@ -62,7 +62,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		trash = -1 // a part's 0 is its default
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Kafka: k.Listen, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Listeners: kafkaListeners(cfg), Auth: authOptions(cfg), AuthTokens: tokenOptions(cfg), NoAudit: !cfg.Audits(), OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
 		TrashRetention: trash,
 		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
@@ -119,26 +119,33 @@ func groupOptions(k *firmwareconfig.Kafka) group.Options {
 
 func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options {
 	m := &cfg.MQTT
-	o := bridge.Options{Addr: m.Listen, MQTT: mqtt.Options{
+	proxies, _ := m.ProxyNetworks() // validated
+	o := bridge.Options{Listeners: mqttListeners(cfg), ProxyFrom: proxies, Origins: m.Origins, MQTT: mqtt.Options{
 		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
 		MaxKeepAlive: time.Duration(m.MaxKeepAlive), ConnectTimeout: time.Duration(m.ConnectTimeout), WriteTimeout: time.Duration(m.WriteTimeout),
 		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),
 		MaxSessionExpiry: time.Duration(m.SessionExpiry), MaxPacketBytes: int(m.MaxPacket), ReceiveMaximum: m.ReceiveMaximum,
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
+		ServerReference: m.ServerReference, SysInterval: time.Duration(m.SysInterval), Version: versionText(),
 		Log: log,
 	}}
-	for _, r := range cfg.Routes {
-		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Drop: r.Drop}
-		if r.Partition >= 0 {
-			partition := int32(r.Partition)
-			route.Partition = &partition
-		}
-		o.Routes = append(o.Routes, route)
-	}
+	o.Routes = bridgeRoutes(cfg)
 	for _, d := range cfg.Downlink {
 		o.Downlinks = append(o.Downlinks, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain})
 	}
 	return o
+}
+
+func bridgeRoutes(cfg *firmwareconfig.Config) (out []bridge.Route) {
+	for _, r := range cfg.Routes {
+		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Timestamp: r.Timestamp, TimestampUnit: r.Unit, Drop: r.Drop}
+		if r.Partition >= 0 {
+			partition := int32(r.Partition)
+			route.Partition = &partition
+		}
+		out = append(out, route)
+	}
+	return out
 }
 
 func mirrorOptions(cfg *firmwareconfig.Config) mirror.Options {

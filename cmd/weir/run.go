@@ -15,13 +15,16 @@ import (
 
 // run is the appliance from start to stop. It starts the parts in order, is
 // ready once the last one is, and ends them in reverse when ctx ends or the
-// storage fails.
-func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err error) {
+// storage fails. On SIGHUP it reloads the configuration by load.
+func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger, load func() (firmwareconfig.Config, error)) (err error) {
 	limitRuntime(cfg.Runtime)
 	if err := probeListeners(&cfg); err != nil {
 		return err
 	}
 	b := newBox(cfg, log)
+	if b.certs, err = certificates(&cfg, log); err != nil {
+		return err
+	}
 	defer func() {
 		err = errors.Join(err, b.close())
 		log.Info("weir has stopped", "site", cfg.Site)
@@ -50,13 +53,19 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger) (err 
 	b.announce()
 	// Recovery read the write-ahead log file by file; a small box wants that memory now.
 	debug.FreeOSMemory()
-	select {
-	case <-ctx.Done():
-	case <-b.broker.Failed():
-		return fmt.Errorf("%w: %w: nothing more is acknowledged; mend the disk and start again", errStorage, b.broker.Err())
+	hangup, stop := hangups()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			log.Info("weir is stopping", "site", cfg.Site)
+			return nil
+		case <-b.broker.Failed():
+			return fmt.Errorf("%w: %w: nothing more is acknowledged; mend the disk and start again", errStorage, b.broker.Err())
+		case <-hangup:
+			b.reload(load)
+		}
 	}
-	log.Info("weir is stopping", "site", cfg.Site)
-	return nil
 }
 
 // startError says what to do about the errors an operator meets.
@@ -78,20 +87,12 @@ func limitRuntime(r firmwareconfig.Runtime) {
 }
 
 func (b *box) startConsole() error {
-	ln, err := listen("--http", b.cfg.HTTP.Listen)
-	if err != nil {
-		return err
-	}
-	shown := b.cfg.Redacted()
 	server := console.New(console.Options{
 		Box: b, Version: versionText(), Site: b.cfg.Site, Profile: b.cfg.Profile, DataDir: b.cfg.Data.Dir,
-		Hosts: b.cfg.HTTP.Hosts, MaxUpload: int64(b.cfg.HTTP.MaxUpload), Config: shown.YAML, ConfirmClock: b.confirmClock, Log: b.log,
+		Hosts: b.cfg.HTTP.Hosts, MaxUpload: int64(b.cfg.HTTP.MaxUpload), Config: b.shown, ConfirmClock: b.confirmClock, Authorize: b.authorizeHTTP, Log: b.log,
 	})
-	server.Serve(ln)
-	b.bound("http", ln.Addr().String())
 	b.add(part{name: "http", close: server.Close})
-	b.log.Info("console started", "http", ln.Addr())
-	return nil
+	return b.serveConsole(server)
 }
 
 // announce is the start log: where everything is, and what is not as safe as it could be.

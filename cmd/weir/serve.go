@@ -9,13 +9,13 @@ import (
 )
 
 type serveCmd struct {
-	Data        string `placeholder:"DIR" help:"Data folder (data)."`
-	Kafka       string `placeholder:"HOST:PORT" help:"Kafka listener (127.0.0.1:9092)."`
-	MQTT        string `name:"mqtt" placeholder:"HOST:PORT" help:"MQTT listener (127.0.0.1:1883)."`
-	HTTP        string `name:"http" placeholder:"HOST:PORT" help:"Console, metrics and admin listener (127.0.0.1:8080). Port 0 picks one, for each listener."`
-	Config      string `type:"path" placeholder:"FILE" help:"Configuration; flags win over it."`
-	Site        string `placeholder:"NAME" help:"Name of this site (the host's name)."`
-	InsecureLAN bool   `name:"insecure-lan" help:"Accept listening beyond loopback without TLS and passwords."`
+	Data        string   `placeholder:"DIR" help:"Data folder (data)."`
+	Kafka       []string `placeholder:"HOST:PORT" help:"Kafka listener (127.0.0.1:9092); SASL_SSL:// and so on before it protect it."`
+	MQTT        []string `name:"mqtt" placeholder:"HOST:PORT" help:"MQTT listener (127.0.0.1:1883); mqtts:// before it encrypts."`
+	HTTP        []string `name:"http" placeholder:"HOST:PORT" help:"Console, metrics and admin listener (127.0.0.1:8080); https:// before it encrypts. Port 0 picks one, for each listener."`
+	Config      string   `type:"path" placeholder:"FILE" help:"Configuration; flags win over it."`
+	Site        string   `placeholder:"NAME" help:"Name of this site (the host's name)."`
+	InsecureLAN bool     `name:"insecure-lan" help:"Accept listening beyond loopback without TLS and passwords."`
 }
 
 func (c *serveCmd) Run(s *session) error {
@@ -23,7 +23,7 @@ func (c *serveCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return run(s.ctx, cfg, newLogger(s, cfg.Log))
+	return run(s.ctx, cfg, newLogger(s, cfg.Log), c.configuration)
 }
 
 // configuration lays the flags over the file and checks the outcome again.
@@ -36,10 +36,17 @@ func (c *serveCmd) configuration() (firmwareconfig.Config, error) {
 		value string
 		key   *string
 	}{
-		{c.Data, &cfg.Data.Dir}, {c.Kafka, &cfg.Kafka.Listen}, {c.MQTT, &cfg.MQTT.Listen},
-		{c.HTTP, &cfg.HTTP.Listen}, {c.Site, &cfg.Site},
+		{c.Data, &cfg.Data.Dir}, {c.Site, &cfg.Site},
 	} {
 		if flag.value != "" {
+			*flag.key = flag.value
+		}
+	}
+	for _, flag := range []struct {
+		value []string
+		key   *[]string
+	}{{c.Kafka, &cfg.Kafka.Listen}, {c.MQTT, &cfg.MQTT.Listen}, {c.HTTP, &cfg.HTTP.Listen}} {
+		if len(flag.value) > 0 {
 			*flag.key = flag.value
 		}
 	}

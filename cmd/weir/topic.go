@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 type topicCmd struct {
@@ -91,7 +93,10 @@ type topicCreateCmd struct {
 	kafkaFlags
 	Topics     []string          `arg:"" help:"Names."`
 	Partitions int32             `short:"p" default:"-1" help:"Partitions (the broker's num.partitions)."`
+	Replicas   int16             `short:"r" default:"-1" help:"Replicas of each partition (the broker's default; Weir has one)."`
 	Config     map[string]string `short:"c" mapsep:"none" placeholder:"KEY=VALUE" help:"Topic config, by Kafka's name; may be repeated."`
+	IfMissing  bool              `name:"if-not-exists" help:"Leave topics alone that are there."`
+	DryRun     bool              `help:"Have the broker check it, and make nothing."`
 }
 
 func (c *topicCreateCmd) Run(s *session) error {
@@ -104,17 +109,36 @@ func (c *topicCreateCmd) Run(s *session) error {
 	for k, v := range c.Config {
 		configs[k] = &v
 	}
-	created, err := adm.CreateTopics(s.ctx, c.Partitions, -1, configs, c.Topics...)
+	create := adm.CreateTopics
+	if c.DryRun {
+		create = adm.ValidateCreateTopics
+	}
+	answers, err := create(s.ctx, c.Partitions, c.Replicas, configs, c.Topics...)
 	if err != nil {
 		return brokerError("create", strings.Join(c.Topics, ","), err)
 	}
-	for _, r := range created.Sorted() {
-		if err := refused("create", r.Topic, r.Err, r.ErrMessage); err != nil {
-			return err
+	created, there := []string{}, []string{}
+	for _, r := range answers.Sorted() {
+		switch {
+		case c.IfMissing && errors.Is(r.Err, kerr.TopicAlreadyExists):
+			there = append(there, r.Topic)
+		case r.Err != nil:
+			return refused("create", r.Topic, r.Err, r.ErrMessage)
+		default:
+			created = append(created, r.Topic)
 		}
 	}
-	return s.show(map[string]any{"created": c.Topics}, func(w io.Writer) {
-		fmt.Fprintln(w, "created", strings.Join(c.Topics, " "))
+	return s.show(map[string]any{"created": created, "existed": there, "dry_run": c.DryRun}, func(w io.Writer) {
+		done := "created"
+		if c.DryRun {
+			done = "the broker would create"
+		}
+		if len(created) > 0 {
+			fmt.Fprintln(w, done, strings.Join(created, " "))
+		}
+		if len(there) > 0 {
+			fmt.Fprintln(w, "there already:", strings.Join(there, " "))
+		}
 	})
 }
 

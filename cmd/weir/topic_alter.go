@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 )
@@ -49,26 +48,16 @@ func (c *topicAlterCmd) check() error {
 	if len(c.Config) == 0 && len(c.DeleteConfig) == 0 && c.Partitions == 0 {
 		return failf(exitUsage, "alter '%s': nothing to change: give --config, --delete-config or --partitions", c.Topic)
 	}
-	for _, key := range c.DeleteConfig {
-		if _, both := c.Config[key]; both {
-			return failf(exitUsage, "alter '%s': %s is both set and deleted", c.Topic, key)
-		}
-	}
 	return nil
 }
 
 func (c *topicAlterCmd) alterConfigs(s *session, adm *kadm.Client) error {
-	var changes []kadm.AlterConfig
-	for _, key := range sortedKeys(c.Config) {
-		changes = append(changes, kadm.AlterConfig{Op: kadm.SetConfig, Name: key, Value: kadm.StringPtr(c.Config[key])})
-	}
-	keys := slices.Clone(c.DeleteConfig)
-	slices.Sort(keys)
-	for _, key := range slices.Compact(keys) {
-		changes = append(changes, kadm.AlterConfig{Op: kadm.DeleteConfig, Name: key})
-	}
-	if len(changes) == 0 {
+	if len(c.Config) == 0 && len(c.DeleteConfig) == 0 {
 		return nil
+	}
+	changes, err := configChanges(c.Config, c.DeleteConfig)
+	if err != nil {
+		return err
 	}
 	altered, err := adm.AlterTopicConfigs(s.ctx, changes, c.Topic)
 	if err != nil {

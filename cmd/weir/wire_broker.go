@@ -19,12 +19,16 @@ import (
 func (b *box) startBroker() error {
 	o := brokerOptions(&b.cfg, b.log)
 	o.Mirrored = b.mirrored
+	if b.certs != nil {
+		o.TLS = b.certs.Server()
+	}
 	broker, err := appliance.Open(o)
 	if err != nil {
 		return err
 	}
 	b.broker = broker
-	b.bound("kafka", broker.KafkaAddr().String())
+	b.authority.Store(broker.Auth())
+	b.bound("kafka", broker.Status().KafkaAddr)
 	view := &logView{broker: broker}
 	view.recordsBefore = view.highWatermarks()
 	b.add(part{

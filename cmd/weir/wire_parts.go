@@ -15,12 +15,16 @@ import (
 func (b *box) startBridge() error {
 	o := bridgeOptions(&b.cfg, b.log)
 	o.MQTT.Now, o.MQTT.Age = b.broker.Clock().Now, b.broker.Clock().Age
+	o.MQTT.Identify, o.MQTT.Exchange = b.identify, b.exchange
+	if b.certs != nil {
+		o.TLS = b.certs.Server()
+	}
 	devices, err := bridge.Start(o, deviceLog{b.broker.Topics()})
 	if err != nil {
 		return err
 	}
 	b.devices = devices
-	b.bound("mqtt", devices.Addr().String())
+	b.bound("mqtt", devices.Status().Addr)
 	b.add(part{
 		name: "mqtt", status: func() any { return devices.Status() }, source: devices, close: devices.Close,
 		fill: func(s *console.Snapshot) {

@@ -40,7 +40,10 @@ func durableAppend(o options, t *table) error {
 	for _, inFlight := range []int{deepFlight, kafkaFlight} {
 		name := fmt.Sprintf("durable append, 8 writers, %d batches in flight each", inFlight)
 		weir := side{"Weir", func() ([]float64, error) { return ingest(set, made.Partitions(), b, n, inFlight) }}
-		raw := side{"write+fdatasync", func() ([]float64, error) { return rawWrite(o.dir, b, n, rawBlock) }}
+		raw := side{"write+fdatasync", func() ([]float64, error) {
+			got, err := rawWrite(o.dir, b, n, rawBlock)
+			return got[:min(1, len(got))], err
+		}}
 		measures := []measure{{name, ">= 0.7", "MiB/s"}, {name + ", checkpoint included", "", "MiB/s"}}
 		if err := t.compare(o.pairs, measures, weir, raw); err != nil {
 			return err

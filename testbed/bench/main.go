@@ -28,7 +28,8 @@ type options struct {
 	partitions []int
 	wear       time.Duration // of the wear row
 	logGiB     int           // in the log that is restarted
-	weir       string        // the binary, for the restart row
+	weir       string        // the binary, for the rows restart and kafka-*
+	load       int           // bytes of one run of a client in the rows kafka-*
 	rows       []string
 	cpuProfile string
 }
@@ -47,6 +48,9 @@ var rows = []struct {
 	{"create", create},
 	{"filled", filled},
 	{"allocations", allocations},
+	{"kafka-produce", kafkaProduce},
+	{"kafka-consume", kafkaConsume},
+	{"kafka-latency", kafkaLatency},
 }
 
 func main() {
@@ -75,7 +79,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&partitions, "partitions", "1000,10000", "numbers of partitions to spread over, and to restart with the last of")
 	f.DurationVar(&o.wear, "wear", 150*time.Second, "how long the row wear writes: some checkpoints, which come every minute")
 	f.IntVar(&o.logGiB, "log", 0, "GiB in the log of few partitions before the row restart kills it; the goal is of 10, which take minutes to write")
-	f.StringVar(&o.weir, "weir", "bin/weir", "the binary that is killed and started again")
+	f.StringVar(&o.weir, "weir", "bin/weir", "the binary that is killed and started again, or runs beside Kafka")
+	f.IntVar(&o.load, "load", 400<<20, "payload bytes of one run of a client against Weir or Kafka")
 	f.StringVar(&chosen, "rows", strings.Join(names, ","), "what to measure")
 	f.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of the run to this file")
 	if err := f.Parse(args); err != nil {

@@ -28,9 +28,10 @@ type table struct {
 }
 
 // compare lets a and b take turns. The ratio is the median of the ratios of each
-// turn, so that what slows the machine down for a while slows both sides.
+// turn, so that what slows the machine down for a while slows both sides. Where b
+// has fewer figures than there are measures its last stands for the others.
 func (t *table) compare(pairs int, measures []measure, a, b side) error {
-	mine, other := make([][]float64, len(measures)), make([]float64, 0, pairs)
+	mine, other := make([][]float64, len(measures)), make([][]float64, len(measures))
 	for range pairs {
 		got, err := a.run()
 		if err != nil {
@@ -42,17 +43,17 @@ func (t *table) compare(pairs int, measures []measure, a, b side) error {
 		}
 		for i := range measures {
 			mine[i] = append(mine[i], got[i])
+			other[i] = append(other[i], against[min(i, len(against)-1)])
 		}
-		other = append(other, against[0])
 	}
 	for i, m := range measures {
 		ratios := make([]float64, pairs)
 		for j := range ratios {
-			ratios[j] = mine[i][j] / other[j]
+			ratios[j] = mine[i][j] / other[i][j]
 		}
-		t.add(m.what, figure(median(mine[i]))+" "+m.unit, figure(median(other))+" "+m.unit+" "+b.name,
+		t.add(m.what, figure(median(mine[i]))+" "+m.unit, figure(median(other[i]))+" "+m.unit+" "+b.name,
 			fmt.Sprintf("%s (%s to %s)", figure(median(ratios)), figure(slices.Min(ratios)), figure(slices.Max(ratios))), m.goal)
-		t.note("%s, %s: %s %s; %s %s", m.what, m.unit, a.name, figures(mine[i]), b.name, figures(other))
+		t.note("%s, %s: %s %s; %s %s", m.what, m.unit, a.name, figures(mine[i]), b.name, figures(other[i]))
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func (c *topics) DeleteTopic(name string) error {
 var dumpedRecord = regexp.MustCompile(`(?m)^\| offset: (\d+) `)
 
 // dump has Kafka's own tool read segments and their indexes. Whatever it finds
-// fault with fails the test.
+// fault with fails the test, but for offsets that are missing: who calls knows of those.
 func dump(t *testing.T, dir string, suffix string, args ...string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "topics", "t-*", "*"+suffix))
@@ -64,7 +64,7 @@ func dump(t *testing.T, dir string, suffix string, args ...string) string {
 		}
 		t.Fatalf("DumpLogSegments of %s: %v\n%s", dir, err, out)
 	}
-	for _, fault := range []string{"isvalid: false", "Mismatch", "mismatch", "Non-consecutive", "Found timestamp", "Exception", "Indexed offset:", "Misindexed", "out of order"} {
+	for _, fault := range []string{"isvalid: false", "Mismatch", "mismatch", "Found timestamp", "Exception", "Indexed offset:", "Misindexed", "out of order"} {
 		if at := strings.Index(out, fault); at >= 0 {
 			t.Errorf("DumpLogSegments of %s%s: %s", dir, suffix, out[max(0, at-200):min(len(out), at+300)])
 		}
@@ -135,6 +135,64 @@ func TestKafkaReadsOurSegments(t *testing.T) {
 	checkDumps(t, dir, starts, ends)
 }
 
+// The same of compacted segments: the tool reads the very records that are left.
+func TestKafkaReadsCompactedSegments(t *testing.T) {
+	compat.Require(t)
+	dir := t.TempDir()
+	now := time.UnixMilli(1_700_000_000_000)
+	s, err := topic.Open(topic.Options{FS: vfs.OS(dir), Catalog: &topics{entries: map[string]topic.Entry{}}, LeaderEpoch: 1, Now: func() time.Time { return now },
+		WAL: wal.Options{FileBytes: 1 << 20}, CheckpointInterval: time.Hour, RetentionInterval: time.Hour, Cleaner: topic.CleanerOptions{Disabled: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create("t", topic.Spec{Partitions: 5, Configs: map[string]string{"segment.ms": "20000", "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 120 {
+		now = now.Add(time.Second)
+		for codec := range int32(5) {
+			appendSome(t, s, codec, i, now)
+		}
+	}
+	s.Compact()
+	want := map[int32][]int64{}
+	for codec := range int32(5) {
+		p, err := s.Partition(record.TopicPartition{Topic: "t", Partition: codec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for next := int64(0); next < p.HighWatermark(); {
+			batches, err := s.Fetch(context.Background(), p.TopicPartition(), next, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for b := range batches.All() {
+				rs, err := b.Records()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range rs {
+					want[codec] = append(want[codec], r.Offset)
+				}
+				next = b.NextOffset()
+			}
+		}
+		if n := int64(len(want[codec])); n == 0 || n > p.HighWatermark()/2 {
+			t.Errorf("partition %d holds %d of %d records: compaction did too little for this test", codec, n, p.HighWatermark())
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := dumped(t, dir)
+	for codec := range int32(5) {
+		if !slices.Equal(got[codec], want[codec]) {
+			t.Errorf("partition %d: the tool reads offsets %v, Weir reads %v", codec, got[codec], want[codec])
+		}
+	}
+	checkIndexes(t, dir)
+}
+
 // appendSome appends a batch of the partition's codec, and returns the end of the log.
 func appendSome(t *testing.T, s *topic.Set, codec int32, i int, now time.Time) int64 {
 	t.Helper()
@@ -160,6 +218,24 @@ func appendSome(t *testing.T, s *topic.Set, codec int32, i int, now time.Time) i
 func checkDumps(t *testing.T, dir string, starts, ends map[int32]int64) {
 	t.Helper()
 	next := maps.Clone(starts)
+	for codec, offsets := range dumped(t, dir) {
+		for _, offset := range offsets {
+			if offset != next[codec] {
+				t.Fatalf("partition %d: offset %d follows %d", codec, offset, next[codec]-1)
+			}
+			next[codec]++
+		}
+	}
+	if !maps.Equal(next, ends) {
+		t.Errorf("the tool reads records up to %v, want them up to %v", next, ends)
+	}
+	checkIndexes(t, dir)
+}
+
+// dumped is the offsets of the records that the tool reads, by partition.
+func dumped(t *testing.T, dir string) map[int32][]int64 {
+	t.Helper()
+	offsets := map[int32][]int64{}
 	out := dump(t, dir, ".log", "--deep-iteration", "--print-data-log")
 	for section := range strings.SplitSeq(out, "Dumping ") {
 		var codec int32
@@ -169,15 +245,18 @@ func checkDumps(t *testing.T, dir string, starts, ends map[int32]int64) {
 			t.Fatal(err)
 		}
 		for _, found := range dumpedRecord.FindAllStringSubmatch(section, -1) {
-			if offset, _ := strconv.ParseInt(found[1], 10, 64); offset != next[codec] {
-				t.Fatalf("partition %d: offset %d follows %d", codec, offset, next[codec]-1)
+			offset, err := strconv.ParseInt(found[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
 			}
-			next[codec]++
+			offsets[codec] = append(offsets[codec], offset)
 		}
 	}
-	if !maps.Equal(next, ends) {
-		t.Errorf("the tool reads records up to %v, want them up to %v\n%.2000s", next, ends, out)
-	}
+	return offsets
+}
+
+func checkIndexes(t *testing.T, dir string) {
+	t.Helper()
 	for _, suffix := range []string{".index", ".timeindex"} {
 		dump(t, dir, suffix)
 		dump(t, dir, suffix, "--index-sanity-check")

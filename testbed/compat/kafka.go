@@ -44,9 +44,9 @@ func Require(tb testing.TB) {
 type Cluster struct {
 	Addr string // host:port of the Kafka listener; stays the same over restarts
 
-	tb     testing.TB
 	dir    string
 	script string
+	env    []string // of the broker's process, such as KAFKA_HEAP=1g
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -60,19 +60,35 @@ type Cluster struct {
 func StartKafka(tb testing.TB, overrides ...string) *Cluster {
 	tb.Helper()
 	Require(tb)
-	c := &Cluster{tb: tb, dir: tb.TempDir(), script: kafkaScript()}
-	ports := freePorts(tb, 2)
+	c, err := LaunchKafka(tb.TempDir(), nil, overrides...)
+	if ToolMissing(err) {
+		tb.Skipf("skipped: %v", err)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Kill)
+	return c
+}
+
+// LaunchKafka is StartKafka for programs that are no test: the broker's data are in
+// dir, env is for its process (kafka.sh names what it looks at), and the caller kills it.
+func LaunchKafka(dir string, env []string, overrides ...string) (*Cluster, error) {
+	c := &Cluster{dir: dir, script: kafkaScript(), env: env}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, fmt.Errorf("compat: %w", err)
+	}
 	c.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 	args := append([]string{c.script, "format", c.dir, strconv.Itoa(ports[0]), strconv.Itoa(ports[1])}, overrides...)
 	if out, err := exec.Command("sh", args...).CombinedOutput(); err != nil {
-		if ToolMissing(err) {
-			tb.Skipf("skipped: %s", bytes.TrimSpace(out))
-		}
-		tb.Fatalf("compat: format kafka: %v\n%s", err, out)
+		return nil, fmt.Errorf("compat: format kafka: %w\n%s", err, bytes.TrimSpace(out))
 	}
-	tb.Cleanup(c.Kill)
-	c.start()
-	return c
+	if err := c.start(); err != nil {
+		c.Kill()
+		return nil, err
+	}
+	return c, nil
 }
 
 // Tool runs one of Kafka's own command line tools and returns its output.
@@ -99,10 +115,19 @@ func (c *Cluster) Kill() { c.end(syscall.SIGKILL) }
 
 // Restart starts the broker again on its data, after killing it if it runs,
 // and returns once it answers.
-func (c *Cluster) Restart() {
-	c.tb.Helper()
+func (c *Cluster) Restart(tb testing.TB) {
+	tb.Helper()
 	c.Kill()
-	c.start()
+	if err := c.start(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// PID is the process id of the broker, which must run.
+func (c *Cluster) PID() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cmd.Process.Pid
 }
 
 // Log is what the broker wrote so far.
@@ -113,18 +138,18 @@ func (c *Cluster) Log() string {
 
 func (c *Cluster) logPath() string { return filepath.Join(c.dir, "kafka.log") }
 
-func (c *Cluster) start() {
-	c.tb.Helper()
+func (c *Cluster) start() error {
 	log, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		c.tb.Fatalf("compat: %v", err)
+		return fmt.Errorf("compat: %w", err)
 	}
 	defer log.Close()
 	cmd := exec.Command("sh", c.script, "run", c.dir) // the script execs java: this pid is the broker's
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), c.env...)
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
-		c.tb.Fatalf("compat: start kafka: %v", err)
+		return fmt.Errorf("compat: start kafka: %w", err)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -135,8 +160,9 @@ func (c *Cluster) start() {
 	c.cmd, c.done = cmd, done
 	c.mu.Unlock()
 	if err := c.awaitReady(done); err != nil {
-		c.tb.Fatalf("compat: kafka does not answer: %v\n%s", err, c.Log())
+		return fmt.Errorf("compat: kafka does not answer: %w\n%s", err, c.Log())
 	}
+	return nil
 }
 
 func (c *Cluster) awaitReady(done <-chan struct{}) error {
@@ -190,16 +216,15 @@ func kafkaScript() string {
 
 // freePorts picks ports that nobody listens on now. Kafka cannot be told to
 // pick one itself, because it must advertise it.
-func freePorts(tb testing.TB, n int) []int {
-	tb.Helper()
+func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			tb.Fatalf("compat: %v", err)
+			return nil, err
 		}
 		defer l.Close()
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
-	return ports
+	return ports, nil
 }

@@ -23,7 +23,7 @@ func TestKafkaRestartKeepsRecords(t *testing.T) {
 	if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "kept", Value: []byte("v")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	k.Restart()
+	k.Restart(t)
 	for {
 		fs := cl.PollFetches(ctx)
 		if ctx.Err() != nil {

@@ -56,18 +56,19 @@ func foreigners() []foreign {
 // Every client passes every check that its library can, against one appliance that
 // serves them all at the same time.
 func TestClients(t *testing.T) {
-	s := startWeir(t, "")
+	s, g := startWeir(t, ""), startGuarded(t)
 	results := newResults()
 	t.Run("all", func(t *testing.T) {
 		for _, f := range foreigners() {
 			t.Run(f.name, func(t *testing.T) {
 				t.Parallel()
 				d := f.driver(t)
-				c := &checked{f: f, d: d, s: s, results: results.client(strings.TrimSpace(drive(t, d, nil, "version")))}
+				c := &checked{f: f, d: d, s: s, guarded: g, results: results.client(strings.TrimSpace(drive(t, d, nil, "version")))}
 				t.Run("codecs", c.codecs)
 				t.Run("group", c.group)
 				t.Run("admin", c.admin)
 				t.Run("transactions", c.transactions)
+				t.Run("security", c.security)
 			})
 		}
 	})
@@ -81,6 +82,7 @@ type checked struct {
 	f       foreign
 	d       compat.Driver
 	s       *site.Site
+	guarded *guarded
 	results *clientResults
 }
 

@@ -397,7 +397,7 @@ func TestMirrorToKafkaKilledInTheMiddle(t *testing.T) {
 	disturbed(t, k.Addr, k.Addr, 50_000, func(s *logbox.Box, rng *rand.Rand) {
 		for i := range 3 {
 			appendRecords(t, s, 50_000+i*10_000, 10_000, rng.Uint64())
-			k.Restart() // SIGKILL, then start
+			k.Restart(t) // SIGKILL, then start
 		}
 	})
 }

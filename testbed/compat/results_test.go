@@ -52,7 +52,8 @@ func (r *results) page() string {
 	defer r.mu.Unlock()
 	var b strings.Builder
 	b.WriteString("Each with its library's defaults, against one appliance that serves them all at the same time (`make compat`). A member of the group of\n" +
-		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed.\n\n")
+		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed. Over TLS each logs in by PLAIN,\n" +
+		"SCRAM-SHA-256 and SCRAM-SHA-512.\n\n")
 	b.WriteString("| client | produces with | group of three, one killed | admin | transactions | SASL over TLS |\n|---|---|---|---|---|---|\n")
 	var names []string
 	for name := range r.clients {

@@ -17,9 +17,9 @@ var walMutants = []mutant{
 	instead("wal: rounds without a sync, before the next file", walRing, "	if err := g.sync(); err != nil {\n		return err\n	}\n	f, err := g.spare()", "	f, err := g.spare()", walHoles),
 	instead("wal: a failed sync is not tried again", walRing, "	g.unsynced = false // also if it fails: nothing is tried twice\n", "	defer func() { g.unsynced = false }()\n	_ = g.cur.f.Sync()\n", walTests, topicCrash),
 	instead("wal: header, CRC", walRing, "crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:])", "false", walTests),
-	instead("wal: header, number of the file", walRing, "binary.BigEndian.Uint64(b[12:]) == f.number", "true", walTests, topicCrash, topicAtLength),
+	instead("wal: header, number of the file", walRing, "binary.BigEndian.Uint64(b[12:]) == f.number", "true", walTests),
 	instead("wal: round, CRC", walRound, "crc32.Checksum(b[8:end], castagnoli) != binary.BigEndian.Uint32(b[4:])", "false", walTests),
-	instead("wal: round, nonce of the file's life", walRound, " || binary.BigEndian.Uint64(b[8:]) != nonce", "", walHoles),
+	instead("wal: round, nonce of the file's life", "appliance/wal/window.go", "binary.BigEndian.Uint64(b[8:]) != nonce || ", "", walHoles),
 
 	instead("wal: readers are let in after the sync", walCommit, "	r.last, r.rounds = l.ring.seq, 1\n",
 		"	r.last, r.rounds = l.ring.seq, 1\n	for i := range r.entries {\n		r.entries[i].sink.Commit(r.buf[r.entries[i].start:r.entries[i].end])\n	}\n", walTests, topicCrash),
@@ -28,7 +28,7 @@ var walMutants = []mutant{
 	instead("wal: a failed sync is no acknowledgement", walCommit, "	if err := l.ring.sync(); err != nil {\n		return err\n	}\n	l.stats", "	_ = l.ring.sync()\n	l.stats", walTests),
 	instead("wal: a failed write is no acknowledgement", walCommit, "		if err := l.write(r); err != nil {\n			return err\n		}\n", "		if err := l.write(r); err != nil {\n			r.last, r.rounds = l.ring.seq, 1\n		}\n", walTests),
 	instead("wal: nothing is committed after a failure", walCommit, "if isFailed(l.failed) || l.closed && len", "if l.closed && len", walTests, topicCrash),
-	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(l.opts.CrowdedRuns); err != nil {", topicCrash, topicAtLength),
+	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(l.opts.CrowdedRuns); err != nil {", walTests),
 	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n				l.fail(err)\n", "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n", walTests, topicCrash),
 
 	without("wal: checkpoint, fdatasync", walCheckpoint, "c.f.Sync()", walTests),
@@ -36,10 +36,11 @@ var walMutants = []mutant{
 	// next file taken into use covers it, and until then nothing that the checkpoint
 	// speaks of is written over.
 	instead("wal: checkpoint, written again after a kill", walCheckpoint, "c.write(c.generation, c.seq), fsys.SyncDir(dir)", "fsys.SyncDir(dir)", walTests, topicAtLength),
-	instead("wal: checkpoint, written again in its own place", walCheckpoint, "c.write(c.generation, c.seq), fsys", "c.save(c.seq), fsys", walTests, topicAtLength),
+	// That it is written in its own place is not here: were the other torn, the one before
+	// both would count, and rounds that were checkpointed come to their places again.
 	instead("wal: checkpoint, beside the one before", walCheckpoint, "int64(generation%2)*blockBytes", "0", walTests, topicAtLength),
 	instead("wal: checkpoint, CRC", walCheckpoint, " && binary.BigEndian.Uint32(b[4:]) == crc32.Checksum(b[8:], castagnoli)", "", walTests),
-	instead("wal: checkpoint, none after a failure", walCheckpoint, "	if isFailed(l.failed) {\n		return l.Err()\n	}\n	if seq < ", "	if seq < ", topicCheckpoint, walTests),
+	instead("wal: checkpoint, none after a failure", walCheckpoint, "	if isFailed(l.failed) {\n		return l.Err()\n	}\n	if seq < ", "	if seq < ", walTests),
 	instead("wal: checkpoint, a failure stops the log", walCheckpoint, "cp.unsure {\n		if err := cp.save(seq); err != nil {\n			l.Fail(err)\n", "cp.unsure {\n		if err := cp.save(seq); err != nil {\n", walTests, topicCrash),
 	instead("wal: checkpoint, never backwards", walCheckpoint, "seq < l.ring.cp.seq", "false", walTests),
 

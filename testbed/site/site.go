@@ -64,6 +64,9 @@ func Binary() (string, error) {
 }
 
 // Site is one appliance. Its methods are for one goroutine, except Status,
+// ConfigPath is where Options.Config is written.
+func (s *Site) ConfigPath() string { return filepath.Clean(s.opts.Dir) + ".yaml" }
+
 // Output, Exited and the addresses.
 type Site struct {
 	opts   Options
@@ -140,7 +143,7 @@ func (s *Site) Launch() error {
 	}
 	args := []string{"serve", "--data", s.opts.Dir, "--kafka", s.addrs.Kafka, "--mqtt", s.addrs.MQTT, "--http", s.addrs.HTTP}
 	if s.opts.Config != "" {
-		path := filepath.Clean(s.opts.Dir) + ".yaml"
+		path := s.ConfigPath()
 		// Written once: a later start may find the disk read-only or full.
 		if old, err := os.ReadFile(path); err != nil || string(old) != s.opts.Config {
 			if err := os.WriteFile(path, []byte(s.opts.Config), 0o600); err != nil {

@@ -201,8 +201,26 @@ func (d *Disconnect) Decode(f Frame, v Version) error {
 		if len(r.b) > 0 {
 			d.Props.decode(&r, f.Type)
 		}
+		if r.err == nil && !d.knownReason() {
+			r.fail(malformed("MQTT-3.14.2-1", "%s with %s", d.Type, d.Reason))
+		}
 	}
 	return r.end(f.Type)
+}
+
+// knownReason holds the reason code against tables 3-10 and 3-11.
+func (d *Disconnect) knownReason() bool {
+	if d.Type == TypeAuth {
+		return d.Reason == Success || d.Reason == ContinueAuthentication || d.Reason == ReAuthenticate
+	}
+	switch d.Reason {
+	case Success, DisconnectWithWill, UnspecifiedError, MalformedPacket, ProtocolError, ImplementationSpecificError, NotAuthorized, ServerBusy,
+		ServerShuttingDown, KeepAliveTimeout, SessionTakenOver, TopicFilterInvalid, TopicNameInvalid, ReceiveMaximumExceeded, TopicAliasInvalid,
+		PacketTooLarge, MessageRateTooHigh, QuotaExceeded, AdministrativeAction, PayloadFormatInvalid, RetainNotSupported, QoSNotSupported,
+		UseAnotherServer, ServerMoved, SharedNotSupported, ConnectionRateExceeded, MaximumConnectTime, SubscriptionIDsNotSupported, WildcardsNotSupported:
+		return true
+	}
+	return false
 }
 
 // Append encodes d in its shortest form.

@@ -1,0 +1,164 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+)
+
+// Login is what is known of a client before it is let in.
+type Login struct {
+	ClientID string
+	UserName string // with HasUser
+	Password []byte
+	HasUser  bool
+	// Remote is the client's address.
+	Remote net.Addr
+	// TLS is the connection's state; nil without TLS.
+	TLS *tls.ConnectionState
+	// Anonymous: the listener lets clients in that do not say who they are.
+	Anonymous bool
+}
+
+// Identity is a client that was let in. It is asked by its connection's read loop
+// alone, OnEnd and Close apart.
+type Identity interface {
+	// MayPublish reports whether the client may publish on a topic name.
+	MayPublish(topic []byte) bool
+	// MaySubscribe reports whether it may have all that matches a topic filter.
+	MaySubscribe(filter string) bool
+	// Expired reports whether the login does not hold any more.
+	Expired() bool
+	// OnEnd has end called, which does not block, when the login holds no more.
+	OnEnd(end func())
+	Close()
+}
+
+// Refusal is an error of Options.Identify by which the client is refused after a
+// while, so that it cannot try passwords fast.
+type Refusal struct {
+	Err   error
+	After time.Duration
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// ServeFor is Serve for a listener that lets anonymous clients in, or does not.
+func (srv *Server) ServeFor(l net.Listener, anonymous bool) error {
+	return srv.serve(l, anonymous)
+}
+
+// ServeTrusted is ServeConn for a client that is a part of this process.
+func (srv *Server) ServeTrusted(nc net.Conn) { srv.serveConn(nc, true, true) }
+
+// identify finds out who the client is, and whether its will may be published.
+func (c *conn) identify(p *packet.Connect) error {
+	if c.srv.opts.Identify == nil || c.trusted {
+		return nil
+	}
+	who, err := c.srv.opts.Identify(login(c, p))
+	if err != nil {
+		var slow *Refusal
+		if errors.As(err, &slow) {
+			c.holdBack(slow.After)
+		}
+		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: err.Error()}
+	}
+	return c.become(who, p)
+}
+
+// login is what CONNECT and the connection say of the client.
+func login(c *conn, p *packet.Connect) Login {
+	return Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
+		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous}
+}
+
+// become makes the client known from here on.
+func (c *conn) become(who Identity, p *packet.Connect) error {
+	c.who = who
+	who.OnEnd(func() {
+		c.revoked.Store(true)
+		c.kick()
+	})
+	if p.HasWill && !who.MayPublish(p.Will.Topic) {
+		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
+	}
+	return nil
+}
+
+// tlsState is the state of a connection's TLS; nil without.
+func tlsState(nc net.Conn) *tls.ConnectionState {
+	switch nc := nc.(type) {
+	case *tls.Conn:
+		state := nc.ConnectionState()
+		return &state
+	case interface{ TLSState() *tls.ConnectionState }: // a WebSocket over TLS
+		return nc.TLSState()
+	}
+	return nil
+}
+
+func (c *conn) holdBack(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.ctx.Done():
+	}
+}
+
+// mayPublish holds a message against the access rules.
+func (c *conn) mayPublish(topic []byte) error {
+	if c.who == nil || c.who.MayPublish(topic) {
+		return nil
+	}
+	return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", topic)}
+}
+
+// maySubscribe holds a filter against the access rules.
+func (c *conn) maySubscribe(filter string) bool { return c.who == nil || c.who.MaySubscribe(filter) }
+
+// checkLogin ends a connection whose login does not hold any more.
+func (c *conn) checkLogin() error {
+	if c.who == nil || !c.who.Expired() {
+		return nil
+	}
+	return &packet.Error{Reason: packet.NotAuthorized, Text: "the login has expired"}
+}
+
+// forgetIdentity lets go of the login.
+func (c *conn) forgetIdentity() {
+	if c.who != nil {
+		c.who.Close()
+	}
+}
+
+// prune ends the subscriptions of a resumed session that its client may not have any
+// more, or that were another's.
+func (c *conn) prune(s *session) {
+	s.mu.Lock()
+	filters := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	for _, filter := range filters {
+		if !c.maySubscribe(filter) {
+			c.srv.endSubscription(s, filter)
+		}
+	}
+}
+
+// FixedPart is the part of a filter before its first wildcard: every topic name that
+// the filter matches begins with it, but for the parent level that "/#" includes.
+func FixedPart(filter string) string {
+	if at := strings.IndexAny(filter, "+#"); at >= 0 {
+		return filter[:at]
+	}
+	return filter
+}

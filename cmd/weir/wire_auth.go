@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/weirmq/weir/appliance/auth"
+	"github.com/weirmq/weir/appliance/console"
+	"github.com/weirmq/weir/bridge/mqtt"
+)
+
+// serveConsole has the console listen, with TLS where the configuration says so.
+func (b *box) serveConsole(server *console.Server) error {
+	var addresses []string
+	for _, l := range b.cfg.HTTPListeners() {
+		ln, err := listen(l.Flag, l.Address)
+		if err != nil {
+			return err
+		}
+		addresses = append(addresses, ln.Addr().String())
+		if l.Encrypts() {
+			ln = tls.NewListener(ln, b.certs.Browsers("http/1.1"))
+		}
+		server.Serve(ln)
+	}
+	b.bound("http", strings.Join(addresses, ","))
+	b.log.Info("console started", "http", strings.Join(addresses, ","))
+	return nil
+}
+
+// device is an MQTT client before the access rules. They see MQTT topics as Kafka
+// topics named mqtt:NAME, which no Kafka topic can be called: WRITE is to publish,
+// READ to subscribe.
+type device struct {
+	session *auth.Session
+	names   map[string]string // with the prefix, by MQTT topic
+}
+
+const (
+	mqttPrefix     = "mqtt:"
+	maxDeviceNames = 256 // kept by a connection
+)
+
+var _ mqtt.Identity = (*device)(nil)
+
+func (d *device) MayPublish(topic []byte) bool {
+	name, ok := d.names[string(topic)]
+	if !ok {
+		if d.names == nil || len(d.names) >= maxDeviceNames {
+			d.names = map[string]string{}
+		}
+		name = mqttPrefix + string(topic)
+		d.names[name[len(mqttPrefix):]] = name
+	}
+	return d.session.Authorize(auth.Write, auth.Topic, name)
+}
+
+func (d *device) MaySubscribe(filter string) bool {
+	if shared, ok := strings.CutPrefix(filter, "$share/"); ok {
+		_, filter, _ = strings.Cut(shared, "/")
+	}
+	fixed := mqtt.FixedPart(filter)
+	if fixed == filter {
+		return d.session.Authorize(auth.Read, auth.Topic, mqttPrefix+filter)
+	}
+	return d.session.AllowedFilter(auth.Read, auth.Topic, mqttPrefix+filter, mqttPrefix+fixed)
+}
+
+func (d *device) Expired() bool    { return d.session.Lifetime() < 0 }
+func (d *device) OnEnd(end func()) { d.session.OnEnd(end) }
+func (d *device) Close()           { d.session.Close() }
+
+// identify lets MQTT clients in: by user name and password, where the password may
+// be a JSON Web Token, by certificate, or as User:ANONYMOUS.
+func (b *box) identify(l mqtt.Login) (mqtt.Identity, error) {
+	session, err := b.deviceSession(l)
+	if err != nil {
+		var failed *auth.LoginError
+		if errors.As(err, &failed) {
+			return nil, &mqtt.Refusal{Err: err, After: failed.Delay}
+		}
+		return nil, err
+	}
+	return &device{session: session}, nil
+}
+
+// exchange begins an MQTT 5 enhanced authentication by one of the SCRAM mechanisms.
+func (b *box) exchange(l mqtt.Login, method string) (mqtt.Exchange, error) {
+	m := auth.Mechanism(method)
+	if m != auth.ScramSHA256 && m != auth.ScramSHA512 {
+		return nil, fmt.Errorf("not offered; there are %s and %s", auth.ScramSHA256, auth.ScramSHA512)
+	}
+	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}, m)
+	if err != nil {
+		return nil, err
+	}
+	return deviceExchange{x}, nil
+}
+
+type deviceExchange struct{ *auth.Exchange }
+
+// Step implements mqtt.Exchange.
+func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
+	answer, session, err := x.Exchange.Step(data)
+	var failed *auth.LoginError
+	switch {
+	case errors.As(err, &failed):
+		return nil, nil, &mqtt.Refusal{Err: err, After: failed.Delay}
+	case err != nil:
+		return nil, nil, err
+	case session == nil:
+		return answer, nil, nil
+	}
+	return answer, &device{session: session}, nil
+}
+
+func (b *box) deviceSession(l mqtt.Login) (*auth.Session, error) {
+	a := b.broker.Auth()
+	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}
+	switch {
+	case l.HasUser && (a.HasUsers() || b.cfg.Auth.OAuth.JWKS != ""):
+		if !b.takesPasswords(peer) {
+			return nil, errors.New("passwords are taken over TLS only (auth.plain_without_tls)")
+		}
+		if b.cfg.Auth.OAuth.JWKS != "" && auth.LooksLikeToken(string(l.Password)) {
+			return a.Token(peer, string(l.Password))
+		}
+		return a.Password(peer, l.UserName, string(l.Password))
+	case l.TLS != nil && len(l.TLS.PeerCertificates) > 0:
+		return a.Certificate(peer, l.TLS.PeerCertificates[0])
+	case l.Anonymous:
+		return a.Anonymous(peer), nil
+	}
+	return nil, errors.New("this listener wants a user name and password (mqtt.anonymous)")
+}
+
+// takesPasswords reports whether a connection is safe enough to send a password over.
+func (b *box) takesPasswords(p auth.Peer) bool {
+	ip := net.ParseIP(p.Host)
+	return p.TLS || ip != nil && ip.IsLoopback() || b.cfg.Auth.PlainWithoutTLS || b.cfg.InsecureLAN
+}
+
+func hostOf(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.IP.String()
+	}
+	return a.String()
+}
