@@ -34,7 +34,8 @@ type conn struct {
 	id      string
 	sess    *session // nil until CONNECT is accepted
 	auth    *enhanced
-	who     Identity // nil: everything is allowed
+	who     Identity                // nil: everything is allowed
+	entered atomic.Pointer[session] // sess, once messages may come; for the writer
 
 	anonymous bool        // the listener asks nobody who it is
 	trusted   bool        // the client is a part of this process
@@ -308,7 +309,7 @@ func (c *conn) gather(dst []byte) []byte {
 // drained is called by the writer after each write.
 func (c *conn) drained(n int) {
 	c.srv.traffic.bytesOut.Add(uint64(n))
-	if s := c.sess; s != nil {
+	if s := c.entered.Load(); s != nil {
 		s.drained()
 	}
 }

@@ -88,6 +88,7 @@ func (c *conn) enter() {
 	s := c.sess
 	s.mu.Lock()
 	s.conn = c
+	c.entered.Store(s)
 	if s.behind > 0 || len(s.resend) > 0 || len(s.releases) > 0 || len(s.retain) > 0 {
 		s.startPump(c)
 	}
