@@ -119,6 +119,10 @@ powercut: build guests ## Disks that lose power (CUTS times), fail or run full u
 bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
 	go run ./testbed/bench $(ARGS)
 
+.PHONY: bench-kafka
+bench-kafka: build ## Weir beside real Apache Kafka under the same clients, in turns (needs cc, librdkafka-dev, a JDK, Maven).
+	go run ./testbed/bench --rows kafka-produce,kafka-consume,kafka-latency $(ARGS)
+
 .PHONY: microbench
 microbench: ## Go benchmarks of the hot paths.
 	go test -run '^$$' -bench . -benchmem ./...

@@ -266,7 +266,7 @@ func (b *Broker) openGroups(o Options) error {
 	}
 	g := o.Groups
 	g.Log, g.Partition, g.Logger = topic.ReadUncommitted{Set: b.topics}, offsets, o.Log
-	g.Now, g.Age = b.clock.Now, b.clock.Age
+	g.Now, g.Age, g.Cluster = b.clock.Now, b.clock.Age, group.TopicsOf(b.topics)
 	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
 		p, err := b.topics.Partition(tp)
 		if err != nil {
