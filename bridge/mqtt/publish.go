@@ -288,7 +288,7 @@ func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
 		c.srv.lost(err, 1)
 		return nil
 	case c.version == packet.V5:
-		c.acks.push(ackOf(p.QoS), p.PacketID, nil, ackReason(err))
+		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
 		c.out.flush()
 		return nil
 	}

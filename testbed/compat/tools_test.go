@@ -40,6 +40,7 @@ var toolClasses = map[string][]string{
 	"kafka-broker-api-versions": {"kafka.admin.BrokerApiVersionsCommand", "org.apache.kafka.tools.BrokerApiVersionsCommand"},
 	"kafka-cluster":             {"org.apache.kafka.tools.ClusterTool"},
 	"kafka-transactions":        {"org.apache.kafka.tools.TransactionsCommand"},
+	"kafka-acls":                {"kafka.admin.AclCommand", "org.apache.kafka.tools.AclCommand"},
 }
 
 // toolSteps are a day of an administrator, in order.
@@ -71,6 +72,8 @@ var toolSteps = []step{
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --group perf --reset-offsets --to-earliest --topic tools --execute", "", `perf +tools +0 +100\b`},
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete-offsets --group console --topic tools", "", `Successful`},
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete --group perf --group verifiable", "", `Deletion of requested consumer groups .* was successful`},
+	{"kafka-transactions", "--bootstrap-server {broker} list", "", `TransactionalId`},
+	{"kafka-transactions", "--bootstrap-server {broker} describe-producers --topic tools --partition 0", "", `ProducerId`},
 	{"kafka-topics", "--bootstrap-server {broker} --delete --topic tools", "", ``},
 	{"kafka-topics", "--bootstrap-server {broker} --list --topic tools", "", `^\s*$`},
 }
@@ -78,6 +81,7 @@ var toolSteps = []step{
 // The command line tools of two releases of Apache Kafka do a day's work of an
 // administrator, each against an appliance of its own.
 func TestKafkasOwnTools(t *testing.T) {
+	t.Parallel()
 	for _, version := range compat.JavaVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
