@@ -64,13 +64,16 @@ func open(t testing.TB, o auth.Options, rules ...auth.Rule) *auth.Authority {
 	return a
 }
 
+// clearText is the password of every user here.
+const clearText = "a password in clear text"
+
 // session logs a user in by a password, from a host.
 func session(t testing.TB, a *auth.Authority, user, host string) *auth.Session {
 	t.Helper()
-	if err := a.SetPassword(user, "pw"); err != nil {
+	if err := a.SetPassword(user, clearText); err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Password(auth.Peer{Host: host, TLS: true, Via: "kafka"}, user, "pw")
+	s, err := a.Password(auth.Peer{Host: host, TLS: true, Via: "kafka"}, user, clearText)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,3 +207,11 @@ func FuzzSubject(f *testing.F) {
 		}
 	})
 }
+
+func TestEndOfTheCertificate(t *testing.T) {
+	certFile, keyFile, cert := selfSigned(t, t.TempDir(), 1, pkix.Name{CommonName: "a"})
+	certs, err := auth.LoadCertificates(auth.TLSOptions{Cert: certFile, Key: keyFile})
+	if err != nil || !certs.Expires().Equal(cert.NotAfter) {
+		t.Errorf("ends %v, want %v: %v", certs.Expires(), cert.NotAfter, err)
+	}
+}

@@ -128,7 +128,7 @@ func TestPasswordsAndTheirSessions(t *testing.T) {
 	ended := make(chan bool, 1)
 	s.OnEnd(func() { ended <- true })
 	for name, value := range store.values {
-		if strings.Contains(string(value)+name, "pw") {
+		if strings.Contains(string(value)+name, clearText) {
 			t.Error("the store has the password in clear text")
 		}
 	}
@@ -140,7 +140,7 @@ func TestPasswordsAndTheirSessions(t *testing.T) {
 	default:
 		t.Error("a session outlives the password it was made with")
 	}
-	if _, err := a.Password(peer, "alice", "pw"); err == nil {
+	if _, err := a.Password(peer, "alice", clearText); err == nil {
 		t.Error("the old password still works")
 	}
 	again := open(t, auth.Options{Users: store})

@@ -228,7 +228,7 @@ func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) 
 
 // claim makes c the owner of the session; old is a session that ends here. srv.mu is held.
 func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, old *session, err error) {
-	if s != nil && p.CleanStart { // [MQTT-3.1.2-4]
+	if s != nil && (p.CleanStart || !c.mayResume(s)) { // [MQTT-3.1.2-4]
 		s, old = nil, s
 	}
 	present = s != nil
@@ -281,7 +281,6 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 			return err
 		}
 	}
-	c.prune(s)
 	s.mu.Lock()
 	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()

@@ -21,7 +21,7 @@ type counters struct {
 	}
 	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
-		connections, protocol, keepAlive, storage, slow atomic.Uint64
+		connections, protocol, keepAlive, storage, slow, unauthorized atomic.Uint64
 	}
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
@@ -131,6 +131,7 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	}
 	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
 	r := &srv.refusals
+	w.Counter("weir_mqtt_messages_unauthorized_total", "MQTT messages refused because no access rule allows them.", float64(r.unauthorized.Load()))
 	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"keep_alive", &r.keepAlive},
 		{"slow", &r.slow}, {"taken_over", &srv.sessionCounts.takenOver}} {
 		w.Counter("weir_mqtt_connections_closed_total", "MQTT connections ended by the server, by reason.", float64(c.n.Load()), "reason", c.reason)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/console"
@@ -29,6 +30,25 @@ func (b *box) serveConsole(server *console.Server) error {
 	b.bound("http", strings.Join(addresses, ","))
 	b.log.Info("console started", "http", strings.Join(addresses, ","))
 	return nil
+}
+
+// certificateWarning is how long before its end an operator is told.
+const certificateWarning = 30 * 24 * time.Hour
+
+// fillCertificate warns of a certificate that ends.
+func (b *box) fillCertificate(s *console.Snapshot) {
+	if b.certs == nil {
+		return
+	}
+	end := b.certs.Expires()
+	switch left := time.Until(end); {
+	case left < 0:
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: fmt.Sprintf(
+			"the TLS certificate ended on %s: clients refuse it; renew it with weir cert server, or set the machine's clock right", end.Format(time.DateOnly))})
+	case left < certificateWarning:
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: fmt.Sprintf(
+			"the TLS certificate ends on %s: renew it with weir cert server", end.Format(time.DateOnly))})
+	}
 }
 
 // device is an MQTT client before the access rules. They see MQTT topics as Kafka

@@ -41,6 +41,7 @@ var (
 	topicDrops        = suite{pkg: "./appliance/topic", run: "Drop|Budget|Gap"}
 	topicCrash        = suite{pkg: "./appliance/topic", run: crashTests}
 	topicAtLength     = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
+	appliancePowerCut = suite{pkg: "./appliance", run: "PowerCutInTransactions"}
 	recordTests       = suite{pkg: "./appliance/record"}
 	metadataTests     = suite{pkg: "./appliance/metadata"}
 	groupDamage       = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}
