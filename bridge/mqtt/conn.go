@@ -32,7 +32,7 @@ type conn struct {
 	remote  string
 	version packet.Version
 	id      string
-	sess    *session // nil until CONNECT is accepted
+	sess    *session                // nil until CONNECT is accepted
 	served  atomic.Pointer[session] // sess once CONNACK is out, for the writer
 	auth    *enhanced
 	who     Identity // nil: everything is allowed
