@@ -169,6 +169,27 @@ func TestInitMakesABoxThatIsSafe(t *testing.T) {
 	}
 }
 
+// Who has lost every password gets in again with the data folder in hand.
+func TestRescue(t *testing.T) {
+	s := initSecured(t)
+	data := filepath.Join(s.dir, "data")
+	if _, errs, code := weir(t, "", "user", "rescue", "admin", "--data", data); code != exitFailed || !strings.Contains(errs, "stop it first") {
+		t.Errorf("while it runs: %d %s", code, errs)
+	}
+	s.stop()
+	if _, errs, code := weir(t, "another\n", "user", "rescue", "admin", "--data", data, "--password-stdin"); code != exitOK {
+		t.Fatal(errs)
+	}
+	s.serve(t)
+	s.as("admin", "another", "topic", "list")
+	if _, _, code := s.try("admin", s.password, "topic", "list"); code == exitOK {
+		t.Error("the lost password still works")
+	}
+	if _, _, code := weir(t, "", "user", "rescue", "admin", "--data", t.TempDir()); code != exitNotFound {
+		t.Errorf("a folder that is none of weir's: %d", code)
+	}
+}
+
 func TestDevicesLogIn(t *testing.T) {
 	s := initSecured(t)
 	pump := s.addUser("pump-1")
