@@ -86,6 +86,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 // enter lets messages come: nothing may come before CONNACK [MQTT-3.2.0-1].
 func (c *conn) enter() {
 	s := c.sess
+	c.served.Store(s)
 	s.mu.Lock()
 	s.conn = c
 	if s.behind > 0 || len(s.resend) > 0 || len(s.releases) > 0 || len(s.retain) > 0 {

@@ -78,6 +78,7 @@ func TestToldOfLoss(t *testing.T) {
 		p.send(publish(v5, uint16(i+1), "t", fmt.Sprint(i)))
 		p.expect(fmt.Sprintf("PUBACK #%d", i+1))
 	}
+	b.restart() // else what a feed has read before may still be delivered
 	if err := (weirLog{b.set}).DeleteRecords(record.TopicPartition{Topic: "mqtt"}, 7); err != nil {
 		t.Fatal(err)
 	}

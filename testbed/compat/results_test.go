@@ -85,9 +85,12 @@ func mark(seen bool) string {
 	return "-"
 }
 
-// compare makes sure that the page says what was seen.
+// compare makes sure that the page says what was seen, if everything was run.
 func (r *results) compare(t *testing.T) {
 	t.Helper()
+	if flag.Lookup("test.run").Value.String() != "" && !*update {
+		return
+	}
 	page := r.page()
 	if *update {
 		if err := os.WriteFile(seenPage, []byte(page), 0o644); err != nil {

@@ -47,7 +47,7 @@ func startSecured(t *testing.T) *secured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := site.Start(t.Context(), site.Options{Dir: filepath.Join(dir, "data"), Config: string(config), Protocol: "SASL_SSL"})
+	s, err := site.Start(t.Context(), site.Options{Dir: filepath.Join(dir, "data"), Config: string(config), Protocol: "SASL_SSL", User: "admin", Password: made.Password})
 	if err != nil {
 		t.Fatal(err)
 	}

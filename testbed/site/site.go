@@ -38,6 +38,8 @@ type Options struct {
 	Env    []string // added to the environment
 
 	Protocol string // of the Kafka listener, such as SASL_SSL; default plain text
+	// User and Password log in where the HTTP listener wants it.
+	User, Password string
 
 	ReadyTimeout time.Duration // default 30 s
 	Log          io.Writer     // gets a copy of the child's output; may be nil
