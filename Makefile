@@ -119,6 +119,10 @@ powercut: build guests ## Disks that lose power (CUTS times), fail or run full u
 bench: build ## The log against the bare disk and socket, in turns (ARGS=); see docs/benchmarks.md.
 	go run ./testbed/bench $(ARGS)
 
+.PHONY: bench-kafka
+bench-kafka: build ## Weir beside real Apache Kafka under the same clients, in turns (needs cc, librdkafka-dev, a JDK, Maven).
+	go run ./testbed/bench --rows kafka-produce,kafka-consume,kafka-latency $(ARGS)
+
 .PHONY: microbench
 microbench: ## Go benchmarks of the hot paths.
 	go test -run '^$$' -bench . -benchmem ./...
@@ -127,6 +131,7 @@ microbench: ## Go benchmarks of the hot paths.
 docs: ## Write the generated pages anew.
 	go test ./firmware-config -run TestReferenceIsFresh -update
 	go test ./appliance/kafka -run Compatibility -update
+	go test ./bridge/mqtt -run TestConformance -update
 
 .PHONY: check
 check: lint test race fuzz cross crash-check e2e compat chaos powercut ## All that CI runs.

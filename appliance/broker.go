@@ -266,7 +266,7 @@ func (b *Broker) openGroups(o Options) error {
 	}
 	g := o.Groups
 	g.Log, g.Partition, g.Logger = topic.ReadUncommitted{Set: b.topics}, offsets, o.Log
-	g.Now, g.Age = b.clock.Now, b.clock.Age
+	g.Now, g.Age, g.Cluster = b.clock.Now, b.clock.Age, group.TopicsOf(b.topics)
 	g.HighWatermark = func(tp record.TopicPartition) (int64, bool) {
 		p, err := b.topics.Partition(tp)
 		if err != nil {
@@ -396,6 +396,7 @@ type Status struct {
 	Disk    topic.DiskStatus    `json:"disk"`
 	Kafka   kafka.Status        `json:"kafka_server"`
 	Groups  group.Status        `json:"consumer_groups"`
+	Auth    AuthStatus          `json:"auth"`
 	// Transactions is what the coordinator of transactions does.
 	Transactions txn.Status `json:"transactions"`
 }
@@ -421,6 +422,7 @@ func (b *Broker) Status() Status {
 		Cleaner: b.topics.Cleaner(), Disk: b.topics.DiskStatus(), Kafka: b.server.Status(), Groups: b.groups.Status(), Transactions: b.txns.Status(), RelaxedTopics: []string{}, Clock: b.clock.Status(), Metadata: b.metadataStatus(),
 		Damage: DamageStatus{Lost: []topic.Lost{}, WAL: b.topics.WALDamage()},
 	}
+	st.Auth = b.authStatus()
 	if b.meter != nil {
 		measured := b.meter.Status()
 		st.Device = &measured
@@ -463,6 +465,10 @@ func (b *Broker) Metrics(w *metric.Writer) {
 	w.Gauge("weir_clock_trusted", "1 while the machine's clock is trusted, 0 after a jump and until the time is known.", trusted)
 	w.Gauge("weir_clock_jump_seconds", "How far the machine's clock is from the trusted time; 0 while it is trusted.", st.Clock.JumpSeconds)
 	st.Metadata.metrics(w)
+	w.Gauge("weir_users", "Users that can log in by a password.", float64(st.Auth.Users))
+	w.Gauge("weir_access_rules", "Access rules.", float64(st.Auth.Rules))
+	w.Counter("weir_audit_events_total", "Events written to the audit trail.", float64(st.Auth.AuditWritten))
+	w.Counter("weir_audit_events_lost_total", "Events that the audit trail had no room for.", float64(st.Auth.AuditLost))
 	w.Gauge("weir_topics", "Topics.", float64(st.Topics))
 	w.Gauge("weir_topics_relaxed", "Topics whose acknowledged records can be lost on a power cut (flush.messages above 1).", float64(st.Relaxed))
 	for _, name := range st.RelaxedTopics {

@@ -47,7 +47,7 @@ func newSite(t testing.TB) *site {
 func (s *site) open() {
 	s.t.Helper()
 	b, err := appliance.Open(appliance.Options{Data: s.data, Kafka: s.addr, Groups: group.Options{Limits: group.Limits{
-		MinSessionTimeout: time.Millisecond, InitialRebalanceDelay: -1,
+		MinSessionTimeout: time.Millisecond, InitialRebalanceDelay: -1, ConsumerHeartbeatInterval: 100 * time.Millisecond,
 	}}})
 	if err != nil {
 		s.t.Fatal(err)

@@ -66,3 +66,17 @@ func (l auditLog) Append(ctx context.Context, tp record.TopicPartition, b record
 	}
 	return l.topics.Append(ctx, tp, b)
 }
+
+// AuthStatus counts users, rules and what the audit trail took.
+type AuthStatus struct {
+	Users        int   `json:"users"`
+	Rules        int   `json:"access_rules"`
+	AuditWritten int64 `json:"audit_events"`
+	AuditLost    int64 `json:"audit_events_lost"`
+}
+
+func (b *Broker) authStatus() (st AuthStatus) {
+	st.Users, st.Rules = b.auth.Counts()
+	st.AuditWritten, st.AuditLost = b.trail.Counts()
+	return st
+}

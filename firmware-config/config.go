@@ -67,6 +67,15 @@ type Kafka struct {
 	CleanerMapBytes           Size     `yaml:"log.cleaner.dedupe.buffer.size" min:"1Ki" max:"1Gi" doc:"Memory for the keys of one log while it is compacted, 32 bytes each. With too little a log is compacted in several goes."`
 	CleanerIOBytes            Size     `yaml:"log.cleaner.io.max.bytes.per.second" min:"0" max:"1Ti" doc:"What compaction may read and write together in a second, so that it leaves the disk to others. 0: no limit."`
 	CleanerBackoff            Duration `yaml:"log.cleaner.backoff" min:"10ms" max:"24h" doc:"How often there is a look for logs to compact (Kafka's log.cleaner.backoff.ms)."`
+	GroupMaxSize              int      `yaml:"group.max.size" min:"1" max:"100000" doc:"Members of one consumer group, of either protocol."`
+	GroupMinSessionTimeout    Duration `yaml:"group.min.session.timeout" min:"1ms" max:"1h" doc:"Least session.timeout.ms of classic members (Kafka's group.min.session.timeout.ms)."`
+	GroupMaxSessionTimeout    Duration `yaml:"group.max.session.timeout" min:"1s" max:"24h" doc:"Greatest session.timeout.ms of classic members (Kafka's group.max.session.timeout.ms)."`
+	GroupInitialDelay         Duration `yaml:"group.initial.rebalance.delay" min:"0s" max:"1h" doc:"How long the first member of a classic group waits for others (Kafka's group.initial.rebalance.delay.ms)."`
+	ConsumerSessionTimeout    Duration `yaml:"group.consumer.session.timeout" min:"1s" max:"24h" doc:"Silence after which a member of the consumer protocol is removed (Kafka's group.consumer.session.timeout.ms)."`
+	ConsumerHeartbeatInterval Duration `yaml:"group.consumer.heartbeat.interval" min:"100ms" max:"1h" doc:"How often members of the consumer protocol are told to send a heartbeat (Kafka's group.consumer.heartbeat.interval.ms)."`
+	MaxGroups                 int      `yaml:"max.groups" min:"1" max:"1000000" doc:"Consumer groups that have members."`
+	MaxOffsets                int      `yaml:"max.committed.offsets" min:"1" max:"100000000" doc:"Committed offsets of all groups together."`
+	OffsetMetadataMaxBytes    Size     `yaml:"offset.metadata.max.bytes" min:"0" max:"1Mi" doc:"Text that a client may keep beside a committed offset."`
 	OffsetsRetentionMinutes   int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
 	TransactionMaxTimeout     Duration `yaml:"transaction.max.timeout" min:"1s" max:"24h" doc:"The most a producer may set as its transaction.timeout.ms (Kafka's transaction.max.timeout.ms). Readers of what is committed wait that long for a producer that is gone."`
 	TransactionalIDExpiration Duration `yaml:"transactional.id.expiration" min:"1m" max:"87600h" doc:"How long a transactional.id that is not used is known (Kafka's transactional.id.expiration.ms)."`
@@ -297,6 +306,8 @@ func Default() Config {
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
+			GroupMaxSize: 500, GroupMinSessionTimeout: Duration(6 * time.Second), GroupMaxSessionTimeout: Duration(30 * time.Minute), GroupInitialDelay: Duration(3 * time.Second),
+			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},

@@ -64,13 +64,16 @@ func open(t testing.TB, o auth.Options, rules ...auth.Rule) *auth.Authority {
 	return a
 }
 
+// clearText is the password of every user here.
+const clearText = "a password in clear text"
+
 // session logs a user in by a password, from a host.
 func session(t testing.TB, a *auth.Authority, user, host string) *auth.Session {
 	t.Helper()
-	if err := a.SetPassword(user, "pw"); err != nil {
+	if err := a.SetPassword(user, clearText); err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Password(auth.Peer{Host: host, TLS: true, Via: "kafka"}, user, "pw")
+	s, err := a.Password(auth.Peer{Host: host, TLS: true, Via: "kafka"}, user, clearText)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +168,22 @@ func TestChangedRulesHoldAtOnce(t *testing.T) {
 		if err != nil || len(removed) != 1 || removed[0] != r {
 			t.Fatalf("removed %v, %v", removed, err)
 		}
+	}
+}
+
+// The same, where other rules stay: the answer is remembered by the rules it came of.
+func TestChangedRuleAmongOthersHoldsAtOnce(t *testing.T) {
+	allow := rule(auth.Allow, "User:alice", auth.Write, auth.Literal, "t")
+	a := open(t, auth.Options{}, allow)
+	s := session(t, a, "alice", "h")
+	if !s.Allowed(auth.Write, auth.Topic, "t") {
+		t.Fatal("denied in spite of the rule")
+	}
+	if err := a.AddRules([]auth.Rule{rule(auth.Deny, "User:*", auth.Write, auth.Prefixed, "t")}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Allowed(auth.Write, auth.Topic, "t") {
+		t.Error("allowed in spite of the denial")
 	}
 }
 

@@ -108,6 +108,11 @@ func (o *TLSOptions) load() (map[ClientAuth]*tls.Config, error) {
 	return out, nil
 }
 
+// Expires is when the server's certificate ends.
+func (c *Certificates) Expires() time.Time {
+	return c.look()[ClientAuthNone].Certificates[0].Leaf.NotAfter
+}
+
 // Server is the configuration of a listener, as client.auth says.
 func (c *Certificates) Server(protocols ...string) *tls.Config {
 	return c.server(c.o.ClientAuth, protocols)

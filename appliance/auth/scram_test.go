@@ -128,7 +128,7 @@ func TestPasswordsAndTheirSessions(t *testing.T) {
 	ended := make(chan bool, 1)
 	s.OnEnd(func() { ended <- true })
 	for name, value := range store.values {
-		if strings.Contains(string(value)+name, "pw") {
+		if strings.Contains(string(value)+name, clearText) {
 			t.Error("the store has the password in clear text")
 		}
 	}
@@ -140,7 +140,7 @@ func TestPasswordsAndTheirSessions(t *testing.T) {
 	default:
 		t.Error("a session outlives the password it was made with")
 	}
-	if _, err := a.Password(peer, "alice", "pw"); err == nil {
+	if _, err := a.Password(peer, "alice", clearText); err == nil {
 		t.Error("the old password still works")
 	}
 	again := open(t, auth.Options{Users: store})
@@ -185,6 +185,10 @@ func TestLoginExpires(t *testing.T) {
 	}
 	if now = now.Add(time.Hour); s.Lifetime() >= 0 {
 		t.Errorf("an hour later: %v", s.Lifetime())
+	}
+	device, err := a.Password(auth.Peer{Host: "h", Via: auth.ViaMQTT}, "alice", clearText)
+	if err != nil || device.Lifetime() != 0 {
+		t.Errorf("a device's login, which cannot be renewed in time: %v, %v", device.Lifetime(), err)
 	}
 	if left := a.Anonymous(auth.Peer{}).Lifetime(); left != 0 {
 		t.Errorf("anonymous lifetime %v", left)

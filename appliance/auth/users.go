@@ -97,6 +97,13 @@ func (a *Authority) Users() []UserInfo {
 	return out
 }
 
+// Counts is how many users and rules there are.
+func (a *Authority) Counts() (users, rules int) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.users), len(a.index.Load().rules)
+}
+
 // HasUsers reports whether anybody could log in by a password.
 func (a *Authority) HasUsers() bool {
 	a.mu.RLock()

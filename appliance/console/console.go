@@ -79,8 +79,12 @@ type Options struct {
 	// ConfirmClock makes the machine's time the trusted one and returns what is to be
 	// shown of the clock.
 	ConfirmClock func() (any, error)
-	MaxUpload    int64        // bytes of a plugin file; 0: DefaultMaxUpload
-	Log          *slog.Logger // nil: discard
+	// Authorize decides whether a request is served, health excepted; change tells one
+	// that alters something. An error that wraps ErrLogin asks for a login, one that wraps
+	// ErrForbidden refuses for good, and any other means "not yet". Nil serves all.
+	Authorize func(r *http.Request, change bool) error
+	MaxUpload int64        // bytes of a plugin file; 0: DefaultMaxUpload
+	Log       *slog.Logger // nil: discard
 }
 
 // Server is the console. Make it with New, run it with Serve.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,7 +25,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	if name, err := os.Hostname(); err == nil {
 		names = append(names, name, name+".local")
 	}
-	next = http.NewCrossOriginProtection().Handler(s.requireAction(next))
+	next = http.NewCrossOriginProtection().Handler(s.requireLogin(s.requireAction(next)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -37,6 +38,41 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// Errors of Options.Authorize.
+var (
+	ErrLogin     = errors.New("log in")
+	ErrForbidden = errors.New("not allowed")
+)
+
+// open are the paths that tell nothing but whether the box lives.
+func open(path string) bool { return path == "/healthz" || path == "/readyz" }
+
+// requireLogin asks who the client is, the way a browser understands as well. That the
+// browser then sends the password with every request is why a change needs ActionHeader.
+func (s *Server) requireLogin(next http.Handler) http.Handler {
+	if s.opts.Authorize == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := error(nil)
+		if !open(r.URL.Path) {
+			err = s.opts.Authorize(r, r.Method != http.MethodGet && r.Method != http.MethodHead)
+		}
+		switch {
+		case err == nil:
+			next.ServeHTTP(w, r)
+		case errors.Is(err, ErrLogin):
+			w.Header().Add("WWW-Authenticate", `Basic realm="weir", charset="UTF-8"`)
+			w.Header().Add("WWW-Authenticate", `Bearer realm="weir"`)
+			fail(w, http.StatusUnauthorized, err.Error())
+		case errors.Is(err, ErrForbidden):
+			fail(w, http.StatusForbidden, err.Error())
+		default:
+			fail(w, http.StatusServiceUnavailable, err.Error())
+		}
 	})
 }
 

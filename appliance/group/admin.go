@@ -2,6 +2,7 @@ package group
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -13,6 +14,7 @@ import (
 type Description struct {
 	Group        string
 	State        State
+	Consumer     bool // of the consumer protocol (KIP-848)
 	ProtocolType string
 	Protocol     string // of a stable group
 	Generation   int32
@@ -44,9 +46,18 @@ func (g *Group) Describe(id string) Description {
 	return d
 }
 
-// Describe serves DescribeGroups. A group that does not exist is Dead, with
-// ErrGroupIDNotFound.
+// Describe serves DescribeGroups. A group that does not exist, or is of the consumer
+// protocol, is Dead, with ErrGroupIDNotFound.
 func (c *Coordinator) Describe(group string) (Description, error) {
+	d, err := c.describe(group)
+	if d.Consumer {
+		return Description{Group: group, State: Dead}, fmt.Errorf("%w: %q is not a classic group", ErrGroupIDNotFound, group)
+	}
+	return d, err
+}
+
+// describe describes a group of either protocol.
+func (c *Coordinator) describe(group string) (Description, error) {
 	if c.log.down != nil {
 		return Description{Group: group, State: Dead}, c.log.down
 	}
@@ -56,9 +67,16 @@ func (c *Coordinator) Describe(group string) (Description, error) {
 	if s != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !s.gone {
+		switch {
+		case s.gone:
+		case s.consumer != nil:
+			return s.consumer.Describe(group).brief(), nil
+		default:
 			return s.group.Describe(group), nil
 		}
+	}
+	if g := c.restoreConsumers(group); g != nil {
+		return g.Describe(group).brief(), nil
 	}
 	value, known := c.log.table.metadata(group)
 	if !known {
@@ -81,7 +99,7 @@ func (c *Coordinator) List() ([]Description, error) {
 	slices.Sort(ids)
 	var out []Description
 	for _, id := range slices.Compact(ids) {
-		if d, err := c.Describe(id); err == nil {
+		if d, err := c.describe(id); err == nil {
 			out = append(out, d)
 		}
 	}
@@ -98,7 +116,7 @@ func (c *Coordinator) Delete(group string) error {
 	case s == nil:
 		return ErrGroupIDNotFound
 	}
-	if err := s.group.Kill(); err != nil {
+	if err := s.kill(); err != nil {
 		c.unlock(s)
 		return err
 	}
@@ -111,6 +129,7 @@ func (c *Coordinator) Delete(group string) error {
 		rs = append(rs, offsetTombstone(group, tp, nowMs))
 	}
 	rs = append(rs, encodeGroup(group, nil, nowMs))
+	rs = append(rs, c.consumerTombstones(group, nowMs)...)
 	err = c.writeAll(s, rs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,15 +167,15 @@ func (c *Coordinator) DeleteOffsets(group string, tps []record.TopicPartition) (
 	case s == nil:
 		return nil, ErrGroupIDNotFound
 	}
-	live := s.group.State() != Empty
-	if live && s.group.protocolType != consumerProtocolType {
+	live := !s.empty()
+	if live && s.consumer == nil && s.group.protocolType != consumerProtocolType {
 		c.unlock(s)
 		return nil, ErrNonEmptyGroup
 	}
 	nowMs := c.opts.Now().UnixMilli()
 	var rs []record.Record
 	for i, tp := range tps {
-		if live && s.group.subscribed(tp.Topic) {
+		if live && s.subscribed(tp.Topic) {
 			if each == nil {
 				each = make([]error, len(tps))
 			}

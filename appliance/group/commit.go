@@ -2,11 +2,11 @@ package group
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/weirmq/weir/appliance/record"
 )
@@ -38,7 +38,7 @@ func (c *Coordinator) Commit(group string, req Commit) (each []error, err error)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.group.CheckCommit(time.Now(), req.MemberID, req.InstanceID, req.Generation); err != nil {
+	if err := s.checkCommit(&req); err != nil {
 		c.unlock(s)
 		return nil, err
 	}
@@ -107,7 +107,9 @@ func (c *Coordinator) CommitInTransaction(group string, req TransactionalCommit)
 	}
 	// Who does not say which member it is (before v3) is believed (KIP-447).
 	if anyone := req.Generation < 0 && req.MemberID == "" && req.InstanceID == ""; !anyone {
-		err = s.group.CheckCommit(time.Now(), req.MemberID, req.InstanceID, req.Generation)
+		if err = s.checkCommit(&req.Commit); errors.Is(err, ErrStaleMemberEpoch) {
+			err = ErrIllegalGeneration // what clients know here
+		}
 	} else if s.group.State() == Dead {
 		err = ErrCoordinatorNotAvailable
 	}

@@ -29,6 +29,8 @@ type Options struct {
 	SnapshotBytes int64
 	// HighWatermark, when set, lets Status show how far groups lag behind.
 	HighWatermark func(record.TopicPartition) (offset int64, ok bool)
+	// Cluster is the topics that members of the consumer protocol subscribe to; nil: none.
+	Cluster Cluster
 	// Now is the best wall time known, for commits; nil: time.Now. Age is how long ago
 	// Now said so, at least; nil: by Now alone.
 	Now func() time.Time
@@ -47,6 +49,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Cluster == nil {
+		o.Cluster = noCluster{}
 	}
 	if o.SnapshotBytes <= 0 {
 		o.SnapshotBytes = 8 << 20
@@ -89,7 +94,8 @@ type slot struct {
 
 	mu       sync.Mutex
 	group    *Group
-	gone     bool // no longer in Coordinator.slots: look again
+	consumer *ConsumerGroup // nil unless the group is of the consumer protocol
+	gone     bool           // no longer in Coordinator.slots: look again
 	waiters  map[Ref]chan<- Answer
 	timer    *time.Timer
 	inflight int        // appends under way
@@ -198,7 +204,7 @@ func (c *Coordinator) slot(id string, create bool) (*slot, error) {
 	case len(c.slots) >= c.opts.Limits.MaxGroups:
 		return nil, fmt.Errorf("%w: %d groups are active", ErrGroupMaxSizeReached, len(c.slots))
 	}
-	s := &slot{id: id, group: c.restore(id, value), waiters: map[Ref]chan<- Answer{}}
+	s := &slot{id: id, group: c.restore(id, value), consumer: c.restoreConsumers(id), waiters: map[Ref]chan<- Answer{}}
 	s.settled = sync.NewCond(&s.mu)
 	c.slots[id] = s
 	return s, nil
@@ -224,11 +230,11 @@ func (c *Coordinator) unlock(s *slot) {
 	if s.gone {
 		return
 	}
-	if s.inflight == 0 && s.group.Disposable() {
+	if s.inflight == 0 && s.disposable() {
 		c.forget(s)
 		return
 	}
-	at, ok := s.group.Deadline()
+	at, ok := s.deadline()
 	switch {
 	case !ok && s.timer != nil:
 		s.timer.Stop()
@@ -264,6 +270,10 @@ func (c *Coordinator) tick(s *slot) {
 	s.mu.Lock()
 	if s.gone {
 		s.mu.Unlock()
+		return
+	}
+	if s.consumer != nil {
+		c.tickConsumers(s)
 		return
 	}
 	c.step(s, Tick{})

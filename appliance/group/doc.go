@@ -1,11 +1,14 @@
 // Package group is the broker's consumer groups: who is a member, who consumes
 // which partition, and how far each group has read.
 //
-// Three things make it up:
+// Four things make it up:
 //
 //   - [Group] is the classic consumer-group protocol as a pure state machine. It
 //     has no lock, clock, goroutine or I/O: [Group.Step] takes an event and the
 //     time, and returns effects. Scripts under testdata pin what it does.
+//   - [ConsumerGroup] is the protocol of KIP-848 in the same form: the group assigns,
+//     and each member gets there by heartbeats of its own. A group is of one protocol or
+//     of the other, and changes while it has no members.
 //   - the table is committed offsets and group metadata: what the topic
 //     __consumer_offsets says, last record per key, and never anything else.
 //     Every change is appended to the log first and reaches the table through

@@ -35,6 +35,16 @@ var (
 	ErrGroupSubscribedToTopic = errors.New("group is subscribed to the topic")
 	// ErrOffsetMetadataTooLarge is returned for commit metadata over offset.metadata.max.bytes.
 	ErrOffsetMetadataTooLarge = errors.New("offset metadata too large")
+	// ErrFencedMemberEpoch is returned to a member of the consumer protocol that has missed something: it must join anew.
+	ErrFencedMemberEpoch = errors.New("fenced member epoch")
+	// ErrStaleMemberEpoch is returned for offsets of a member that is at another epoch by now.
+	ErrStaleMemberEpoch = errors.New("stale member epoch")
+	// ErrUnreleasedInstanceID is returned to a new member whose group.instance.id another one has that has not left.
+	ErrUnreleasedInstanceID = errors.New("unreleased instance id")
+	// ErrUnsupportedAssignor is returned for a server-side assignor that there is not.
+	ErrUnsupportedAssignor = errors.New("unsupported assignor")
+	// ErrInvalidRegularExpression is returned for a subscription that is not RE2's syntax.
+	ErrInvalidRegularExpression = errors.New("invalid regular expression")
 	// ErrInvalidCommitOffsetSize is returned for a commit that does not fit into one batch.
 	ErrInvalidCommitOffsetSize = errors.New("invalid commit offset size")
 )

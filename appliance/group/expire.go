@@ -57,7 +57,7 @@ func (c *Coordinator) expireOnce(now time.Time) {
 
 // expiredRecords is the tombstones of what has expired in a locked group.
 func (c *Coordinator) expiredRecords(s *slot, now time.Time) (rs []record.Record) {
-	if !s.group.Disposable() || s.inflight > 0 {
+	if !s.disposable() || s.inflight > 0 {
 		return nil
 	}
 	offsets := c.log.table.commits(s.id)
@@ -69,6 +69,9 @@ func (c *Coordinator) expiredRecords(s *slot, now time.Time) (rs []record.Record
 	}
 	if value, _ := c.log.table.metadata(s.id); value != nil && len(rs) == len(offsets) {
 		rs = append(rs, encodeGroup(s.id, nil, c.opts.Now().UnixMilli()))
+	}
+	if s.consumer != nil && len(rs) == len(offsets) {
+		rs = append(rs, c.consumerTombstones(s.id, c.opts.Now().UnixMilli())...)
 	}
 	return rs
 }

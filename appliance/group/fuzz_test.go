@@ -70,3 +70,43 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRestoreConsumers reads what a disk may give of a consumer group, and runs it on.
+func FuzzRestoreConsumers(f *testing.F) {
+	limits := &group.Limits{MaxMembers: 10, MaxSubscriptionBytes: 1000, MaxIDBytes: 10, ConsumerSessionTimeout: time.Minute}
+	now, topics := time.UnixMilli(1_800_000_000_000), &topicMap{map[string]int32{"t": 3}, 1}
+	g := group.NewConsumerGroup(limits)
+	var values [][]byte
+	var keys [][]byte
+	_, changes, err := g.Heartbeat(now, &group.ConsumerHeartbeat{MemberID: "m", InstanceID: "i", OwnedSaid: true, Topics: []string{"t"}}, topics)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, r := range g.Records("g", changes) {
+		keys, values = append(keys, r.Key), append(values, r.Value)
+	}
+	for i := range values {
+		f.Add(i, values[i])
+	}
+	f.Fuzz(func(t *testing.T, i int, value []byte) {
+		records := map[string][]byte{}
+		for j := range keys {
+			records[string(keys[j])] = values[j]
+		}
+		records[string(keys[(i&0xff)%len(keys)])] = value
+		g, err := group.RestoreConsumers(limits, records, now)
+		if err != nil {
+			return
+		}
+		_, changes, err := g.Heartbeat(now, &group.ConsumerHeartbeat{MemberID: "n", OwnedSaid: true, Topics: []string{"t"}}, topics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Records("g", changes)
+		for range 3 {
+			if at, ok := g.Deadline(); ok {
+				g.Tick(at)
+			}
+		}
+	})
+}

@@ -20,9 +20,13 @@ const (
 	Stable
 	// Dead is being deleted.
 	Dead
+	// Assigning and Reconciling are of the consumer protocol: a target assignment is to
+	// be computed, members are on their way to it.
+	Assigning
+	Reconciling
 )
 
-var stateNames = [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"}
+var stateNames = [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Assigning", "Reconciling"}
 
 // String is Kafka's name for the state.
 func (s State) String() string { return stateNames[s] }

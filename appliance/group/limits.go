@@ -28,6 +28,9 @@ type Limits struct {
 	// MaxOffsets bounds the committed offsets of all groups together, and the groups
 	// that the log knows (100,000).
 	MaxOffsets int
+	// ConsumerSessionTimeout and ConsumerHeartbeatInterval are of the consumer protocol:
+	// group.consumer.session.timeout.ms (45 s) and group.consumer.heartbeat.interval.ms (5 s).
+	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 	// MaxIDBytes bounds group ids and group.instance.ids (255).
 	MaxIDBytes int
 }
@@ -51,6 +54,8 @@ func (l Limits) withDefaults() Limits {
 	defTime(&l.MinSessionTimeout, 6*time.Second)
 	defTime(&l.MaxSessionTimeout, 30*time.Minute)
 	defTime(&l.InitialRebalanceDelay, 3*time.Second)
+	defTime(&l.ConsumerSessionTimeout, 45*time.Second)
+	defTime(&l.ConsumerHeartbeatInterval, 5*time.Second)
 	def(&l.MaxGroups, 1000)
 	def(&l.MaxMembers, 500)
 	def(&l.MaxProtocols, 32)

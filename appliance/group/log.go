@@ -308,7 +308,7 @@ func (l *offsetsLog) wait(a *appending) error {
 	switch {
 	case errors.Is(a.err, record.ErrTooLarge):
 		return fmt.Errorf("%w: %w", ErrInvalidCommitOffsetSize, a.err)
-	case errors.Is(a.err, record.ErrStorage), errors.Is(a.err, record.ErrDiskFull), errors.Is(a.err, record.ErrClosed):
+	case errors.Is(a.err, record.ErrStorage), errors.Is(a.err, record.ErrDiskFull), errors.Is(a.err, record.ErrClosed), errors.Is(a.err, record.ErrUnknownTopicOrPartition):
 		return fmt.Errorf("%w: append to %s: %w", ErrCoordinatorNotAvailable, TopicPartition, a.err)
 	case a.err != nil:
 		return a.err // what the transaction's coordinator says

@@ -26,6 +26,11 @@ func (c *Coordinator) Join(ctx context.Context, group string, ev JoinGroup) (Joi
 	if s == nil {
 		return failed, ErrUnknownMemberID
 	}
+	if s.consumer != nil {
+		if s, err = c.toClassic(s); err != nil {
+			return failed, err
+		}
+	}
 	ev.Ref, ev.NewMemberID = c.newRef(), newMemberID(&ev)
 	a, err := c.ask(ctx, s, ev.Ref, ev)
 	if a.Join == nil {

@@ -55,6 +55,13 @@ func (t *table) snapshot(nowMs int64) (rs []record.Record, size int64) {
 			}
 		}
 	}
+	for _, g := range t.groups {
+		for key, c := range g.consumers {
+			if !c.dead {
+				add(record.Record{Timestamp: nowMs, Key: []byte(key), Value: c.value}, c.at)
+			}
+		}
+	}
 	for key, c := range t.other {
 		if !c.dead {
 			add(record.Record{Timestamp: nowMs, Key: []byte(key), Value: c.value}, c.at)

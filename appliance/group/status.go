@@ -91,7 +91,7 @@ func (c *Coordinator) Metrics(w *metric.Writer) {
 		states[groups[i].State]++
 		members += len(groups[i].Members)
 	}
-	for s := Empty; s <= Dead; s++ {
+	for s := Empty; s <= Reconciling; s++ {
 		w.Gauge("weir_groups", "consumer groups by state", float64(states[s]), "state", s.String())
 	}
 	w.Gauge("weir_group_members", "members of all consumer groups", float64(members))

@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -56,6 +57,10 @@ type tableGroup struct {
 	meta    cell[[]byte]                           // GroupMetadataValue; at is -1 when there is none
 	offsets map[record.TopicPartition]cell[Offset] // live and dead
 	live    int
+	// consumers is the records of the consumer protocol, by raw key, and members how
+	// many of them are alive.
+	consumers map[string]cell[[]byte]
+	members   int
 }
 
 func newTable() *table {
@@ -83,6 +88,13 @@ func (t *table) apply(r *record.Record) error {
 		}
 		t.applyGroup(k.Group, r, at)
 		return nil
+	}
+	if ofConsumers(versionOf(r.Key)) {
+		_, group, _, err := parseConsumerKey(r.Key)
+		if err == nil {
+			t.applyConsumers(group, r, at)
+		}
+		return err
 	}
 	return t.applyOther(r, at)
 }
@@ -151,6 +163,37 @@ func (t *table) applyGroup(id string, r *record.Record, at int64) {
 	}
 }
 
+// applyConsumers takes over a record of the consumer protocol.
+func (t *table) applyConsumers(id string, r *record.Record, at int64) {
+	g, key := t.group(id), string(r.Key)
+	old, had := g.consumers[key]
+	if had && old.at > at {
+		return
+	}
+	t.countConsumers(g, had, old.dead, -1)
+	dead := r.Value == nil
+	if dead && r.Offset >= t.copiesEnd {
+		delete(g.consumers, key)
+		t.drop(id, g)
+		return
+	}
+	if g.consumers == nil {
+		g.consumers = map[string]cell[[]byte]{}
+	}
+	g.consumers[key] = cell[[]byte]{value: slices.Clone(r.Value), at: at, dead: dead}
+	t.countConsumers(g, true, dead, 1)
+}
+
+func (t *table) countConsumers(g *tableGroup, has, dead bool, by int) {
+	switch {
+	case !has:
+	case dead:
+		t.dead += by
+	default:
+		g.members += by
+	}
+}
+
 func (t *table) applyOther(r *record.Record, at int64) error {
 	key := string(r.Key)
 	old, had := t.other[key]
@@ -186,7 +229,7 @@ func (t *table) group(id string) *tableGroup {
 
 // drop forgets a group of which nothing is left.
 func (t *table) drop(id string, g *tableGroup) {
-	if len(g.offsets) == 0 && g.meta.at < 0 {
+	if len(g.offsets) == 0 && g.meta.at < 0 && len(g.consumers) == 0 {
 		delete(t.groups, id)
 	}
 }
@@ -205,6 +248,7 @@ func (t *table) forgetDead(next int64) {
 		if g.meta.dead {
 			g.meta = cell[[]byte]{at: -1}
 		}
+		maps.DeleteFunc(g.consumers, func(_ string, c cell[[]byte]) bool { return c.dead })
 		t.drop(id, g)
 	}
 	for key, c := range t.other {
@@ -217,7 +261,7 @@ func (t *table) forgetDead(next int64) {
 
 // exists reports whether the log knows anything alive of the group.
 func (g *tableGroup) exists() bool {
-	return g != nil && (g.live > 0 || g.meta.at >= 0 && !g.meta.dead)
+	return g != nil && (g.live > 0 || g.members > 0 || g.meta.at >= 0 && !g.meta.dead)
 }
 
 // metadata is the group's GroupMetadataValue, nil when it has none; known says
@@ -230,6 +274,23 @@ func (t *table) metadata(id string) (value []byte, known bool) {
 		return nil, false
 	}
 	return g.meta.value, true
+}
+
+// consumers is a group's records of the consumer protocol; nil when it has none.
+func (t *table) consumers(id string) (records map[string][]byte) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	g := t.groups[id]
+	if g == nil || g.members == 0 {
+		return nil
+	}
+	records = make(map[string][]byte, g.members)
+	for key, c := range g.consumers {
+		if !c.dead {
+			records[key] = c.value
+		}
+	}
+	return records
 }
 
 // committed is one committed offset.

@@ -77,6 +77,7 @@ type producePart struct {
 	records    []byte // in the frame: nil once staged
 	partition  *topic.Partition
 	baseOffset int64
+	appendTime int64 // -1 unless the topic stamps its batches
 	err        error
 }
 
@@ -170,6 +171,9 @@ func (part *producePart) Complete(baseOffset int64, err error) {
 	part.reply.finish()
 }
 
+// Stamped implements record.Stamped.
+func (part *producePart) Stamped(ms int64) { part.appendTime = ms }
+
 func (p *produceReply) finish() {
 	if p.left.Add(-1) > 0 {
 		return
@@ -192,7 +196,7 @@ func (p *produceReply) parse(body []byte) (refused, err error) {
 		of := r.topic(p.conn, p.version >= idProduceMin)
 		n := r.arrayLen()
 		for i := 0; i < n && !r.bad && len(p.parts) <= maxParts; i++ {
-			p.parts = append(p.parts, producePart{reply: p, id: r.int32(), records: r.nullableBytes()})
+			p.parts = append(p.parts, producePart{reply: p, id: r.int32(), records: r.nullableBytes(), appendTime: -1})
 			r.tags()
 		}
 		r.tags()
@@ -268,7 +272,7 @@ func (p *produceReply) appendPart(e *encoder, part *producePart) {
 	e.int32(part.id)
 	e.int16(errorCode(part.err))
 	e.int64(part.baseOffset)
-	e.int64(-1) // log append time: batches keep the producer's timestamps
+	e.int64(part.appendTime)
 	if p.version >= 5 {
 		e.int64(logStart)
 	}

@@ -17,7 +17,7 @@ import (
 // GROUP_ID_NOT_FOUND breaks librdkafka, sarama and Java. kafka-go sends 1 and kafkajs
 // 4 whatever is advertised. Who requires stable offsets (from 7) is told to come again
 // while a transaction that would change one has not ended (KIP-447).
-// Version 9 adds a member that classic groups do not look at. 10 names topics by id; who
+// Version 9 adds a member and its epoch, which the consumer protocol checks. 10 names topics by id; who
 // asks for everything then does not see topics that are gone, for they have no id.
 const offsetFetchKey = 9
 
@@ -61,11 +61,26 @@ func (s *Server) offsetFetch(r *request) kmsg.Response {
 	return resp
 }
 
+// checkMember refuses a member of the consumer protocol that is behind its group.
+func (s *Server) checkMember(g *kmsg.OffsetFetchRequestGroup, version int16) error {
+	if version < memberFetchMin {
+		return nil
+	}
+	return s.o.Groups.CheckFetch(g.Group, deref(g.MemberID), g.MemberEpoch)
+}
+
+// memberFetchMin is where a member says its epoch.
+const memberFetchMin = 9
+
 func (s *Server) fetchGroup(r *request, ask kmsg.OffsetFetchRequestGroup, byID, stable bool) kmsg.OffsetFetchResponseGroup {
 	rg := kmsg.NewOffsetFetchResponseGroup()
 	rg.Group = ask.Group
 	refused := r.authorize(auth.Describe, auth.Group, ask.Group)
 	if rg.ErrorCode = errorCode(refused); refused != nil && r.version >= 2 {
+		return rg
+	}
+	if err := s.checkMember(&ask, r.version); err != nil {
+		rg.ErrorCode = errorCode(err)
 		return rg
 	}
 	if ask.Topics == nil {

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"errors"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/auth"
@@ -22,7 +24,7 @@ func (s *Server) describeGroups(r *request) kmsg.Response {
 		if err == nil {
 			d, err = s.o.Groups.Describe(id)
 		}
-		if err == group.ErrGroupIDNotFound && r.version < 6 {
+		if errors.Is(err, group.ErrGroupIDNotFound) && r.version < 6 {
 			err = nil
 		}
 		rg := kmsg.NewDescribeGroupsResponseGroup()

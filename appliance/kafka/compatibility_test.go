@@ -36,6 +36,9 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 - **The range of Produce, FindCoordinator and JoinGroup begins at 0**, even where 0 is refused. Older librdkafka (2.0.2, kcat's in
   Debian 12) concludes from the lowest versions what the broker can do: without Produce 0 it sends gzip, snappy and lz4
   uncompressed, without FindCoordinator 0 it drops lz4.
+- **The consumer protocol of KIP-848** (68, 69; ` + "`group.protocol=consumer`" + `) is served whole: server-side assignors uniform and range, static members,
+  regular expressions by RE2, member epochs in OffsetCommit and OffsetFetch 9. A group changes between the protocols while it has no members; who joins
+  by the other one meanwhile is refused: GROUP_ID_NOT_FOUND for a consumer, INCONSISTENT_GROUP_PROTOCOL for a classic member.
 - **Topic ids are everywhere**: in Metadata from 10, Fetch and Produce from 13, OffsetCommit and OffsetFetch from 10. They
   never are zero and stay the same over restarts. A topic that is deleted and made again has another one, and whoever uses
   the old one is answered UNKNOWN_TOPIC_ID, or INCONSISTENT_TOPIC_ID within a fetch session, and asks for metadata anew.
@@ -54,8 +57,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 {{seen}}
 ## Not served
 
-WriteTxnMarkers (27), the consumer group
-protocol of KIP-848 (68, 69), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
+WriteTxnMarkers (27), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 
 func compatibility(seen []byte) []byte {

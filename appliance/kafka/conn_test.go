@@ -88,6 +88,17 @@ func TestAdvertisedRangesAreCoherent(t *testing.T) {
 			t.Errorf("%s goes to %d, topic ids begin with %d", name, rows[name].Max, from)
 		}
 	}
+	// Who sees telemetry pushes it at once; who sees ConsumerGroupHeartbeat expects it all.
+	for _, name := range []string{"GetTelemetrySubscriptions", "PushTelemetry"} {
+		if _, ok := rows[name]; ok {
+			t.Errorf("%s is served, but there is nowhere for it to go", name)
+		}
+	}
+	for name, least := range map[string]int16{"ConsumerGroupHeartbeat": 1, "ConsumerGroupDescribe": 0, "OffsetCommit": 9, "OffsetFetch": 9, "ListGroups": 5} {
+		if r, ok := rows[name]; !ok || r.Max < least {
+			t.Errorf("%s goes to %d, the consumer protocol needs %d", name, r.Max, least)
+		}
+	}
 	if rows["ListOffsets"].Min < 1 {
 		t.Error("ListOffsets 0 has another meaning and must not be offered")
 	}

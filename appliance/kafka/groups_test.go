@@ -27,7 +27,7 @@ func groupBroker(t testing.TB) (*wire, *topic.Set) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, err := group.Open(group.Options{Log: topics, Partition: p, Limits: group.Limits{InitialRebalanceDelay: -1, MinSessionTimeout: time.Millisecond}})
+	groups, err := group.Open(group.Options{Log: topics, Partition: p, Cluster: group.TopicsOf(topics), Limits: group.Limits{InitialRebalanceDelay: -1, MinSessionTimeout: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

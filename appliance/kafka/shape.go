@@ -35,14 +35,22 @@ type field struct {
 	kind     kind
 	min, max int16
 	of       shape // of an array
+	plain    bool  // an array's elements are values, not structures with tags
 }
 
 const anyVersion = int16(1<<15 - 1)
 
-func (k kind) since(v int16) field          { return field{k, v, anyVersion, nil} }
-func (k kind) between(min, max int16) field { return field{k, min, max, nil} }
+func (k kind) since(v int16) field          { return field{kind: k, min: v, max: anyVersion} }
+func (k kind) between(min, max int16) field { return field{kind: k, min: min, max: max} }
 
-func list(of ...field) field { return field{array, 0, anyVersion, of} }
+func list(of ...field) field {
+	return field{kind: array, max: anyVersion, of: of}
+}
+
+// values is a list of plain values.
+func values(k kind) field {
+	return field{kind: array, max: anyVersion, of: always(k), plain: true}
+}
 
 func (f field) since(v int16) field          { f.min = v; return f }
 func (f field) between(min, max int16) field { f.min, f.max = min, max; return f }
@@ -62,16 +70,18 @@ var shapes = [maxKey + 1]shape{
 	metadataKey: {list(uuid.since(10), str.since(0)), num8.since(4), num8.between(8, 10), num8.since(8)},
 	offsetCommitKey: {str.since(0), num32.since(1), str.since(1), str.since(7), num64.between(2, 4),
 		list(str.between(0, 9), uuid.since(10), list(num32.since(0), num64.since(0), num32.since(6), str.since(0)))},
-	offsetFetchKey: {str.between(0, 7), list(str.since(0), list(num32.since(0))).between(0, 7),
-		list(str.since(0), str.since(9), num32.since(9), list(str.between(8, 9), uuid.since(10), list(num32.since(0)))).since(8), num8.since(7)},
+	offsetFetchKey: {str.between(0, 7), list(str.since(0), values(num32)).between(0, 7),
+		list(str.since(0), str.since(9), num32.since(9), list(str.between(8, 9), uuid.since(10), values(num32))).since(8), num8.since(7)},
 	joinGroupKey: {str.since(0), num32.since(0), num32.since(1), str.since(0), str.since(5), str.since(0),
 		list(str.since(0), blob.since(0)), str.since(8)},
 	heartbeatKey:          append(always(str, num32, str), str.since(3)),
 	leaveGroupKey:         {str.since(0), str.between(0, 2), list(str.since(0), str.since(0), str.since(5)).since(3)},
 	syncGroupKey:          append(always(str, num32, str), str.since(3), str.since(5), str.since(5), list(str.since(0), blob.since(0))),
-	addPartitionsToTxnKey: append(always(str, num64, num16), list(str.since(0), list(num32.since(0)))),
+	addPartitionsToTxnKey: append(always(str, num64, num16), list(str.since(0), values(num32))),
 	txnOffsetCommitKey: append(always(str, str, num64, num16), num32.since(3), str.since(3), str.since(3),
 		list(str.since(0), list(num32.since(0), num64.since(0), num32.since(2), str.since(0)))),
+	consumerGroupHeartbeatKey: {str.since(0), str.since(0), num32.since(0), str.since(0), str.since(0), num32.since(0),
+		values(str), str.since(1), str.since(0), list(uuid.since(0), values(num32))},
 	offsetForLeaderEpochKey: {num32.since(3), list(str.since(0), list(num32.since(0), num32.since(2), num32.since(0)))},
 }
 
@@ -134,20 +144,20 @@ func (w *walker) field(f *field) {
 	case blob:
 		w.nullableBytes()
 	case array:
-		w.array(f.of)
+		w.array(f)
 	}
 }
 
-func (w *walker) array(of shape) {
+func (w *walker) array(f *field) {
 	n := w.arrayLen()
 	if w.elements += n; w.elements > maxElements {
 		w.bad = true
 	}
-	if len(of) == 1 && of[0].kind == num32 { // plain numbers are no structures
-		w.span(4 * n)
-		return
-	}
 	for ; n > 0 && !w.bad; n-- {
-		w.walk(of)
+		if f.plain {
+			w.field(&f.of[0])
+		} else {
+			w.walk(f.of)
+		}
 	}
 }

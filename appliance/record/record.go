@@ -62,6 +62,12 @@ type Completion interface {
 	Complete(baseOffset int64, err error)
 }
 
+// Stamped is a Completion that is told, before Complete, which time (ms) its batch was
+// given, if its topic stamps what it appends (message.timestamp.type=LogAppendTime).
+type Stamped interface {
+	Stamped(ms int64)
+}
+
 // Write is one batch and where it goes.
 type Write struct {
 	TopicPartition

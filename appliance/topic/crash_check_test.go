@@ -79,6 +79,9 @@ func (s snapshot) checkPartition(set *topic.Set, p *topic.Partition, k logKey, f
 	if hw := p.HighWatermark(); hw < owed.seen {
 		return fmt.Errorf("ends at %d; readers have seen records up to %d", hw, owed.seen)
 	}
+	if _, ok := transactional[p.TopicPartition().Topic]; ok {
+		return s.checkTransactions(set, p, k)
+	}
 	there, err := readAll(set, p)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ type verb struct {
 var verbs = []verb{
 	{"append", 6, func(w *world) { w.append(w.anyLog("a", "b"), 1+w.rnd.IntN(3), 700) }},
 	{"idempotent", 3, func(w *world) { w.idempotent("a", 0) }},
+	{"transact", 3, (*world).transact},
+	{"compact transactions", 1, (*world).compactTransactions},
 	{"atomic", 3, func(w *world) { w.atomic("a", "b") }},
 	{"large", 1, (*world).large},
 	{"relaxed", 2, (*world).relaxed},

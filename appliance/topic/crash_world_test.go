@@ -48,7 +48,9 @@ type world struct {
 	owed     map[topic.ID]string // topics whose Create was acknowledged, and no Delete asked for
 	dead     map[topic.ID]grave  // topics whose Delete was acknowledged
 	sequence int32
-	unsure   []string // what the idempotent producer sent and had no answer to
+
+	transactions []*transaction
+	unsure       []string // what the idempotent producer sent and had no answer to
 }
 
 type logKey struct {
@@ -253,6 +255,8 @@ type snapshot struct {
 	forms   map[topic.ID][]form
 	owed    map[topic.ID]string
 	dead    map[topic.ID]grave
+
+	transactions []transaction
 }
 
 // lose is the snapshot, about once in three, of a box that has lost its catalog as
@@ -284,7 +288,10 @@ func (w *world) cut(clone func(*crashfs.FS) *crashfs.FS) (*crashfs.FS, snapshot)
 	if set := w.set.Load(); set != nil {
 		w.watermarks(set)
 	}
-	s := snapshot{maps.Clone(w.catalog), make(map[logKey]promises, len(w.logs)), w.sent, w.groups, maps.Clone(w.forms), maps.Clone(w.owed), maps.Clone(w.dead)}
+	s := snapshot{maps.Clone(w.catalog), make(map[logKey]promises, len(w.logs)), w.sent, w.groups, maps.Clone(w.forms), maps.Clone(w.owed), maps.Clone(w.dead), make([]transaction, len(w.transactions))}
+	for i, x := range w.transactions {
+		s.transactions[i] = *x
+	}
 	for k, p := range w.logs {
 		s.logs[k] = *p
 	}

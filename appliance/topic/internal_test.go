@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"github.com/weirmq/weir/appliance/commitlog"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -86,8 +87,16 @@ func TestStateHoldsOnlyWhatIsCommitted(t *testing.T) {
 // FuzzState: a damaged state file is an error, never a panic, and allocates no
 // more than it paid for; an intact one reads back the same.
 func FuzzState(f *testing.F) {
-	s := &state{producers: producers{}}
+	s := newState(identity{})
 	s.note(sequencedBatch(f, 9, 1, 0, 10, 1))
+	for i := range int64(3) {
+		b := sequencedBatch(f, 20+i, 0, 0, 20+i, 1)
+		b.SetTransactional(20+i, 0, 0)
+		s.recall(b)
+	}
+	marker := record.NewMarker(record.Marker{ProducerID: 21}, 0)
+	marker.SetBaseOffset(30)
+	s.recall(marker)
 	s.know(commitlog.SegmentID{Base: 1, End: 9, Bytes: 100, First: 1, CRC: 7, Cleaned: true})
 	s.lose(lost{Damage: commitlog.Damage{First: 3, Next: 5, Segment: 1, From: 10, To: 20, Cause: "a reason"}})
 	s.unknown = []byte{77, 0, 0, 0, 2, 1, 2}
@@ -100,7 +109,8 @@ func FuzzState(f *testing.F) {
 		}
 		again, err := decodeState(s.encode(math.MaxInt64))
 		if err != nil || len(again.epochs) != len(s.epochs) || len(again.producers) != len(s.producers) || !slices.Equal(again.segments, s.segments) ||
-			!slices.Equal(again.lost, s.lost) || !bytes.Equal(again.unknown, s.unknown) || again.owner != s.owner || again.generation != s.generation {
+			!slices.Equal(again.lost, s.lost) || !bytes.Equal(again.unknown, s.unknown) || again.owner != s.owner || again.generation != s.generation ||
+			s.next > 0 && (again.next != s.next || !maps.Equal(again.open, s.open) || !slices.Equal(again.aborted, s.aborted)) {
 			t.Fatal(err)
 		}
 	})

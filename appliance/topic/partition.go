@@ -204,6 +204,9 @@ func (p *Partition) put(b record.Batch, tag any) {
 	staged.SetLeaderEpoch(p.set.opts.LeaderEpoch)
 	if c.logAppendTime {
 		staged.SetLogAppendTime(now.UnixMilli())
+		if s, ok := tag.(record.Stamped); ok {
+			s.Stamped(now.UnixMilli())
+		}
 	}
 	p.stateMu.Lock()
 	p.state.note(staged)

@@ -58,11 +58,12 @@ func (c *Coordinator) tickOne(s *slot) {
 	}
 }
 
-// Expire forgets the transactional ids that were not used for Options.Expiration.
+// Expire forgets, durably, the transactional ids that were not used for Options.Expiration.
 func (c *Coordinator) Expire() {
 	if c.opts.Expiration < 0 {
 		return
 	}
+	var last *staging
 	for _, id := range c.ids() {
 		s, err := c.lock(id, false)
 		if err != nil || s == nil {
@@ -71,8 +72,12 @@ func (c *Coordinator) Expire() {
 		if _, active := s.t.Deadline(); !active && c.idle(s.t) && c.store(s, nil) == nil {
 			c.forget(s)
 			c.expired.Add(1)
+			last = s.last
 		}
 		s.mu.Unlock()
+	}
+	if err := last.wait(); err != nil {
+		c.opts.Logger.Error("transactional ids that are not used come back with the next start", "err", err)
 	}
 }
 

@@ -88,6 +88,13 @@ func (a *acks) push(kind packet.Type, id uint16, g *group, reason packet.Reason)
 	}
 }
 
+// refuse adds an ack that says why a message was not taken.
+func (a *acks) refuse(c *conn, kind packet.Type, id uint16, err error) {
+	g := a.group(c, "", 0)
+	g.err = err
+	a.push(kind, id, g, packet.Success)
+}
+
 // len returns how many acks are owed, and how many of them are PUBACKs.
 func (a *acks) len() (all, pubacks int) {
 	a.mu.Lock()

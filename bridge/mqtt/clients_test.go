@@ -47,7 +47,7 @@ func TestMosquittoClients(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			at := []string{"-h", host, "-p", port, "-V", version}
-			sub := exec.CommandContext(ctx, "mosquitto_sub", append(at, "-q", "1", "-t", "m/#", "-C", "4", "-v")...)
+			sub := exec.CommandContext(ctx, "mosquitto_sub", append(at, "-q", "2", "-t", "m/#", "-C", "4", "-v")...)
 			var lines bytes.Buffer
 			sub.Stdout = &lines
 			if err := sub.Start(); err != nil {
@@ -56,7 +56,7 @@ func TestMosquittoClients(t *testing.T) {
 			for b.srv.Status().Subscriptions == 0 && ctx.Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
-			for i, qos := range []string{"0", "1", "1", "1"} {
+			for i, qos := range []string{"0", "1", "2", "1"} {
 				out, err := exec.CommandContext(ctx, "mosquitto_pub", append(at, "-q", qos, "-t", "m/x", "-m", fmt.Sprint("v", i))...).CombinedOutput()
 				if err != nil {
 					t.Fatalf("%v: %s", err, out)
@@ -98,7 +98,7 @@ func TestPaho3(t *testing.T) {
 	sub, pub := connect("sub"), connect("pub")
 	defer sub.Disconnect(0)
 	defer pub.Disconnect(0)
-	if tok := sub.Subscribe("p/+", 1, func(_ paho3.Client, m paho3.Message) {
+	if tok := sub.Subscribe("p/+", 2, func(_ paho3.Client, m paho3.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		if got[string(m.Payload())]++; len(got) == n {
@@ -109,7 +109,7 @@ func TestPaho3(t *testing.T) {
 	}
 	var tokens []paho3.Token
 	for i := range n {
-		tokens = append(tokens, pub.Publish(fmt.Sprintf("p/%d", i%7), 1, false, fmt.Sprint(i)))
+		tokens = append(tokens, pub.Publish(fmt.Sprintf("p/%d", i%7), byte(1+i%2), false, fmt.Sprint(i)))
 	}
 	for _, tok := range tokens {
 		if !tok.WaitTimeout(patience) || tok.Error() != nil {
@@ -151,11 +151,11 @@ func TestPaho5(t *testing.T) {
 	if err := c.AwaitConnection(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "v5/#", QoS: 1}}}); err != nil {
+	if _, err := c.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "v5/#", QoS: 2}}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 50 {
-		r, err := c.Publish(ctx, &paho.Publish{QoS: 1, Topic: "v5/t", Payload: []byte(fmt.Sprint(i)),
+		r, err := c.Publish(ctx, &paho.Publish{QoS: byte(1 + i/25), Topic: "v5/t", Payload: []byte(fmt.Sprint(i)),
 			Properties: &paho.PublishProperties{User: paho.UserProperties{{Key: "unit", Value: "K"}}}})
 		if err != nil || r.ReasonCode != 0 {
 			t.Fatal(r, err)

@@ -32,7 +32,8 @@ type conn struct {
 	remote  string
 	version packet.Version
 	id      string
-	sess    *session // nil until CONNECT is accepted
+	sess    *session                // nil until CONNECT is accepted
+	served  atomic.Pointer[session] // sess once CONNACK is out, for the writer
 	auth    *enhanced
 	who     Identity // nil: everything is allowed
 
@@ -308,7 +309,7 @@ func (c *conn) gather(dst []byte) []byte {
 // drained is called by the writer after each write.
 func (c *conn) drained(n int) {
 	c.srv.traffic.bytesOut.Add(uint64(n))
-	if s := c.sess; s != nil {
+	if s := c.served.Load(); s != nil {
 		s.drained()
 	}
 }

@@ -86,6 +86,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 // enter lets messages come: nothing may come before CONNACK [MQTT-3.2.0-1].
 func (c *conn) enter() {
 	s := c.sess
+	c.served.Store(s)
 	s.mu.Lock()
 	s.conn = c
 	if s.behind > 0 || len(s.resend) > 0 || len(s.releases) > 0 || len(s.retain) > 0 {
@@ -228,7 +229,7 @@ func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) 
 
 // claim makes c the owner of the session; old is a session that ends here. srv.mu is held.
 func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, old *session, err error) {
-	if s != nil && p.CleanStart { // [MQTT-3.1.2-4]
+	if s != nil && (p.CleanStart || !c.mayResume(s)) { // [MQTT-3.1.2-4]
 		s, old = nil, s
 	}
 	present = s != nil
@@ -281,7 +282,6 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 			return err
 		}
 	}
-	c.prune(s)
 	s.mu.Lock()
 	idle := len(s.subs) == 0 && len(s.inflight) == 0
 	s.mu.Unlock()

@@ -120,6 +120,7 @@ func (c *conn) mayPublish(topic []byte) error {
 	if c.who == nil || c.who.MayPublish(topic) {
 		return nil
 	}
+	c.srv.refusals.unauthorized.Add(1)
 	return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", topic)}
 }
 
@@ -141,17 +142,17 @@ func (c *conn) forgetIdentity() {
 	}
 }
 
-// prune ends the subscriptions of a resumed session that its client may not have any
-// more, or that were another's.
-func (c *conn) prune(s *session) {
+// mayResume reports whether the client may have all that the session is subscribed to.
+// One that was another's, or is from before the rules changed, begins anew: what it
+// has in flight is not this client's to see.
+func (c *conn) mayResume(s *session) bool {
+	if c.who == nil {
+		return true
+	}
 	s.mu.Lock()
 	filters := slices.Collect(maps.Keys(s.subs))
 	s.mu.Unlock()
-	for _, filter := range filters {
-		if !c.maySubscribe(filter) {
-			c.srv.endSubscription(s, filter)
-		}
-	}
+	return !slices.ContainsFunc(filters, func(f string) bool { return !c.maySubscribe(f) })
 }
 
 // FixedPart is the part of a filter before its first wildcard: every topic name that

@@ -102,3 +102,26 @@ func FuzzSessionDecode(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkMatch is what a publish pays for the subscriptions that there are, most of
+// which do not concern it: the cost follows the levels of the name.
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{100, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var tr trie
+			for i := range n {
+				filter := fmt.Sprintf("site/%d/device/%d/%s", i%100, i, []string{"+", "#", "temp", "+/x"}[i%4])
+				if i%10 == 9 {
+					filter = fmt.Sprintf("site/+/device/%d/temp", i)
+				}
+				tr.add(&subscription{filter: filter})
+			}
+			topic := []byte("site/7/device/7/temp")
+			var found []*subscription
+			b.ReportAllocs()
+			for b.Loop() {
+				found = tr.match(found[:0], topic)
+			}
+		})
+	}
+}

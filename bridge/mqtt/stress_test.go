@@ -113,6 +113,10 @@ func FuzzConversation(f *testing.F) {
 	f.Add(join(subscribe(v5, 1, "a/#"), publish(v5, 1, "a/b", "x"), unsubscribe(v5, 2, "a/#"), packet.AppendPing(nil, packet.TypePingreq)), true)
 	f.Add([]byte("\x30\x07\x00\x01a\x03\x23\x00\x01\x30\x06\x00\x00\x03\x23\x00\x01\xe0\x02\x04\x00"), true)
 	f.Add([]byte("\x62\x02\x00\x01"), false)
+	f.Add(join(subscribe(v5, 1, "$share/g/#@2", "#@2"), publish2(v5, 1, "a", "x"), again(publish2(v5, 1, "a", "x")), pubrel(1), pubrec(1), pubcomp(1), pubrel(9)), true)
+	f.Add(join(subscribe(v3, 1, "a@2"), publish2(v3, 7, "a", "x"), keeping(publish2(v3, 8, "a", "")), pubrec(1), pubrel(7), unsubscribe(v3, 2, "a"), disconnect()), false)
+	f.Add(join(auth(packet.ReAuthenticate, "X", "y"), publish(v5, 1, "a", "x")), true)
+	f.Add(join(option(1, "$SYS/#", packet.Subscription{QoS: 1, RetainHandling: 1}, 7), option(2, "$SYS/+/x", packet.Subscription{NoLocal: true, RetainAsPublished: true})), true)
 	b := newBox(f).start()
 	f.Cleanup(b.stop)
 	f.Fuzz(func(t *testing.T, raw []byte, five bool) {
@@ -123,7 +127,9 @@ func FuzzConversation(f *testing.F) {
 		here, there := net.Pipe()
 		b.srv.ServeConn(there)
 		go func() {
-			p := packet.Connect{Version: v, ClientID: []byte("fuzz"), CleanStart: true, HasWill: true, Will: packet.Will{Topic: []byte("w")}}
+			p := packet.Connect{Version: v, ClientID: []byte("fuzz"), CleanStart: len(raw)%2 == 0, HasWill: true, Will: packet.Will{Topic: []byte("w")}}
+			p.Props.SetUint(packet.SessionExpiry, uint32(len(raw)%3)) // sessions that go on with what the last run left
+			p.Props.SetUint(packet.TopicAliasMaximum, 2)
 			here.Write(append(p.Append(nil), raw...))
 			here.Close()
 		}()

@@ -34,9 +34,10 @@ type box struct {
 	cfg firmwareconfig.Config
 	log *slog.Logger
 
-	certs  *auth.Certificates            // nil: no listener encrypts
-	broker *appliance.Broker             // set by startBroker, before the parts that use it
-	flows  atomic.Pointer[mirror.Mirror] // set by startMirror; nil: none
+	certs     *auth.Certificates             // nil: no listener encrypts
+	authority atomic.Pointer[auth.Authority] // set by startBroker
+	broker    *appliance.Broker              // set by startBroker, before the parts that use it
+	flows     atomic.Pointer[mirror.Mirror]  // set by startMirror; nil: none
 
 	devices *bridge.Bridge // set by startBridge, before the parts that use it
 

@@ -91,6 +91,9 @@ func refusal(from string, res *http.Response, answer []byte) error {
 		return failf(exitFailed, "%s answers %s: is it a weir?", from, res.Status)
 	}
 	code := exitFailed
+	if res.StatusCode == http.StatusUnauthorized {
+		return failf(code, "%s: %s; give a login with --client FILE", from, body.Error)
+	}
 	if res.StatusCode == http.StatusNotFound {
 		code = exitNotFound
 	}

@@ -74,7 +74,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		Transactions: txn.Options{Expiration: time.Duration(k.TransactionalIDExpiration),
 			Limits: txn.Limits{MaxTimeout: time.Duration(k.TransactionMaxTimeout), MaxTransactionalIDs: k.MaxTransactionalIDs}},
 		ProducerExpiration: time.Duration(k.ProducerIDExpiration),
-		Groups:             group.Options{OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute},
+		Groups:             groupOptions(k),
 		QuotaWindow:        time.Duration(k.QuotaSamples*k.QuotaSampleSeconds) * time.Second,
 		Partitions:         int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
 		TopicConfigs: map[string]string{
@@ -99,6 +99,21 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			MapBytes: int(k.CleanerMapBytes), IOBytesPerSecond: int64(k.CleanerIOBytes),
 		},
 		Log: log,
+	}
+}
+
+func groupOptions(k *firmwareconfig.Kafka) group.Options {
+	delay := time.Duration(k.GroupInitialDelay)
+	if delay == 0 {
+		delay = -1 // 0 is the default there
+	}
+	return group.Options{
+		OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute,
+		Limits: group.Limits{
+			MinSessionTimeout: time.Duration(k.GroupMinSessionTimeout), MaxSessionTimeout: time.Duration(k.GroupMaxSessionTimeout), InitialRebalanceDelay: delay,
+			ConsumerSessionTimeout: time.Duration(k.ConsumerSessionTimeout), ConsumerHeartbeatInterval: time.Duration(k.ConsumerHeartbeatInterval),
+			MaxGroups: k.MaxGroups, MaxMembers: k.GroupMaxSize, MaxOffsets: k.MaxOffsets, MaxOffsetMetadataBytes: int(k.OffsetMetadataMaxBytes),
+		},
 	}
 }
 

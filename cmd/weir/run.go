@@ -89,9 +89,9 @@ func limitRuntime(r firmwareconfig.Runtime) {
 func (b *box) startConsole() error {
 	server := console.New(console.Options{
 		Box: b, Version: versionText(), Site: b.cfg.Site, Profile: b.cfg.Profile, DataDir: b.cfg.Data.Dir,
-		Hosts: b.cfg.HTTP.Hosts, MaxUpload: int64(b.cfg.HTTP.MaxUpload), Config: b.shown, ConfirmClock: b.confirmClock, Log: b.log,
+		Hosts: b.cfg.HTTP.Hosts, MaxUpload: int64(b.cfg.HTTP.MaxUpload), Config: b.shown, ConfirmClock: b.confirmClock, Authorize: b.authorizeHTTP, Log: b.log,
 	})
-	b.add(part{name: "http", close: server.Close})
+	b.add(part{name: "http", close: server.Close, fill: b.fillCertificate})
 	return b.serveConsole(server)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/console"
@@ -29,6 +30,25 @@ func (b *box) serveConsole(server *console.Server) error {
 	b.bound("http", strings.Join(addresses, ","))
 	b.log.Info("console started", "http", strings.Join(addresses, ","))
 	return nil
+}
+
+// certificateWarning is how long before its end an operator is told.
+const certificateWarning = 30 * 24 * time.Hour
+
+// fillCertificate warns of a certificate that ends.
+func (b *box) fillCertificate(s *console.Snapshot) {
+	if b.certs == nil {
+		return
+	}
+	end := b.certs.Expires()
+	switch left := time.Until(end); {
+	case left < 0:
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: fmt.Sprintf(
+			"the TLS certificate ended on %s: clients refuse it; renew it with weir cert server, or set the machine's clock right", end.Format(time.DateOnly))})
+	case left < certificateWarning:
+		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: fmt.Sprintf(
+			"the TLS certificate ends on %s: renew it with weir cert server", end.Format(time.DateOnly))})
+	}
 }
 
 // device is an MQTT client before the access rules. They see MQTT topics as Kafka
@@ -93,7 +113,7 @@ func (b *box) exchange(l mqtt.Login, method string) (mqtt.Exchange, error) {
 	if m != auth.ScramSHA256 && m != auth.ScramSHA512 {
 		return nil, fmt.Errorf("not offered; there are %s and %s", auth.ScramSHA256, auth.ScramSHA512)
 	}
-	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}, m)
+	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}, m)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +139,7 @@ func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
 
 func (b *box) deviceSession(l mqtt.Login) (*auth.Session, error) {
 	a := b.broker.Auth()
-	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}
+	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}
 	switch {
 	case l.HasUser && (a.HasUsers() || b.cfg.Auth.OAuth.JWKS != ""):
 		if !b.takesPasswords(peer) {

@@ -27,6 +27,7 @@ func (b *box) startBroker() error {
 		return err
 	}
 	b.broker = broker
+	b.authority.Store(broker.Auth())
 	b.bound("kafka", broker.Status().KafkaAddr)
 	view := &logView{broker: broker}
 	view.recordsBefore = view.highWatermarks()

@@ -20,25 +20,7 @@ const enoughCycles = 50
 //
 //	WEIR_CHAOS=1 WEIR_SEED=n [WEIR_CYCLES=200] go test ./testbed/chaos -run TestKill9 -v
 func TestKill9(t *testing.T) {
-	cycles, err := 200, error(nil)
-	switch {
-	case os.Getenv("WEIR_CHAOS") != "":
-	case os.Getenv("WEIR_E2E") != "":
-		cycles = 8
-	default:
-		t.Skip("needs bin/weir: make chaos or make e2e runs this test")
-	}
-	if text := os.Getenv("WEIR_CYCLES"); text != "" {
-		if cycles, err = strconv.Atoi(text); err != nil || cycles < 1 {
-			t.Fatalf("WEIR_CYCLES=%s: give a positive number", text)
-		}
-	}
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("WEIR_SEED"); text != "" {
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("WEIR_SEED: %v", err)
-		}
-	}
+	cycles, seed := howMuch(t)
 	t.Logf("seed %d", seed)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(cycles)*5*time.Second+2*time.Minute)
 	defer cancel()
@@ -53,4 +35,46 @@ func TestKill9(t *testing.T) {
 	if !r.OK() {
 		t.Errorf("seed %d: a promise was broken", seed)
 	}
+}
+
+// TestQoS2Kill9 is the same for MQTT with QoS 2: every message once in the log and
+// once at a subscriber. make chaos does 200 cycles, make e2e some.
+func TestQoS2Kill9(t *testing.T) {
+	cycles, seed := howMuch(t)
+	t.Logf("seed %d", seed)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(cycles)*5*time.Second+2*time.Minute)
+	defer cancel()
+	r, err := chaos.RunQoS2(ctx, chaos.Options{Dir: t.TempDir() + "/data", Seed: seed, Cycles: cycles, MaxUp: 400 * time.Millisecond, Logf: t.Logf})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	t.Log(r)
+	if !r.OK() {
+		t.Errorf("seed %d: a promise was broken", seed)
+	}
+}
+
+// howMuch says how many cycles the environment asks for, and the seed.
+func howMuch(t *testing.T) (cycles int, seed uint64) {
+	t.Helper()
+	err := error(nil)
+	switch cycles = 200; {
+	case os.Getenv("WEIR_CHAOS") != "":
+	case os.Getenv("WEIR_E2E") != "":
+		cycles = 8
+	default:
+		t.Skip("needs bin/weir: make chaos or make e2e runs this test")
+	}
+	if text := os.Getenv("WEIR_CYCLES"); text != "" {
+		if cycles, err = strconv.Atoi(text); err != nil || cycles < 1 {
+			t.Fatalf("WEIR_CYCLES=%s: give a positive number", text)
+		}
+	}
+	seed = uint64(time.Now().UnixNano())
+	if text := os.Getenv("WEIR_SEED"); text != "" {
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("WEIR_SEED: %v", err)
+		}
+	}
+	return cycles, seed
 }

@@ -51,3 +51,14 @@ func (c *collector) wait(t *testing.T, n int) {
 		}
 	}
 }
+
+// waitFor waits until a line was read.
+func (c *collector) waitFor(t *testing.T, line string) {
+	t.Helper()
+	poll(t, "the line "+line, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, read := c.lines[line]
+		return read
+	})
+}

@@ -56,18 +56,20 @@ func foreigners() []foreign {
 // Every client passes every check that its library can, against one appliance that
 // serves them all at the same time.
 func TestClients(t *testing.T) {
-	s := startWeir(t, "")
+	t.Parallel()
+	s, secured := startWeir(t, ""), startSecured(t)
 	results := newResults()
 	t.Run("all", func(t *testing.T) {
 		for _, f := range foreigners() {
 			t.Run(f.name, func(t *testing.T) {
 				t.Parallel()
 				d := f.driver(t)
-				c := &checked{f: f, d: d, s: s, results: results.client(strings.TrimSpace(drive(t, d, nil, "version")))}
+				c := &checked{f: f, d: d, s: s, secured: secured, results: results.client(strings.TrimSpace(drive(t, d, nil, "version")))}
 				t.Run("codecs", c.codecs)
 				t.Run("group", c.group)
 				t.Run("admin", c.admin)
 				t.Run("transactions", c.transactions)
+				t.Run("security", c.security)
 			})
 		}
 	})
@@ -81,6 +83,7 @@ type checked struct {
 	f       foreign
 	d       compat.Driver
 	s       *site.Site
+	secured *secured
 	results *clientResults
 }
 
@@ -94,16 +97,26 @@ func (c *checked) drive(t *testing.T, args ...string) string {
 // drive runs a driver to its end.
 func drive(t *testing.T, d compat.Driver, env []string, args ...string) string {
 	t.Helper()
+	out, err := tryDrive(t, d, env, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", d.Argv[len(d.Argv)-1], strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func tryDrive(t *testing.T, d compat.Driver, env []string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.Argv[0], append(slices.Clone(d.Argv[1:]), args...)...)
 	cmd.Env = slices.Concat(os.Environ(), d.Env, env)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s %s: %v\n%s%s", d.Argv[len(d.Argv)-1], strings.Join(args, " "), err, stdout.String(), stderr.String())
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s%s", err, stdout.String(), stderr.String())
 	}
-	return stdout.String()
+	return stdout.String(), err
 }
 
 // newAdmin is an admin client of the test's own, for the length of the test.
@@ -225,7 +238,7 @@ func (c *checked) transactions(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(seen.lines)); !slices.Equal(got, want) {
 		t.Errorf("the client reads %v, committed were %v", got, want)
 	}
-	if got := readCommitted(t, c.s, topic); !slices.Equal(got, want) {
+	if got := readCommittedLines(t, c.s, topic, "end"); !slices.Equal(got, want) {
 		t.Errorf("franz-go reads %v, committed were %v", got, want)
 	}
 	c.results.transactions = true
@@ -246,7 +259,8 @@ func transactionsServed(t *testing.T, s *site.Site) bool {
 	return false
 }
 
-func readCommitted(t *testing.T, s *site.Site, topic string) (values []string) {
+// readCommittedLines are the values of a topic of one partition, up to the last.
+func readCommittedLines(t *testing.T, s *site.Site, topic, last string) (values []string) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -256,7 +270,7 @@ func readCommitted(t *testing.T, s *site.Site, topic string) (values []string) {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	for !slices.Contains(values, "end") {
+	for !slices.Contains(values, last) {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatalf("read %v: %v", values, err)
@@ -346,8 +360,15 @@ type member struct {
 
 func (c *checked) join(t *testing.T, seen *collector, number int, group, topic string, env ...string) *member {
 	t.Helper()
-	m := &member{cmd: exec.Command(c.d.Argv[0], append(slices.Clone(c.d.Argv[1:]), "consume", group, topic)...), ended: make(chan error, 1)}
-	m.cmd.Env = slices.Concat(os.Environ(), c.d.Env, []string{"BOOTSTRAP=" + c.s.Addresses().Kafka}, env)
+	env = append([]string{"BOOTSTRAP=" + c.s.Addresses().Kafka}, env...)
+	return start(t, c.d, env, seen, number, "consume", group, topic)
+}
+
+// start starts a driver that runs until its stdin ends, and collects what it prints.
+func start(t *testing.T, d compat.Driver, env []string, seen *collector, number int, args ...string) *member {
+	t.Helper()
+	m := &member{cmd: exec.Command(d.Argv[0], append(slices.Clone(d.Argv[1:]), args...)...), ended: make(chan error, 1)}
+	m.cmd.Env = slices.Concat(os.Environ(), d.Env, env)
 	m.cmd.Stderr = &m.stderr
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a driver may be a script with children
 	stdin, err := m.cmd.StdinPipe()

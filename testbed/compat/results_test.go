@@ -52,7 +52,8 @@ func (r *results) page() string {
 	defer r.mu.Unlock()
 	var b strings.Builder
 	b.WriteString("Each with its library's defaults, against one appliance that serves them all at the same time (`make compat`). A member of the group of\n" +
-		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed.\n\n")
+		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed. SASL is PLAIN, SCRAM-SHA-256\n" +
+		"and SCRAM-SHA-512, each by a user of its own, who is refused what no rule allows.\n\n")
 	b.WriteString("| client | produces with | group of three, one killed | admin | transactions | SASL over TLS |\n|---|---|---|---|---|---|\n")
 	var names []string
 	for name := range r.clients {
@@ -63,13 +64,15 @@ func (r *results) page() string {
 		c := r.clients[name]
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, c.codec, mark(c.group), mark(c.admin), mark(c.transactions), mark(c.security))
 	}
-	fmt.Fprintf(&b, "\nThe command line tools of Apache Kafka %s do an administrator's work: %s.\n", strings.Join(compat.JavaVersions, " and "), strings.Join(slices.Sorted(maps.Keys(toolsUsed())), ", "))
+	fmt.Fprintf(&b, "\nThe command line tools of Apache Kafka %s do an administrator's work: %s.\n\n", strings.Join(compat.JavaVersions, " and "), strings.Join(slices.Sorted(maps.Keys(toolsUsed())), ", "))
+	fmt.Fprintf(&b, "Kafka Streams %[1]s counts words with `exactly_once_v2`, and a Kafka Connect %[1]s worker carries a file into a topic and out of it with exactly-once\n"+
+		"sources; both are killed by SIGKILL meanwhile, and nothing is lost or there twice.\n\n", compat.JavaVersions[len(compat.JavaVersions)-1])
 	return b.String()
 }
 
 func toolsUsed() map[string]bool {
 	used := map[string]bool{}
-	for _, st := range toolSteps {
+	for _, st := range slices.Concat(toolSteps, accessSteps) {
 		used[st.tool] = true
 	}
 	return used
@@ -82,9 +85,12 @@ func mark(seen bool) string {
 	return "-"
 }
 
-// compare makes sure that the page says what was seen.
+// compare makes sure that the page says what was seen, if everything was run.
 func (r *results) compare(t *testing.T) {
 	t.Helper()
+	if flag.Lookup("test.run").Value.String() != "" && !*update {
+		return
+	}
 	page := r.page()
 	if *update {
 		if err := os.WriteFile(seenPage, []byte(page), 0o644); err != nil {

@@ -40,6 +40,7 @@ var toolClasses = map[string][]string{
 	"kafka-broker-api-versions": {"kafka.admin.BrokerApiVersionsCommand", "org.apache.kafka.tools.BrokerApiVersionsCommand"},
 	"kafka-cluster":             {"org.apache.kafka.tools.ClusterTool"},
 	"kafka-transactions":        {"org.apache.kafka.tools.TransactionsCommand"},
+	"kafka-acls":                {"kafka.admin.AclCommand", "org.apache.kafka.tools.AclCommand"},
 }
 
 // toolSteps are a day of an administrator, in order.
@@ -65,12 +66,14 @@ var toolSteps = []step{
 	{"kafka-get-offsets", "--bootstrap-server {broker} --topic tools --time -3", "", `(?m)^tools:0:\d+$`},
 	{"kafka-delete-records", "--bootstrap-server {broker} --offset-json-file {dir}/delete.json", "", `partition: tools-0\s+low_watermark: 100`},
 	{"kafka-log-dirs", "--bootstrap-server {broker} --describe --topic-list tools", "", `"partition":"tools-3","size":\d\d+`},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --list", "", `(?m)^console$`},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --describe --group perf", "", `perf +tools +0 +\d+ +\d+ +0 `},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --describe --group perf --state", "", `Empty`},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --group perf --reset-offsets --to-earliest --topic tools --execute", "", `perf +tools +0 +100\b`},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete-offsets --group console --topic tools", "", `Successful`},
-	{"kafka-consumer-groups", "--bootstrap-server {broker} --delete --group perf --group verifiable", "", `Deletion of requested consumer groups .* was successful`},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --list", "", `(?m)^console$`},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --describe --group perf", "", `perf +tools +0 +\d+ +\d+ +0 `},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --describe --group perf --state", "", `Empty`},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --group perf --reset-offsets --to-earliest --topic tools --execute", "", `perf +tools +0 +100\b`},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --delete-offsets --group console --topic tools", "", `Successful`},
+	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --delete --group perf --group verifiable", "", `Deletion of requested consumer groups .* was successful`},
+	{"kafka-transactions", "--bootstrap-server {broker} list", "", `TransactionalId`},
+	{"kafka-transactions", "--bootstrap-server {broker} describe-producers --topic tools --partition 0", "", `ProducerId`},
 	{"kafka-topics", "--bootstrap-server {broker} --delete --topic tools", "", ``},
 	{"kafka-topics", "--bootstrap-server {broker} --list --topic tools", "", `^\s*$`},
 }
@@ -78,6 +81,7 @@ var toolSteps = []step{
 // The command line tools of two releases of Apache Kafka do a day's work of an
 // administrator, each against an appliance of its own.
 func TestKafkasOwnTools(t *testing.T) {
+	t.Parallel()
 	for _, version := range compat.JavaVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -20,28 +20,30 @@ const crashTests = "PowerCut|ErrorAt"
 
 // What is run for mutants of a package, cheapest first.
 var (
-	vfsTests        = suite{pkg: "./appliance/vfs"}
-	walHoles        = suite{pkg: "./appliance/wal", run: "RelaxedRounds|Holes|EarlierLife|WhatIsReplayed"}
-	walTests        = suite{pkg: "./appliance/wal"}
-	commitlogTests  = suite{pkg: "./appliance/commitlog"}
-	topicTests      = suite{pkg: "./appliance/topic"}
-	topicDamage     = suite{pkg: "./appliance/topic", run: "Damaged"}
-	topicCheckpoint = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn"}
-	topicReads      = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
-	topicIdempotent = suite{pkg: "./appliance/topic", run: "Idempotent"}
-	topicCatalog    = suite{pkg: "./appliance/topic", run: "CatalogNames"}
-	topicLate       = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
-	topicAbove      = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
-	walDamage       = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
-	topicOffline    = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}
-	topicWatermarks = suite{pkg: "./appliance/topic", run: "Watermark"}
-	topicTrash      = suite{pkg: "./appliance/topic", run: "Trash|Restore"}
-	topicCompact    = suite{pkg: "./appliance/topic", run: "Compact|Clean|RoundUnderWay"}
-	topicDrops      = suite{pkg: "./appliance/topic", run: "Drop|Budget|Gap"}
-	topicCrash      = suite{pkg: "./appliance/topic", run: crashTests}
-	topicAtLength   = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
-	recordTests     = suite{pkg: "./appliance/record"}
-	metadataTests   = suite{pkg: "./appliance/metadata"}
-	groupDamage     = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}
-	groupTests      = suite{pkg: "./appliance/group"}
+	vfsTests          = suite{pkg: "./appliance/vfs"}
+	walHoles          = suite{pkg: "./appliance/wal", run: "RelaxedRounds|Holes|EarlierLife|WhatIsReplayed"}
+	walTests          = suite{pkg: "./appliance/wal"}
+	commitlogTests    = suite{pkg: "./appliance/commitlog"}
+	topicTests        = suite{pkg: "./appliance/topic"}
+	topicDamage       = suite{pkg: "./appliance/topic", run: "Damaged"}
+	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn"}
+	topicReads        = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
+	topicIdempotent   = suite{pkg: "./appliance/topic", run: "Idempotent"}
+	topicCatalog      = suite{pkg: "./appliance/topic", run: "CatalogNames"}
+	topicTransactions = suite{pkg: "./appliance/topic", run: "Transaction|StableOffset|Marker"}
+	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
+	topicAbove        = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
+	walDamage         = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
+	topicOffline      = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}
+	topicWatermarks   = suite{pkg: "./appliance/topic", run: "Watermark"}
+	topicTrash        = suite{pkg: "./appliance/topic", run: "Trash|Restore"}
+	topicCompact      = suite{pkg: "./appliance/topic", run: "Compact|Clean|RoundUnderWay"}
+	topicDrops        = suite{pkg: "./appliance/topic", run: "Drop|Budget|Gap"}
+	topicCrash        = suite{pkg: "./appliance/topic", run: crashTests}
+	topicAtLength     = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
+	appliancePowerCut = suite{pkg: "./appliance", run: "PowerCutInTransactions"}
+	recordTests       = suite{pkg: "./appliance/record"}
+	metadataTests     = suite{pkg: "./appliance/metadata"}
+	groupDamage       = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}
+	groupTests        = suite{pkg: "./appliance/group"}
 )

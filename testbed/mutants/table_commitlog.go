@@ -16,6 +16,9 @@ var commitlogMutants = []mutant{
 	instead("commitlog: cleaner, names of what is superseded", "appliance/commitlog/swap.go", "	if err := o.syncDir(); err != nil", "	if err := error(nil); err != nil", commitlogTests, topicCrash),
 	instead("commitlog: cleaner, a swap that a crash cut short", "appliance/commitlog/swap.go", "if base, end, ok := parseSwapName(name); ok {", "if base, end, ok := parseSwapName(name); ok && false {", commitlogTests, topicCrash),
 	instead("commitlog: cleaner, the owner is told before", "appliance/commitlog/rewrite.go", "	if r.BeforeSwap != nil {", "	if false {", commitlogTests, topicCrash, topicCompact),
+	instead("commitlog: cleaner, a marker stays while there are records of it", "appliance/commitlog/rewrite.go", "alive := r.alive[b.ProducerID()]", "alive := false", commitlogTests),
+	instead("commitlog: cleaner, a marker stays while readers are told of what it ended", "appliance/commitlog/rewrite.go", "needed := alive || r.Marked != nil && r.Marked(b)", "needed := alive", commitlogTests),
+	instead("commitlog: cleaner, what was aborted supersedes nothing", "appliance/commitlog/clean.go", "b.Count() == 0 || w.aborted(b)", "b.Count() == 0", commitlogTests),
 	instead("commitlog: cleaner, CRC of a batch", "appliance/commitlog/clean.go", "if err := b.Validate(); err != nil {", "if err := error(nil); err != nil {", commitlogTests, topicCompact),
 	instead("commitlog: redo for no log, fdatasync", "appliance/commitlog/redo.go", "errors.Join(f.Sync(), f.Close())", "f.Close()", topicOffline),
 }

@@ -51,6 +51,17 @@ var topicMutants = []mutant{
 	instead("topic: recovery, what a partition that cannot be opened has", "appliance/topic/recover.go", "			err = p.secure(err)\n", "			err = nil\n", topicOffline, topicCrash),
 	instead("topic: recovery, and its state", "appliance/topic/recover.go", "err = replaceFile(p.set.opts.FS, p.dir, stateFile, p.state.encode(math.MaxInt64))", "_ = p.state.encode(math.MaxInt64)", topicOffline),
 
+	instead("topic: transactions, readers stop at the last stable offset", "appliance/topic/read.go", "	stable = p.LastStableOffset()\n", "	stable = p.HighWatermark()\n", topicTransactions, topicCrash),
+	instead("topic: transactions, readers are told of what was aborted", "appliance/topic/read.go", "	if len(p.state.aborted) > 0 {\n", "	if false {\n", topicTransactions, topicCrash),
+	instead("topic: transactions, decided once it is committed", "appliance/topic/partition.go", "		if e.batch.Transactional() {\n			p.settle(e.batch)\n		}\n", "", topicTransactions),
+	instead("topic: transactions, not decided before", "appliance/topic/partition.go", "	p.state.note(staged)\n", "	p.state.note(staged)\n	p.state.settle(staged)\n	p.unstable.Store(p.state.unstable())\n", topicTransactions, topicCrash),
+	instead("topic: transactions, recovery", "appliance/topic/transactions.go", "	s.note(b)\n	s.settle(b)\n", "	s.note(b)\n", topicTransactions, topicCrash),
+	instead("topic: transactions, recovery tells again of what is known", "appliance/topic/transactions.go", "	if b.BaseOffset() < t.next {\n		return\n	}\n", "", topicTransactions, topicCrash),
+	instead("topic: transactions, in the state file", "appliance/topic/statefile.go", "	if s.transactions.next > 0 {\n", "	if false {\n", topicTransactions, topicCrash),
+	instead("topic: transactions, a marker that is not committed has not happened", "appliance/topic/statefile.go", "		p = p.at(committed)\n", "", topicTransactions),
+	instead("topic: cleaner, nothing that is not decided", "appliance/topic/compact.go", "if s.End > stable {", "if false {", topicTransactions, topicCrash, topicAtLength),
+	instead("topic: cleaner, readers are told no more of what was aborted", "appliance/topic/compact.go", "		w.p.forgetAborted(done.Dirty) //", "		//", topicTransactions, topicCompact),
+
 	instead("topic: watermarks, fdatasync", topicMarks, "if err := m.f.Sync(); err != nil", "if err := error(nil); err != nil", topicWatermarks, topicDamage),
 	instead("topic: watermarks, CRC", topicMarks, "if crc32.Checksum(b[4:watermarkLen], castagnoli) != binary.BigEndian.Uint32(b) {", "if false {", topicWatermarks, topicDamage),
 	instead("topic: watermarks, before the write-ahead log forgets", "appliance/topic/checkpoint.go", "	return s.saveWatermarks(dirty)\n", "	return nil\n", topicWatermarks, topicDamage),

@@ -37,6 +37,10 @@ type Options struct {
 	Args   []string // further arguments of weir serve
 	Env    []string // added to the environment
 
+	Protocol string // of the Kafka listener, such as SASL_SSL; default plain text
+	// User and Password log in where the HTTP listener wants it.
+	User, Password string
+
 	ReadyTimeout time.Duration // default 30 s
 	Log          io.Writer     // gets a copy of the child's output; may be nil
 }
@@ -141,7 +145,11 @@ func (s *Site) Launch() error {
 	if s.process != nil && !s.process.ended() {
 		return errors.New("site: weir runs already")
 	}
-	args := []string{"serve", "--data", s.opts.Dir, "--kafka", s.addrs.Kafka, "--mqtt", s.addrs.MQTT, "--http", s.addrs.HTTP}
+	kafka := s.addrs.Kafka
+	if s.opts.Protocol != "" {
+		kafka = s.opts.Protocol + "://" + kafka
+	}
+	args := []string{"serve", "--data", s.opts.Dir, "--kafka", kafka, "--mqtt", s.addrs.MQTT, "--http", s.addrs.HTTP}
 	if s.opts.Config != "" {
 		path := s.ConfigPath()
 		// Written once: a later start may find the disk read-only or full.

@@ -66,6 +66,9 @@ func (s *Site) Get(ctx context.Context, path string) (code int, body []byte, err
 	if err != nil {
 		return 0, nil, fmt.Errorf("site: %w", err)
 	}
+	if s.opts.User != "" {
+		req.SetBasicAuth(s.opts.User, s.opts.Password)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, nil, fmt.Errorf("site: %w", err)
