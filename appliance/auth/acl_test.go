@@ -171,6 +171,22 @@ func TestChangedRulesHoldAtOnce(t *testing.T) {
 	}
 }
 
+// The same, where other rules stay: the answer is remembered by the rules it came of.
+func TestChangedRuleAmongOthersHoldsAtOnce(t *testing.T) {
+	allow := rule(auth.Allow, "User:alice", auth.Write, auth.Literal, "t")
+	a := open(t, auth.Options{}, allow)
+	s := session(t, a, "alice", "h")
+	if !s.Allowed(auth.Write, auth.Topic, "t") {
+		t.Fatal("denied in spite of the rule")
+	}
+	if err := a.AddRules([]auth.Rule{rule(auth.Deny, "User:*", auth.Write, auth.Prefixed, "t")}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Allowed(auth.Write, auth.Topic, "t") {
+		t.Error("allowed in spite of the denial")
+	}
+}
+
 func TestRulesSurviveARestart(t *testing.T) {
 	store := &table{}
 	r := rule(auth.Deny, "User:a", auth.Read, auth.Prefixed, "p\x00\"ü")

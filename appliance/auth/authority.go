@@ -49,7 +49,7 @@ type Options struct {
 	PlainWithoutTLS bool
 	// Iterations of the credentials made here; 0: DefaultIterations.
 	Iterations int
-	// MaxReauth is how long a login holds (connections.max.reauth.ms); 0: for ever.
+	// MaxReauth is how long a Kafka login holds (connections.max.reauth.ms); 0: for ever.
 	MaxReauth time.Duration
 	// Names makes principals of certificates.
 	Names NameRules

@@ -186,6 +186,10 @@ func TestLoginExpires(t *testing.T) {
 	if now = now.Add(time.Hour); s.Lifetime() >= 0 {
 		t.Errorf("an hour later: %v", s.Lifetime())
 	}
+	device, err := a.Password(auth.Peer{Host: "h", Via: auth.ViaMQTT}, "alice", clearText)
+	if err != nil || device.Lifetime() != 0 {
+		t.Errorf("a device's login, which cannot be renewed in time: %v, %v", device.Lifetime(), err)
+	}
 	if left := a.Anonymous(auth.Peer{}).Lifetime(); left != 0 {
 		t.Errorf("anonymous lifetime %v", left)
 	}

@@ -4,11 +4,18 @@ import (
 	"time"
 )
 
+// The protocols that clients come by.
+const (
+	ViaKafka = "kafka"
+	ViaMQTT  = "mqtt"
+	ViaHTTP  = "http"
+)
+
 // Peer is a connection before it is known who is at its other end.
 type Peer struct {
 	Host string // the address, without port, as text
 	TLS  bool
-	Via  string // "kafka", "mqtt" or "http"
+	Via  string // ViaKafka, ViaMQTT or ViaHTTP
 }
 
 // Session is one client that is known. It belongs to its connection: only Principal
@@ -37,7 +44,7 @@ const maxKnown = 1024
 
 func (a *Authority) session(peer Peer, p Principal) *Session {
 	s := &Session{a: a, peer: peer, principal: p, super: a.super[p]}
-	if a.o.MaxReauth > 0 {
+	if a.o.MaxReauth > 0 && peer.Via == ViaKafka { // no other protocol can log in again in time
 		s.expires = a.o.Now().Add(a.o.MaxReauth)
 	}
 	return s

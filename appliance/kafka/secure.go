@@ -57,7 +57,7 @@ type login struct {
 // begin says what a client must do before anything else.
 func (c *conn) begin(sec *Security) {
 	l := &c.login
-	l.sec, l.peer = sec, auth.Peer{Host: remoteIP(c.nc), TLS: sec.Protocol.TLS(), Via: "kafka"}
+	l.sec, l.peer = sec, auth.Peer{Host: remoteIP(c.nc), TLS: sec.Protocol.TLS(), Via: auth.ViaKafka}
 	if sec.Protocol.SASL() {
 		c.frames.before = time.Now().Add(loginTimeout * c.s.o.HandshakeTimeout)
 	} else if !l.peer.TLS {

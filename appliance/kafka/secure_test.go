@@ -473,8 +473,22 @@ func TestMetadataHidesTopics(t *testing.T) {
 			t.Errorf("topic %s: %d, want %d", *named.Topics[i].Topic, got, want)
 		}
 	}
+	see := auth.Rule{Type: auth.Topic, Name: "made", Pattern: auth.Literal, Principal: auth.Anonymous, Host: "*", Operation: auth.Describe, Permission: auth.Allow}
+	if err := a.AddRules([]auth.Rule{see}); err != nil {
+		t.Fatal(err)
+	}
+	if got := metadataOf(w, 9, true, "made").Topics[0].ErrorCode; got != 29 {
+		t.Errorf("a topic that may be seen but not made: %d", got)
+	}
 	if topics.Topic("made") != nil {
 		t.Error("a topic was created by a client that may not")
+	}
+	see.Operation = auth.Create
+	if err := a.AddRules([]auth.Rule{see}); err != nil {
+		t.Fatal(err)
+	}
+	if got := metadataOf(w, 9, true, "made").Topics[0].ErrorCode; got != 0 {
+		t.Errorf("a topic that may be made: %d", got)
 	}
 }
 

@@ -113,7 +113,7 @@ func (b *box) exchange(l mqtt.Login, method string) (mqtt.Exchange, error) {
 	if m != auth.ScramSHA256 && m != auth.ScramSHA512 {
 		return nil, fmt.Errorf("not offered; there are %s and %s", auth.ScramSHA256, auth.ScramSHA512)
 	}
-	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}, m)
+	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}, m)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
 
 func (b *box) deviceSession(l mqtt.Login) (*auth.Session, error) {
 	a := b.broker.Auth()
-	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: "mqtt"}
+	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}
 	switch {
 	case l.HasUser && (a.HasUsers() || b.cfg.Auth.OAuth.JWKS != ""):
 		if !b.takesPasswords(peer) {

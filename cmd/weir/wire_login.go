@@ -47,7 +47,7 @@ func (b *box) httpSession(a *auth.Authority, r *http.Request) (*auth.Session, er
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	peer := auth.Peer{Host: host, TLS: r.TLS != nil, Via: "http"}
+	peer := auth.Peer{Host: host, TLS: r.TLS != nil, Via: auth.ViaHTTP}
 	name, password, basic := r.BasicAuth()
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	var session *auth.Session
