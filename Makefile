@@ -27,7 +27,7 @@ CROSS := amd64 arm64 arm/7 arm/6 riscv64
 
 .PHONY: help
 help: ## Print the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/weir: static, stripped, with its version in it.
@@ -87,6 +87,11 @@ e2e: build guests ## The binary itself: start, publish, transform, read, kill, s
 compat: build guests ## Foreign clients and servers: ten Kafka clients, mosquitto, real Apache Kafka.
 	@# More tests at a time than cores: they wait for sessions to time out most of the time.
 	WEIR_COMPAT=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 20m -parallel 6 $(TESTFLAGS) ./mirror/... ./testbed/...
+
+.PHONY: compat-table
+compat-table: build ## Run the Kafka clients and write what docs/COMPATIBILITY.md says of them.
+	WEIR_COMPAT=1 WEIR_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 10m -parallel 6 ./testbed/compat -run 'TestClients$$' -update
+	go test ./appliance/kafka -run Compatibility -update
 
 .PHONY: crash
 crash: ## Power cuts after every operation, errors in every operation, of SEEDS workloads.

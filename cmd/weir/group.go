@@ -84,18 +84,10 @@ func (c *groupDescribeCmd) Run(s *session) error {
 		return err
 	}
 	defer adm.Close()
-	lags, err := adm.Lag(s.ctx, c.Group)
+	d, err := anyGroup(s, adm, c.Group)
 	if err != nil {
-		return brokerError("describe", c.Group, err)
+		return err
 	}
-	g := lags[c.Group]
-	if err := g.Error(); err != nil {
-		return brokerError("describe", c.Group, err)
-	}
-	if g.State == "Dead" && len(g.Lag) == 0 { // how brokers before KIP-1043 say it
-		return noSuchGroup("describe", c.Group)
-	}
-	d := describeGroup(g)
 	return s.show(d, func(w io.Writer) {
 		fmt.Fprintf(w, "group %s is %s, members %d, lag %d\n\n", d.Group, d.State, len(d.Members), d.Lag)
 		d.printMembers(w)
@@ -105,6 +97,25 @@ func (c *groupDescribeCmd) Run(s *session) error {
 		}
 		table(w, []string{"topic", "partition", "committed", "high watermark", "lag", "member"}, cells)
 	})
+}
+
+// anyGroup describes a group of either protocol.
+func anyGroup(s *session, adm *kadm.Client, group string) (groupDescription, error) {
+	if d, found, err := describeConsumerGroup(s, adm, group); found || err != nil {
+		return d, err
+	}
+	lags, err := adm.Lag(s.ctx, group)
+	if err != nil {
+		return groupDescription{}, brokerError("describe", group, err)
+	}
+	g := lags[group]
+	if err := g.Error(); err != nil {
+		return groupDescription{}, brokerError("describe", group, err)
+	}
+	if g.State == "Dead" && len(g.Lag) == 0 { // how brokers before KIP-1043 say it
+		return groupDescription{}, noSuchGroup("describe", group)
+	}
+	return describeGroup(g), nil
 }
 
 func (d groupDescription) printMembers(w io.Writer) {

@@ -65,11 +65,14 @@ func (c *groupSeekCmd) Run(s *session) error {
 // idle refuses a group that has members: they would go on where they are, and
 // commit over what is set.
 func (c *groupSeekCmd) idle(s *session, adm *kadm.Client) error {
-	described, err := adm.DescribeGroups(s.ctx, c.Group)
-	if err != nil {
-		return brokerError("describe", c.Group, err)
+	d, err := anyGroup(s, adm, c.Group)
+	if exitCode(err) == exitNotFound {
+		return nil
 	}
-	if n := len(described[c.Group].Members); n > 0 {
+	if err != nil {
+		return err
+	}
+	if n := len(d.Members); n > 0 {
 		return failf(exitFailed, "seek: group '%s' has %d members: stop its consumers first, weir group describe %s names them", c.Group, n, c.Group)
 	}
 	return nil

@@ -3,6 +3,7 @@ package compat_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -28,6 +29,7 @@ type foreign struct {
 	codecs       []string
 	transactions bool
 	admin        bool
+	consumer     bool // the consumer protocol of KIP-848
 }
 
 var (
@@ -37,18 +39,18 @@ var (
 
 func foreigners() []foreign {
 	all := []foreign{
-		{"kcat", func(*testing.T) compat.Driver { return compat.Shell("kcat") }, allCodecs, false, false},
-		{"confluent-kafka", func(t *testing.T) compat.Driver { return compat.Python(t, "confluent") }, allCodecs, true, true},
-		{"franz-go", func(t *testing.T) compat.Driver { return compat.Go(t, "franz-go") }, allCodecs, true, true},
-		{"sarama", func(t *testing.T) compat.Driver { return compat.Go(t, "sarama") }, allCodecs, true, true},
-		{"kafka-go", func(t *testing.T) compat.Driver { return compat.Go(t, "kafka-go") }, allCodecs, false, true},
-		{"kafkajs", func(t *testing.T) compat.Driver { return compat.Node(t, "kafkajs.cjs") }, allCodecs, true, true},
-		{"platformatic", func(t *testing.T) compat.Driver { return compat.Node(t, "platformatic.mjs") }, noZstd, true, true},
-		{"kafka-python", func(t *testing.T) compat.Driver { return compat.Python(t, "kafka_python") }, allCodecs, true, true},
+		{"kcat", func(*testing.T) compat.Driver { return compat.Shell("kcat") }, allCodecs, false, false, false},
+		{"confluent-kafka", func(t *testing.T) compat.Driver { return compat.Python(t, "confluent") }, allCodecs, true, true, true},
+		{"franz-go", func(t *testing.T) compat.Driver { return compat.Go(t, "franz-go") }, allCodecs, true, true, false},
+		{"sarama", func(t *testing.T) compat.Driver { return compat.Go(t, "sarama") }, allCodecs, true, true, false},
+		{"kafka-go", func(t *testing.T) compat.Driver { return compat.Go(t, "kafka-go") }, allCodecs, false, true, false},
+		{"kafkajs", func(t *testing.T) compat.Driver { return compat.Node(t, "kafkajs.cjs") }, allCodecs, true, true, false},
+		{"platformatic", func(t *testing.T) compat.Driver { return compat.Node(t, "platformatic.mjs") }, noZstd, true, true, false},
+		{"kafka-python", func(t *testing.T) compat.Driver { return compat.Python(t, "kafka_python") }, allCodecs, true, true, false},
 	}
 	for _, version := range compat.JavaVersions {
 		driver := func(t *testing.T) compat.Driver { return compat.Java(t, version, "Client") }
-		all = append(all, foreign{"java-" + version, driver, allCodecs, true, true})
+		all = append(all, foreign{"java-" + version, driver, allCodecs, true, true, strings.HasPrefix(version, "4")})
 	}
 	return all
 }
@@ -57,7 +59,8 @@ func foreigners() []foreign {
 // serves them all at the same time.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	s, secured := startWeir(t, ""), startSecured(t)
+	// Members of KIP-848 take the broker's timeouts: those of the others in these tests.
+	s, secured := startWeir(t, "kafka: {group.consumer.session.timeout: 6s, group.consumer.heartbeat.interval: 500ms}\n"), startSecured(t)
 	results := newResults()
 	t.Run("all", func(t *testing.T) {
 		for _, f := range foreigners() {
@@ -67,6 +70,7 @@ func TestClients(t *testing.T) {
 				c := &checked{f: f, d: d, s: s, secured: secured, results: results.client(strings.TrimSpace(drive(t, d, nil, "version")))}
 				t.Run("codecs", c.codecs)
 				t.Run("group", c.group)
+				t.Run("consumer", c.consumerProtocol)
 				t.Run("admin", c.admin)
 				t.Run("transactions", c.transactions)
 				t.Run("security", c.security)
@@ -285,12 +289,27 @@ const groupPartitions = 6
 // group: three members share a topic, one is killed. The two others get its
 // partitions; together they have seen every record, and when they leave all is committed.
 func (c *checked) group(t *testing.T) {
-	topic, group := c.topic("group"), c.f.name+"-trio"
+	c.trio(t, "group")
+	c.results.group = true
+}
+
+// consumerProtocol: the same by KIP-848, where the broker assigns and says the timeouts.
+func (c *checked) consumerProtocol(t *testing.T) {
+	if !c.f.consumer {
+		return
+	}
+	c.trio(t, "consumer", "GROUP_PROTOCOL=consumer")
+	c.results.consumer = true
+}
+
+func (c *checked) trio(t *testing.T, check string, env ...string) {
+	t.Helper()
+	topic, group := c.topic(check), c.f.name+"-"+check
 	makeTopic(t, c.s, topic, groupPartitions)
 	seen := &collector{lines: map[string]int{}}
 	members := make([]*member, 3)
 	for i := range members {
-		members[i] = c.join(t, seen, i, group, topic)
+		members[i] = c.join(t, seen, i, group, topic, env...)
 	}
 	produced := newRounds(t, c.s, topic)
 	// All three take part before one is killed; each has at least one partition.
@@ -307,14 +326,17 @@ func (c *checked) group(t *testing.T) {
 	for _, m := range members[1:] {
 		m.leave(t)
 	}
-	lag, err := newAdmin(t, c.s).Lag(t.Context(), group)
+	out, err := c.s.Command(t.Context(), "group", "describe", group, "--json", "--kafka", c.s.Addresses().Kafka)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if total := lag[group].Lag.Total(); total != 0 || len(lag[group].Lag.Sorted()) != groupPartitions {
-		t.Errorf("after all have left, the group lags by %d records of %d partitions", total, len(lag[group].Lag.Sorted()))
+	var left struct {
+		Lag     int64
+		Offsets []any
 	}
-	c.results.group = true
+	if err := json.Unmarshal(out, &left); err != nil || left.Lag != 0 || len(left.Offsets) != groupPartitions {
+		t.Errorf("after all have left, the group lags: %s, %v", out, err)
+	}
 }
 
 // rounds writes one numbered record after another to each partition.

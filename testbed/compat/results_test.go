@@ -15,7 +15,7 @@ import (
 
 // The page's part on clients is what this run has seen: testbed/compat/seen.md,
 // which docs/COMPATIBILITY.md includes.
-var update = flag.Bool("update", false, "write anew what docs/COMPATIBILITY.md says of clients (then make docs)")
+var update = flag.Bool("update", false, "write anew what docs/COMPATIBILITY.md says of clients (make compat-table)")
 
 const seenPage = "seen.md"
 
@@ -26,8 +26,8 @@ type results struct {
 }
 
 type clientResults struct {
-	codec                                string
-	group, admin, transactions, security bool
+	codec                                          string
+	group, consumer, admin, transactions, security bool
 }
 
 func newResults() *results { return &results{clients: map[string]*clientResults{}} }
@@ -54,7 +54,7 @@ func (r *results) page() string {
 	b.WriteString("Each with its library's defaults, against one appliance that serves them all at the same time (`make compat`). A member of the group of\n" +
 		"three is killed by SIGKILL; all records are seen, and when the others have left, all offsets are committed. SASL is PLAIN, SCRAM-SHA-256\n" +
 		"and SCRAM-SHA-512, each by a user of its own, who is refused what no rule allows.\n\n")
-	b.WriteString("| client | produces with | group of three, one killed | admin | transactions | SASL over TLS |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| client | produces with | group of three, one killed | the same by KIP-848 | admin | transactions | SASL over TLS |\n|---|---|---|---|---|---|---|\n")
 	var names []string
 	for name := range r.clients {
 		names = append(names, name)
@@ -62,7 +62,7 @@ func (r *results) page() string {
 	slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
 	for _, name := range names {
 		c := r.clients[name]
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, c.codec, mark(c.group), mark(c.admin), mark(c.transactions), mark(c.security))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, c.codec, mark(c.group), mark(c.consumer), mark(c.admin), mark(c.transactions), mark(c.security))
 	}
 	fmt.Fprintf(&b, "\nThe command line tools of Apache Kafka %s do an administrator's work: %s.\n\n", strings.Join(compat.JavaVersions, " and "), strings.Join(slices.Sorted(maps.Keys(toolsUsed())), ", "))
 	fmt.Fprintf(&b, "Kafka Streams %[1]s counts words with `exactly_once_v2`, and a Kafka Connect %[1]s worker carries a file into a topic and out of it with exactly-once\n"+
@@ -98,6 +98,6 @@ func (r *results) compare(t *testing.T) {
 		}
 	}
 	if old, err := os.ReadFile(seenPage); err != nil || string(old) != page {
-		t.Errorf("%s does not say what was seen (%v): make compat TESTFLAGS=-update, then make docs. Seen:\n%s", seenPage, err, page)
+		t.Errorf("%s does not say what was seen (%v): make compat-table writes it anew. Seen:\n%s", seenPage, err, page)
 	}
 }
