@@ -53,7 +53,7 @@ func (w *cleaning) rewrite(old []*segment) (err error) {
 		err = r.flush()
 	}
 	if err == nil {
-		err = r.f.Sync()
+		err = r.sync()
 	}
 	if err = errors.Join(err, r.f.Close()); err == nil {
 		err = r.swap()
@@ -241,11 +241,18 @@ func (r *rewriting) flush() error {
 	r.done.Written += int64(n)
 	if r.unsynced += int64(n); r.unsynced >= cleanSyncBytes {
 		r.unsynced = 0
-		if err := r.f.Sync(); err != nil {
-			return fmt.Errorf("commitlog: sync %s: %w", fileName(r.old[0].base, cleanedSuffix), err)
+		if err := r.sync(); err != nil {
+			return err
 		}
 	}
 	return r.pause(n)
+}
+
+func (r *rewriting) sync() error {
+	if err := r.f.Sync(); err != nil {
+		return fmt.Errorf("%w: commitlog: sync %s: %w", vfs.ErrUnsynced, fileName(r.old[0].base, cleanedSuffix), err)
+	}
+	return nil
 }
 
 // swap puts the file in place, if all that it was made from is still there.

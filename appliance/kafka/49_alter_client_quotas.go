@@ -72,6 +72,6 @@ func (s *Server) alterQuota(want *kmsg.AlterClientQuotasRequestEntry, validateOn
 	if err := s.o.Quotas.Alter(e, changes, validateOnly); err != nil || validateOnly {
 		return err
 	}
-	s.o.Log.Info("quota altered", "user", e.User, "client-id", e.ClientID, "ip", e.IP)
+	s.o.Log.Info("quota altered", "entity", e.String())
 	return nil
 }

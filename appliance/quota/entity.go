@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 )
 
 // Name is one name of an entity: not given, the default of all that have no quota of
@@ -24,6 +25,22 @@ var DefaultName = Name{Given: true, Default: true}
 
 // Entity is whom a quota is for: a user, a client id, both, or an ip.
 type Entity struct{ User, ClientID, IP Name }
+
+// String is "user=NAME client-id=<default>" and the like.
+func (e Entity) String() (s string) {
+	add := func(what string, n Name) {
+		switch {
+		case n.Default:
+			s += " " + what + "=<default>"
+		case n.Given:
+			s += " " + what + "=" + n.Value
+		}
+	}
+	add("user", e.User)
+	add("client-id", e.ClientID)
+	add("ip", e.IP)
+	return strings.TrimPrefix(s, " ")
+}
 
 func (e Entity) check(changes []Change) error {
 	switch {

@@ -170,6 +170,17 @@ func TestQuotasAreKept(t *testing.T) {
 	}
 }
 
+func TestEntitiesAreShown(t *testing.T) {
+	for want, e := range map[string]quota.Entity{
+		"user=u client-id=<default>": {User: quota.Named("u"), ClientID: quota.DefaultName},
+		"ip=10.0.0.1":                {IP: quota.Named("10.0.0.1")},
+	} {
+		if got := e.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestAlterChecks(t *testing.T) {
 	q := open(t, quota.Options{MaxEntities: 1})
 	user := quota.Entity{User: quota.Named("u")}

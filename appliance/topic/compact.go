@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 // Defaults and limits of the cleaner.
@@ -147,7 +148,10 @@ func (s *Set) Compact() {
 		s.cleaning.Unlock()
 		s.cleaning.Lock()
 	}
-	if err := c.save(); err != nil {
+	err := c.save()
+	if errors.Is(err, vfs.ErrUnsynced) {
+		s.Fail(err)
+	} else if err != nil {
 		s.opts.Log.Error("the cleaner's progress was not saved; a restart cleans again", "err", err)
 	}
 }
@@ -450,7 +454,7 @@ func (c *cleaner) failed(p *Partition, point *cleanPoint, err error) {
 		return
 	case errors.Is(err, record.ErrDiskFull):
 		c.set.opts.Log.Warn("not compacted for want of room", "partition", p.tp.String(), "err", err)
-	case errors.Is(err, commitlog.ErrNames):
+	case errors.Is(err, commitlog.ErrNames), errors.Is(err, vfs.ErrUnsynced):
 		c.set.Fail(err)
 	default:
 		point.again = now.Add(cleanRetry)

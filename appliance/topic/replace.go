@@ -21,7 +21,7 @@ func replaceFile(fsys vfs.FS, dir, name string, b []byte) error {
 		return err
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("topic: sync folder %s: %w", dir, err)
+		return fmt.Errorf("%w: topic: sync folder %s: %w", vfs.ErrUnsynced, dir, err)
 	}
 	return nil
 }
@@ -38,7 +38,9 @@ func writeNew(fsys vfs.FS, dir, name string, b []byte, sync bool) error {
 		return fmt.Errorf("topic: create %s: %w", tmp, err)
 	}
 	if _, err = f.WriteAt(b, 0); err == nil && sync {
-		err = f.Sync()
+		if err = f.Sync(); err != nil {
+			err = fmt.Errorf("%w: %w", vfs.ErrUnsynced, err)
+		}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("topic: write %s: %w", tmp, err)

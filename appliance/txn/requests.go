@@ -113,10 +113,8 @@ func (c *Coordinator) Append(id string, join bool, p *topic.Partition, b record.
 	}
 	defer s.mu.Unlock()
 	from := Producer{b.ProducerID(), b.ProducerEpoch()}
-	if join {
+	if err = s.t.Check(from.ID, from.Epoch, p.TopicPartition()); err != nil && join {
 		err = c.step(s, Add{ProducerID: from.ID, Epoch: from.Epoch, Partitions: []record.TopicPartition{p.TopicPartition()}, Bump: true}).Err
-	} else {
-		err = s.t.Check(from.ID, from.Epoch, p.TopicPartition())
 	}
 	if err != nil {
 		return err

@@ -10,7 +10,14 @@
 //     kernels mark the pages clean, so a second Sync that succeeds proves nothing.
 package vfs
 
-import "io"
+import (
+	"errors"
+	"io"
+)
+
+// ErrUnsynced is wrapped by who reports that a Sync or a SyncDir has failed, where
+// another error, of a read, would not mean that the disk cannot be trusted any more.
+var ErrUnsynced = errors.New("a sync has failed")
 
 // FS is a file system. Names are slash separated and relative to its root.
 // Errors wrap io/fs.ErrNotExist and io/fs.ErrExist where those apply.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -61,6 +62,18 @@ func (l lateLog) AppendAsync(tp record.TopicPartition, b record.Batch, done reco
 	go func() {
 		<-l.release
 		l.Log.AppendAsync(tp, b, done)
+	}()
+}
+
+// AppendGroup holds the whole group back, as a log that commits it late would.
+func (l lateLog) AppendGroup(writes []record.AsyncWrite) {
+	writes = slices.Clone(writes)
+	for i := range writes {
+		writes[i].Batch = bytes.Clone(writes[i].Batch)
+	}
+	go func() {
+		<-l.release
+		l.Log.AppendGroup(writes)
 	}()
 }
 

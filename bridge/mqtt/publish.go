@@ -63,39 +63,37 @@ func (in *intake) stage() {
 	}
 }
 
-// append stages one batch. retained is the retained form of its only message, when
-// that is of QoS 2.
+// append stages one batch; retained is the retained form of its only message. A batch
+// that a full disk refuses is tried again until there is room if its client cannot be
+// told to wait: meanwhile nothing is read from it.
 func (in *intake) append(l *lot, retained *record.Record) {
 	g := l.group
 	g.count = l.builder.Len()
 	b, err := l.builder.Build(record.None)
-	switch {
-	case err != nil:
-		g.Complete(-1, err)
-	case len(g.ids) > 0:
-		in.appendExactlyOnce(l, b, retained)
-	default:
-		in.c.srv.log.AppendAsync(l.feed.tp, b, g) // copies b
+	if err != nil {
+		for range g.waits {
+			g.Complete(-1, err)
+		}
+		return
 	}
-	if g.refused {
-		in.insist(l, b)
+	for in.put(l, b, retained); g.refused; in.put(l, b, retained) {
+		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
+		sleep(in.c.ctx, diskRetry)
+		g.refused, g.patient = false, in.c.ctx.Err() == nil
 	}
 	builders.Put(l.builder)
 }
 
-// insist stages a batch that the full disk refuses again and again, until there is
-// room. Meanwhile nothing is read from the client, which cannot be told to wait.
-func (in *intake) insist(l *lot, b record.Batch) {
-	g := l.group
-	for g.refused {
-		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
-		sleep(in.c.ctx, diskRetry)
-		g.refused, g.patient = false, in.c.ctx.Err() == nil
-		if len(g.ids) > 0 {
-			in.appendExactlyOnce(l, b, nil)
-		} else {
-			in.c.srv.log.AppendAsync(l.feed.tp, b, g)
-		}
+func (in *intake) put(l *lot, b record.Batch, retained *record.Record) {
+	switch {
+	case retained != nil:
+		in.c.srv.retained.stage.Lock()
+		defer in.c.srv.retained.stage.Unlock()
+		in.appendTogether(l, b, retained)
+	case len(l.group.ids) > 0:
+		in.appendTogether(l, b, nil)
+	default:
+		in.c.srv.log.AppendAsync(l.feed.tp, b, l.group) // copies b
 	}
 }
 
@@ -251,8 +249,7 @@ func (c *conn) feedFor(r *Route) (*feed, error) {
 	return in.topic.feeds[partition], nil
 }
 
-// acceptRetained stages a message and its retained form side by side; the PUBACK
-// waits for both [MQTT-3.3.1-5].
+// acceptRetained stages a message and its retained form, both or none [MQTT-3.3.1-5].
 func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *record.Record) error {
 	ret := c.srv.retained
 	if len(p.Payload) > 0 {
@@ -266,15 +263,9 @@ func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *rec
 	l.builder.Reset()
 	l.builder.Add(rec)
 	in.owe(l.group, p)
-	ret.stage.Lock()
-	defer ret.stage.Unlock()
+	l.group.patient = p.QoS > 0 && c.version != packet.V5
 	kept := retainedForm(topic, p.Payload, rec.HeaderBlock, in.now)
-	if p.QoS == 2 {
-		in.append(&l, &kept)
-		return nil
-	}
-	in.append(&l, nil)
-	ret.put(&kept, l.group, f)
+	in.append(&l, &kept)
 	return nil
 }
 

@@ -168,33 +168,35 @@ func (c *conn) storeReceipts(g *group) {
 	c.srv.log.AppendGroup([]record.AsyncWrite{w})
 }
 
-// appendExactlyOnce stages a batch that holds messages of QoS 2 together with the
-// receipts, and with the retained form of its message if there is one.
-func (in *intake) appendExactlyOnce(l *lot, b record.Batch, retained *record.Record) {
-	c := in.c
-	writes := []record.AsyncWrite{{Write: record.Write{TopicPartition: l.feed.tp, Batch: b}, Done: l.group}}
+// appendTogether stages a batch in one group with the retained form of its message, if
+// there is one, and with the receipts, if it holds messages of QoS 2.
+func (in *intake) appendTogether(l *lot, b record.Batch, retained *record.Record) {
+	c, g := in.c, l.group
+	writes := []record.AsyncWrite{{Write: record.Write{TopicPartition: l.feed.tp, Batch: b}, Done: g}}
 	fail := func(err error) {
-		for range l.group.waits {
-			l.group.Complete(-1, err)
+		for range g.waits {
+			g.Complete(-1, err)
 		}
 	}
 	if retained != nil {
-		w, err := c.srv.retained.write(retained, l.group, l.feed)
+		w, err := c.srv.retained.write(retained, g, l.feed)
 		if err != nil {
 			fail(err)
 			return
 		}
 		writes = append(writes, w)
 	}
-	if lasts, expiry := c.sess.lasts(); lasts {
-		w, err := c.srv.store.receipts(c.sess, l.group.ids, expiry, in.now, func(error) {})
-		if err != nil {
-			fail(err)
-			return
+	if len(g.ids) > 0 {
+		if lasts, expiry := c.sess.lasts(); lasts {
+			w, err := c.srv.store.receipts(c.sess, g.ids, expiry, in.now, func(error) {})
+			if err != nil {
+				fail(err)
+				return
+			}
+			writes = append(writes, w)
+		} else {
+			c.sess.receipts.stage(g.ids, 0)
 		}
-		writes = append(writes, w)
-	} else {
-		c.sess.receipts.stage(l.group.ids, 0)
 	}
 	c.srv.log.AppendGroup(writes)
 }

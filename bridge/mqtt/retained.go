@@ -119,18 +119,8 @@ func (r *retained) admit(topic []byte, size int) error {
 	return nil
 }
 
-// put stages the retained form of a message. An empty payload ends the retained
-// message of its topic [MQTT-3.3.1-6].
-func (r *retained) put(rec *record.Record, g *group, f *feed) {
-	w, err := r.write(rec, g, f)
-	if err != nil {
-		g.Complete(-1, err)
-		return
-	}
-	r.table.log.AppendAsync(w.TopicPartition, w.Batch, w.Done)
-}
-
-// write is put as a part of a group. It completes g, whose message is staged before.
+// write is the retained form of a message as a part of its group: g is completed by
+// both. An empty payload ends the retained message of its topic [MQTT-3.3.1-6].
 func (r *retained) write(rec *record.Record, g *group, f *feed) (record.AsyncWrite, error) {
 	w, err := r.table.write(rec, func(err error) { g.Complete(-1, err) })
 	if err == nil {

@@ -40,6 +40,7 @@ type Status struct {
 	Connections     int    `json:"connections"`
 	Sessions        int    `json:"sessions"`
 	Subscriptions   int    `json:"subscriptions"`
+	Shares          int    `json:"shared_subscriptions"`
 	Retained        int    `json:"retained_messages"`
 	RetainedBytes   int64  `json:"retained_bytes"`
 	MessagesIn      uint64 `json:"messages_in"`
@@ -58,6 +59,9 @@ func (srv *Server) Status() Status {
 	srv.subs.mu.RLock()
 	st.Subscriptions = srv.subs.size
 	srv.subs.mu.RUnlock()
+	srv.sharing.Lock()
+	st.Shares = len(srv.shares)
+	srv.sharing.Unlock()
 	st.Retained, st.RetainedBytes = srv.retained.count()
 	for qos := range srv.sent {
 		st.MessagesIn += srv.traffic.messagesIn[qos].Load()
@@ -114,6 +118,7 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	w.Gauge("weir_mqtt_connections", "MQTT connections.", float64(st.Connections))
 	w.Gauge("weir_mqtt_sessions", "MQTT sessions, connected or not.", float64(st.Sessions))
 	w.Gauge("weir_mqtt_subscriptions", "Subscriptions of connected MQTT sessions.", float64(st.Subscriptions))
+	w.Gauge("weir_mqtt_shared_subscriptions", "Shared subscriptions, with or without connected members.", float64(st.Shares))
 	w.Gauge("weir_mqtt_retained_messages", "Retained MQTT messages.", float64(st.Retained))
 	w.Gauge("weir_mqtt_retained_bytes", "Memory taken by retained MQTT messages.", float64(st.RetainedBytes))
 	for qos := range srv.sent {

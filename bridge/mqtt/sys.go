@@ -32,11 +32,7 @@ var sysTopics = []struct {
 	{"broker/clients/total", func(_ *Server, st *Status) string { return number(uint64(max(st.Sessions, st.Connections))) }},
 	{"broker/clients/expired", func(_ *Server, st *Status) string { return number(st.SessionsExpired) }},
 	{"broker/subscriptions/count", func(_ *Server, st *Status) string { return number(uint64(st.Subscriptions)) }},
-	{"broker/shared_subscriptions/count", func(srv *Server, _ *Status) string {
-		srv.sharing.Lock()
-		defer srv.sharing.Unlock()
-		return number(uint64(len(srv.shares)))
-	}},
+	{"broker/shared_subscriptions/count", func(_ *Server, st *Status) string { return number(uint64(st.Shares)) }},
 	{"broker/retained messages/count", func(_ *Server, st *Status) string { return number(uint64(st.Retained)) }},
 	{"broker/publish/messages/received", func(_ *Server, st *Status) string { return number(st.MessagesIn) }},
 	{"broker/publish/messages/stored", func(_ *Server, st *Status) string { return number(st.Committed) }},

@@ -135,9 +135,9 @@ func TestDiskFull(t *testing.T) {
 		five, three := b.client(v5, "5", keep), b.client(v3, "3", keep)
 		synctest.Wait()
 		full.Store(true)
-		five.send(publish(v5, 1, "t", "x"), publish2(v5, 2, "t", "y"), publish(v5, 0, "t", "z"))
-		five.expect("PUBACK #1 97", "PUBREC #2 97")
-		three.send(publish(v3, 1, "t", "a"), publish2(v3, 2, "t", "b"))
+		five.send(publish(v5, 1, "t", "x"), publish2(v5, 2, "t", "y"), publish(v5, 0, "t", "z"), retained(v5, 3, "r", "no"))
+		five.expect("PUBACK #1 97", "PUBREC #2 97", "PUBACK #3 97")
+		three.send(retained(v3, 9, "r", "yes"), publish(v3, 1, "t", "a"), publish2(v3, 2, "t", "b"))
 		time.Sleep(time.Minute)
 		done := make(chan bool)
 		go func() {
@@ -152,11 +152,14 @@ func TestDiskFull(t *testing.T) {
 		}
 		five.quiet()
 		full.Store(false)
-		three.expect("PUBACK #1", "PUBREC #2", "PUBACK #3")
+		three.expect("PUBACK #9", "PUBACK #1", "PUBREC #2", "PUBACK #3")
 		<-done
-		if n := len(b.records("mqtt")); n != 3 {
-			t.Errorf("%d records, want 3", n)
+		if n := len(b.records("mqtt")); n != 4 {
+			t.Errorf("%d records, want 4", n)
 		}
+		s := b.client(v5, "s")
+		s.send(subscribe(v5, 1, "r"))
+		s.expect("SUBACK #1 01", "PUBLISH r=yes q1 #1 retain")
 		if text := b.metrics(); !strings.Contains(text, `weir_mqtt_qos0_lost_total{reason="disk_full"} 1`) {
 			t.Error(text)
 		}

@@ -99,16 +99,21 @@ type logDumpCmd struct {
 }
 
 type batchRow struct {
-	File        string      `json:"file"`
-	Position    int64       `json:"position"`
-	BaseOffset  int64       `json:"base_offset"`
-	LastOffset  int64       `json:"last_offset"`
-	Count       int32       `json:"count"`
-	Bytes       int         `json:"bytes"`
-	LeaderEpoch int32       `json:"leader_epoch"`
-	Codec       string      `json:"compression"`
-	MaxTime     time.Time   `json:"max_timestamp"`
-	ProducerID  int64       `json:"producer_id"`
+	File        string    `json:"file"`
+	Position    int64     `json:"position"`
+	BaseOffset  int64     `json:"base_offset"`
+	LastOffset  int64     `json:"last_offset"`
+	Count       int32     `json:"count"`
+	Bytes       int       `json:"bytes"`
+	LeaderEpoch int32     `json:"leader_epoch"`
+	Codec       string    `json:"compression"`
+	MaxTime     time.Time `json:"max_timestamp"`
+	ProducerID  int64     `json:"producer_id"`
+	Epoch       int16     `json:"producer_epoch"`
+	Sequence    int32     `json:"base_sequence"`
+	// Transaction is "open" for a batch that is part of one, "commit" or "abort" for the
+	// marker that ends one; empty outside of transactions.
+	Transaction string      `json:"transaction,omitempty"`
 	Error       string      `json:"error,omitempty"`
 	Records     []recordRow `json:"records,omitempty"`
 }
@@ -141,6 +146,7 @@ func (c *logDumpCmd) print(s *session, file string, at int64, b record.Batch) er
 	row := batchRow{
 		File: file, Position: at, BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset(), Count: b.Count(), Bytes: len(b),
 		LeaderEpoch: b.LeaderEpoch(), Codec: b.Codec().String(), MaxTime: time.UnixMilli(b.MaxTimestamp()).UTC(), ProducerID: b.ProducerID(),
+		Epoch: b.ProducerEpoch(), Sequence: b.BaseSequence(), Transaction: transactionOf(b),
 	}
 	if err := b.Validate(); err != nil {
 		row.Error = err.Error()
@@ -154,12 +160,42 @@ func (c *logDumpCmd) print(s *session, file string, at int64, b record.Batch) er
 		}
 	}
 	return s.show(row, func(w io.Writer) {
-		fmt.Fprintf(w, "%s @%d offsets %d-%d, %d records, %d bytes, epoch %d, %s, newest %s %s\n", filepath.Base(file), at,
-			row.BaseOffset, row.LastOffset, row.Count, row.Bytes, row.LeaderEpoch, row.Codec, row.MaxTime.Format(time.RFC3339Nano), row.Error)
+		fmt.Fprintf(w, "%s @%d offsets %d-%d, %d records, %d bytes, epoch %d, %s, newest %s%s %s\n", filepath.Base(file), at,
+			row.BaseOffset, row.LastOffset, row.Count, row.Bytes, row.LeaderEpoch, row.Codec, row.MaxTime.Format(time.RFC3339Nano), row.producer(), row.Error)
 		for _, r := range row.Records {
 			fmt.Fprintf(w, "  %d %s %s=%s\n", r.Offset, r.Timestamp.Format(time.RFC3339Nano), quoted(r.Key), quoted(r.Value))
 		}
 	})
+}
+
+// transactionOf says what a batch is to a transaction.
+func transactionOf(b record.Batch) string {
+	if !b.Transactional() {
+		return ""
+	}
+	m, ok, err := b.Marker()
+	switch {
+	case err != nil || !ok:
+		return "open"
+	case m.Commit:
+		return "commit"
+	}
+	return "abort"
+}
+
+// producer is the idempotent producer of a batch, for people.
+func (r *batchRow) producer() string {
+	if r.ProducerID == record.NoProducerID {
+		return ""
+	}
+	text := fmt.Sprintf(", producer %d epoch %d", r.ProducerID, r.Epoch)
+	switch r.Transaction {
+	case "":
+		return fmt.Sprintf("%s sequence %d", text, r.Sequence)
+	case "open":
+		return fmt.Sprintf("%s sequence %d, in a transaction", text, r.Sequence)
+	}
+	return fmt.Sprintf("%s, transaction %s", text, r.Transaction)
 }
 
 func printable(b []byte) *string {

@@ -4,7 +4,7 @@ const topicMarks = "appliance/topic/watermark.go"
 
 var topicMutants = []mutant{
 	without("topic: name of a new partition's folder", "appliance/topic/identity.go", `s.opts.FS.SyncDir(topicsDir)`, topicCrash, topicAtLength),
-	instead("topic: state file, sync before the rename", "appliance/topic/replace.go", "\t\terr = f.Sync()", "\t\terr = nil", topicCrash, topicAtLength),
+	instead("topic: state file, sync before the rename", "appliance/topic/replace.go", "if err = f.Sync(); err != nil", "if err = nil; err != nil", topicCrash, topicAtLength),
 	without("topic: state file, name after the rename", "appliance/topic/replace.go", `fsys.SyncDir(dir)`, topicCrash, topicAtLength),
 	instead("topic: state file, CRC", "appliance/topic/statefile.go",
 		`crc32.Checksum(b[8:], castagnoli) != binary.BigEndian.Uint32(b[4:])`, "false", topicDamage),
@@ -59,6 +59,7 @@ var topicMutants = []mutant{
 	instead("topic: transactions, recovery tells again of what is known", "appliance/topic/transactions.go", "	if b.BaseOffset() < t.next {\n		return\n	}\n", "", topicTransactions, topicCrash),
 	instead("topic: transactions, in the state file", "appliance/topic/statefile.go", "	if s.transactions.next > 0 {\n", "	if false {\n", topicTransactions, topicCrash),
 	instead("topic: transactions, a marker that is not committed has not happened", "appliance/topic/statefile.go", "		p = p.at(committed)\n", "", topicTransactions),
+	instead("topic: cleaner, a sync that failed stops the log", "appliance/topic/compact.go", ", errors.Is(err, vfs.ErrUnsynced):", ":", topicCompact),
 	instead("topic: cleaner, nothing that is not decided", "appliance/topic/compact.go", "if s.End > stable {", "if false {", topicTransactions, topicCrash, topicAtLength),
 	instead("topic: cleaner, readers are told no more of what was aborted", "appliance/topic/compact.go", "		w.p.forgetAborted(done.Dirty) //", "		//", topicTransactions, topicCompact),
 
