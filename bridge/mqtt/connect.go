@@ -3,6 +3,7 @@ package mqtt
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -61,6 +62,9 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	}
 	c.settle(p)
 	present, err := c.srv.attach(c, p)
+	if errors.Is(err, errDone) {
+		return err
+	}
 	if err != nil {
 		return c.deny(err)
 	}
@@ -203,11 +207,22 @@ func (srv *Server) expirySeconds(asked uint32) uint32 {
 // attach gives the connection its session: the one that there is, which another
 // connection may have to leave first [MQTT-3.1.4-3], or a new one.
 func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) {
+	srv.mu.Lock()
+	srv.arrivals++
+	arrival := srv.arrivals
+	srv.mu.Unlock()
 	for {
 		srv.mu.Lock()
 		s := srv.sessions[c.id]
+		if s != nil && s.arrival > arrival { // a later connection was let in while this one waited
+			srv.mu.Unlock()
+			return false, errDone
+		}
 		if s == nil || s.owner == nil {
 			present, old, err := srv.claim(c, s, p)
+			if err == nil {
+				c.sess.arrival = arrival
+			}
 			srv.mu.Unlock()
 			if err != nil {
 				return false, err

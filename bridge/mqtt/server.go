@@ -158,8 +158,9 @@ type Server struct {
 	wg       sync.WaitGroup
 	live     atomic.Int64 // connected sessions with subscriptions
 
-	mu       sync.Mutex // sessions, conns, perIP, listeners, closed
+	mu       sync.Mutex // sessions, arrivals, conns, perIP, listeners, closed
 	sessions map[string]*session
+	arrivals uint64 // of CONNECTs that were let in
 	conns    map[*conn]struct{}
 	perIP    map[string]int
 	listener []net.Listener

@@ -20,15 +20,16 @@ type session struct {
 
 	saving sync.Mutex // one save at a time, so that the last one wins
 
-	mu     sync.Mutex
-	conn   *conn // nil while offline
-	expiry uint32
-	owner  *conn // whose session it is, connected or ending; guarded by Server.mu
-	gone   bool  // removed from the server
-	timer  *time.Timer
-	subs   map[string]*subscription
-	retain []*subscription // whose retained messages are still to be sent
-	shares []*share        // that it is a member of
+	mu      sync.Mutex
+	conn    *conn // nil while offline
+	expiry  uint32
+	owner   *conn  // whose session it is, connected or ending; guarded by Server.mu
+	arrival uint64 // of its CONNECT; guarded by Server.mu
+	gone    bool   // removed from the server
+	timer   *time.Timer
+	subs    map[string]*subscription
+	retain  []*subscription // whose retained messages are still to be sent
+	shares  []*share        // that it is a member of
 	places
 	inflight map[uint16]flight
 	resend   []uint16 // of inflight, not sent on this connection yet, in order
