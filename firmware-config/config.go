@@ -144,7 +144,7 @@ type Auth struct {
 	Mechanisms      []string `yaml:"sasl.enabled.mechanisms" doc:"SASL mechanisms offered. None: SCRAM-SHA-256, SCRAM-SHA-512, PLAIN and, with oauth.jwks, OAUTHBEARER."`
 	PlainWithoutTLS bool     `yaml:"plain_without_tls" doc:"Take passwords (PLAIN, MQTT, HTTP) over connections without TLS beyond loopback."`
 	Iterations      int      `yaml:"scram.iterations" min:"4096" max:"16384" doc:"Hash iterations of the passwords set here."`
-	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves or reconnect. 0s: for ever."`
+	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves; the login of those too old to know (KIP-368) holds. 0s: for ever."`
 	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
 	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
 }

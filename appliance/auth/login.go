@@ -100,7 +100,7 @@ func (a *Authority) Token(peer Peer, token string) (*Session, error) {
 		return nil, a.failed(peer, "token", err)
 	}
 	s := a.session(peer, UserPrincipal(name))
-	if s.expires.IsZero() || expires.Before(s.expires) {
+	if s.tokenEnds = expires; s.expires.IsZero() || expires.Before(s.expires) {
 		s.expires = expires
 	}
 	return a.succeeded(s, "token"), nil

@@ -27,6 +27,7 @@ type Session struct {
 	super     bool
 	user      *user     // who logged in by a password; else nil
 	expires   time.Time // zero: never
+	tokenEnds time.Time // zero: no token
 
 	index *index // the rules that known was decided by
 	known map[question]bool
@@ -70,6 +71,10 @@ func (s *Session) Lifetime() time.Duration {
 	}
 	return -1
 }
+
+// CannotRenew says that the client does not know how to log in again on its
+// connection: the login holds as long as what it logged in by.
+func (s *Session) CannotRenew() { s.expires = s.tokenEnds }
 
 // OnEnd has end called, from another goroutine, when the user is changed or deleted.
 // It must not block. Close takes it back.

@@ -143,7 +143,7 @@ func (s *Server) brokerConfigs(r *request) []kmsg.DescribeConfigsResponseResourc
 		c.ReadOnly = true
 		configs = append(configs, c)
 	}
-	add("advertised.listeners", "string", "PLAINTEXT://"+joinHostPort(host, port), "", "Where clients are told to find the broker.")
+	add("advertised.listeners", "string", string(r.conn.login.sec.Protocol)+"://"+joinHostPort(host, port), "", "Where clients are told to find the broker.")
 	add("auto.create.topics.enable", "boolean", strconv.FormatBool(!s.o.NoAutoCreateTopics), "true", "Create a topic when a client asks for it.")
 	add("broker.id", "int", itoa(nodeID), "", "The broker's id.")
 	add("connections.max.idle.ms", "long", strconv.FormatInt(s.o.MaxIdle.Milliseconds(), 10), strconv.FormatInt(defaults.MaxIdle.Milliseconds(), 10), "Close connections that ask nothing for this long.")

@@ -18,10 +18,17 @@ import (
 // (KIP-368): the client logs in again on the same connection before that, or is cut
 // off at its first request after it.
 //
+// A client of version 0 cannot know (librdkafka 2.0.2, with which kcat ends when its only broker
+// closes the connection), so its login does not expire by itself; what it is not allowed any
+// more, and that its user is gone, it notices all the same. Kafka cuts it off.
+//
 // A login that fails is answered after a while, which grows with each failure from the
 // same address, with SASL_AUTHENTICATION_FAILED and the same text whether the user or the
 // password was wrong. Then the connection is closed.
 const saslAuthenticateKey = 36
+
+// lifetimeMin is the version from which the answer says how long the login holds.
+const lifetimeMin = 1
 
 func init() {
 	register(api{key: saslAuthenticateKey, name: "SaslAuthenticate", min: 0, max: 2, handle: (*Server).saslAuthenticate, waits: true, needs: open,
@@ -41,6 +48,9 @@ func (s *Server) saslAuthenticate(r *request) kmsg.Response {
 		return resp
 	}
 	if session := r.conn.login.session; session != nil {
+		if r.version < lifetimeMin {
+			session.CannotRenew()
+		}
 		resp.SessionLifetimeMillis = session.Lifetime().Milliseconds()
 	}
 	return resp
@@ -89,6 +99,9 @@ func (c *conn) rawToken() error {
 	answer, err := c.step(f.bytes)
 	if err != nil {
 		return err
+	}
+	if c.login.session != nil {
+		c.login.session.CannotRenew()
 	}
 	if !c.acquire() {
 		return context.Cause(c.ctx)

@@ -293,6 +293,11 @@ func TestReauthentication(t *testing.T) {
 	req := kmsg.NewPtrMetadataRequest()
 	w.send(req)
 	w.wantClosed()
+	old := dial(t, addr) // whose version does not tell it
+	handshake(old, 1, "PLAIN")
+	authenticate(old, 0, "\x00alice\x00alice")
+	pass(24 * time.Hour)
+	metadataOf(old, 9, false)
 	login(other, "alice")
 	if resp := login(other, "bob"); resp.ErrorCode != kerr.SaslAuthenticationFailed.Code {
 		t.Errorf("alice became bob: %d", resp.ErrorCode)

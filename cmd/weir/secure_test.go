@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +19,8 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
@@ -160,6 +166,27 @@ func TestInitMakesABoxThatIsSafe(t *testing.T) {
 		if !strings.Contains(trail, want) {
 			t.Errorf("the audit trail has no %s:\n%s", want, trail)
 		}
+	}
+}
+
+// Who has lost every password gets in again with the data folder in hand.
+func TestRescue(t *testing.T) {
+	s := initSecured(t)
+	data := filepath.Join(s.dir, "data")
+	if _, errs, code := weir(t, "", "user", "rescue", "admin", "--data", data); code != exitFailed || !strings.Contains(errs, "stop it first") {
+		t.Errorf("while it runs: %d %s", code, errs)
+	}
+	s.stop()
+	if _, errs, code := weir(t, "another\n", "user", "rescue", "admin", "--data", data, "--password-stdin"); code != exitOK {
+		t.Fatal(errs)
+	}
+	s.serve(t)
+	s.as("admin", "another", "topic", "list")
+	if _, _, code := s.try("admin", s.password, "topic", "list"); code == exitOK {
+		t.Error("the lost password still works")
+	}
+	if _, _, code := weir(t, "", "user", "rescue", "admin", "--data", t.TempDir()); code != exitNotFound {
+		t.Errorf("a folder that is none of weir's: %d", code)
 	}
 }
 
@@ -315,5 +342,65 @@ func TestClientPropertiesThatCannotBe(t *testing.T) {
 		if code != exitUsage || !strings.Contains(errs, want) {
 			t.Errorf("-X %s: %d %s", args, code, errs)
 		}
+	}
+}
+
+// A token of the site's issuer is a login everywhere.
+func TestTokensLogIn(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "k"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(audience string) string {
+		text, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: "plant", Audience: jwt.Audience{audience}, Subject: "pump-9", Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour))}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	s := initSecured(t)
+	s.stop()
+	file := filepath.Join(s.dir, "weir.yaml")
+	config, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(s.dir, "jwks.json")
+	config = fmt.Appendf(config, "  oauth: {jwks: %q, issuer: plant, audience: weir}\n", keys)
+	if err := errors.Join(os.WriteFile(keys, jwks, 0o600), os.WriteFile(file, config, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.serve(t)
+	s.admin("topic", "create", "orders")
+	s.admin("acl", "add", "pump-9", "write", "--topic", "orders")
+	s.admin("acl", "add", "pump-9", "write", "--mqtt", "dev/")
+	s.admin("acl", "add", "pump-9", "describe", "--cluster")
+	bearer := func(token string, args ...string) (string, int) {
+		args = append(args, "--client", filepath.Join(s.dir, "admin.properties"), "-X", "sasl.mechanism=OAUTHBEARER", "-X", "sasl.oauthbearer.token="+token)
+		_, errs, code := weir(t, "", args...)
+		return errs, code
+	}
+	if errs, code := bearer(token("weir"), "produce", "orders", "x"); code != exitOK {
+		t.Errorf("Kafka: %s", errs)
+	}
+	if errs, code := bearer(token("other"), "produce", "orders", "x"); code != exitFailed || !strings.Contains(errs, "aud") {
+		t.Errorf("a token for somebody else: %d %s", code, errs)
+	}
+	if errs, code := bearer(token("weir"), "status", "--http", s.http); code != exitOK {
+		t.Errorf("HTTP: %s", errs)
+	}
+	if err := s.publish("any", token("weir"), "dev/"); err != nil {
+		t.Errorf("MQTT: %v", err)
+	}
+	if err := s.publish("any", token("other"), "dev/"); err == nil {
+		t.Error("MQTT: a token for somebody else was taken")
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/weirmq/weir/appliance"
 	"github.com/weirmq/weir/appliance/auth"
 )
 
@@ -19,6 +21,7 @@ type userCmd struct {
 	List   userListCmd   `cmd:"" help:"List users."`
 	Passwd userPasswdCmd `cmd:"" help:"Give a user another password. What was logged in by the old one is cut off."`
 	Delete userDeleteCmd `cmd:"" help:"Delete a user and cut it off."`
+	Rescue userRescueCmd `cmd:"" help:"Give a user of a stopped appliance another password, when nobody can log in any more."`
 }
 
 // passwordFlags say where a password comes from; nowhere: one is made.
@@ -99,6 +102,11 @@ func setPassword(s *session, adm *kadm.Client, f passwordFlags, name, done strin
 	if err := scramError("set the password of", name, results, err); err != nil {
 		return err
 	}
+	return showPassword(s, name, done, password, made)
+}
+
+// showPassword shows a password that was made, once.
+func showPassword(s *session, name, done, password string, made bool) error {
 	shown := map[string]string{"user": name}
 	if made {
 		shown["password"] = password
@@ -193,6 +201,26 @@ func (c *userDeleteCmd) Run(s *session) error {
 	return s.show(map[string]string{"deleted": c.Name}, func(w io.Writer) {
 		fmt.Fprintf(w, "user %s deleted; its access rules stay: weir acl delete --principal %s\n", c.Name, auth.UserPrincipal(c.Name))
 	})
+}
+
+type userRescueCmd struct {
+	passwordFlags
+	Data string `required:"" placeholder:"DIR" help:"Data folder of the appliance, which must be stopped."`
+	Name string `arg:"" help:"Name; made if there is none."`
+}
+
+func (c *userRescueCmd) Run(s *session) error {
+	if _, err := os.Stat(filepath.Join(c.Data, appliance.MetadataFile)); err != nil {
+		return failf(exitNotFound, "%s is no data folder of weir: %w", c.Data, err)
+	}
+	password, made, err := c.password(s.in)
+	if err != nil {
+		return err
+	}
+	if err := makeAdmin(c.Data, c.Name, password); err != nil {
+		return fmt.Errorf("set the password of %s: %w", c.Name, err)
+	}
+	return showPassword(s, c.Name, "has a new password", password, made)
 }
 
 // writeSecret writes a file that only its owner can read, and no other in its place.
