@@ -217,18 +217,18 @@ func (r *consuming) poll() (fetches kgo.Fetches, idle bool, err error) {
 		ctx = idleCtx
 	}
 	fetches = r.cl.PollFetches(ctx)
-	for _, e := range fetches.Errors() {
-		switch {
-		case r.s.ctx.Err() != nil:
-			return nil, false, r.s.ctx.Err()
-		case ctx.Err() != nil:
-			return nil, true, nil
-		case errors.Is(e.Err, kerr.UnknownTopicOrPartition), errors.Is(e.Err, kerr.UnknownTopicID):
-			return nil, false, failf(exitNotFound, "topic '%s' was deleted while it was read", e.Topic)
-		}
-		return nil, false, brokerError("consume from", e.Topic, e.Err)
+	failed := fetches.Errors()
+	switch {
+	case len(failed) == 0:
+		return fetches, false, nil
+	case r.s.ctx.Err() != nil:
+		return nil, false, r.s.ctx.Err()
+	case ctx.Err() != nil:
+		return nil, true, nil
+	case errors.Is(failed[0].Err, kerr.UnknownTopicOrPartition), errors.Is(failed[0].Err, kerr.UnknownTopicID):
+		return nil, false, failf(exitNotFound, "topic '%s' was deleted while it was read", failed[0].Topic)
 	}
-	return fetches, false, nil
+	return nil, false, brokerError("consume from", failed[0].Topic, failed[0].Err)
 }
 
 // take prints one record, unless it lies behind --to; end says that it was the last.
