@@ -44,8 +44,6 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
   the old one is answered UNKNOWN_TOPIC_ID, or INCONSISTENT_TOPIC_ID within a fetch session, and asks for metadata anew.
 - **Fetch sessions** (KIP-227) are kept as Kafka keeps them, up to ` + "`max.incremental.fetch.session.cache.slots`" + ` and 100,000 partitions
   in all of them together; who gets none, or wants none as librdkafka, names all partitions each time.
-- **Produce 12 and 13** are what producers without transactions send: without the feature transaction.version=2, which is not
-  advertised, clients open no transaction with them (KIP-890).
 - **transaction.version=2 is finalized**: clients that know it (Java and librdkafka of Kafka 4.0, franz-go) have an epoch for
   each transaction and send neither AddPartitionsToTxn nor AddOffsetsToTxn (KIP-890). Older ones do as they always did.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.

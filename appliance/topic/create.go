@@ -157,11 +157,14 @@ func (s *Set) checkNew(n New, more int) error {
 	return nil
 }
 
-// makeFolder makes the partition's folder. A folder of
-// that name which no topic claims is set aside, not deleted: its absence from the
-// catalog is no proof that nobody wants it.
+// makeFolder makes the partition's folder. A folder of that name which a Delete in
+// trouble has left goes where the rest of its topic is; one that no topic claims is set
+// aside, not deleted: its absence from the catalog is no proof that nobody wants it.
 func (p *Partition) makeFolder() error {
 	fsys := p.set.opts.FS
+	if err := p.set.collectLeft(p.tp.Topic, p.tp.String()); err != nil {
+		return err
+	}
 	if _, err := fsys.List(p.dir); err == nil {
 		aside := fmt.Sprintf("%s.%.8s-stray", p.dir[:min(len(p.dir), maxStrayLen)], rand.Text())
 		if err := fsys.Rename(p.dir, aside); err != nil {

@@ -32,6 +32,8 @@ type discarded struct {
 	at   time.Time
 	id   ID
 	name string // of the topic; "" if its identity has been taken back
+
+	inside []string // what lies there, where it was asked
 }
 
 func (s *Set) trashed() ([]discarded, error) {
@@ -52,6 +54,7 @@ func (s *Set) trashed() ([]discarded, error) {
 		if err != nil {
 			return nil, fmt.Errorf("topic: list %s: %w", d.dir, err)
 		}
+		d.inside = inside
 		for _, file := range inside {
 			if topic, ok := strings.CutSuffix(file, identitySuffix); ok {
 				d.name = topic
@@ -105,6 +108,28 @@ func (s *Set) collect(d discarded, folders []string) error {
 		return fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
 	}
 	return s.syncTopics()
+}
+
+// collectLeft moves a folder to the trash if a deleted topic of that name, the last of
+// those that lack it there, has left it in its place.
+func (s *Set) collectLeft(topic, folder string) error {
+	if _, err := s.opts.FS.List(topicsDir + "/" + folder); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	all, err := s.trashed()
+	if err != nil {
+		return err
+	}
+	var last *discarded
+	for i, d := range all {
+		if d.name == topic && !slices.Contains(d.inside, folder) && (last == nil || d.at.After(last.at)) {
+			last = &all[i]
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return s.collect(*last, []string{folder})
 }
 
 // EmptyTrash removes for good what was deleted at least that long ago, the oldest

@@ -119,7 +119,7 @@ func (g *ring) identify(f *file) (used bool, err error) {
 	if !valid {
 		f.nonce, f.first, f.made = 0, 0, w.size
 	}
-	var last uint64
+	var last, synced uint64
 	err = w.each(func(pos int64, r parsed) error {
 		if f.nonce == 0 {
 			b, err := w.at(pos, roundHeader)
@@ -128,9 +128,15 @@ func (g *ring) identify(f *file) (used bool, err error) {
 				return err
 			}
 		}
-		last = r.seq
+		// What lies behind a hole counts only if it was synced before a later round was
+		// written: a power cut may leave any of those that were not, see errEnd.
+		if last == 0 || r.seq == last+1 {
+			last = r.seq
+		}
+		synced = max(synced, r.synced)
 		return nil
 	})
+	last = max(last, synced)
 	if err == nil && f.nonce == 0 && w.size < g.opts.FileBytes {
 		return false, g.damaged(f, Damage{From: w.size, To: w.size, Cause: fmt.Sprintf("the file was cut off at byte %d, before its first round", w.size)})
 	}
