@@ -18,21 +18,15 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// accepted is a listener's next connection, or why there was none.
-type accepted struct {
-	net.Conn
-	err error
-}
-
 // echo serves the listener: what each connection says is sent back.
-func echo(t *testing.T, o Options, want Listener) (addr net.Addr, conns chan accepted) {
+func echo(t *testing.T, o Options, want Listener) (addr net.Addr, conns chan net.Conn) {
 	t.Helper()
 	raw, err := want.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := o.dress(raw, want)
-	conns = make(chan accepted, 10)
+	conns = make(chan net.Conn, 10)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -41,7 +35,7 @@ func echo(t *testing.T, o Options, want Listener) (addr net.Addr, conns chan acc
 			if err != nil {
 				return
 			}
-			conns <- accepted{Conn: c}
+			conns <- c
 			go func() { _, _ = io.Copy(c, c); c.Close() }()
 		}
 	}()

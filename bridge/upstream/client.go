@@ -29,7 +29,7 @@ func (l *Link) dialRemote(receives, publishes *pump, lost context.CancelCauseFun
 }
 
 func (l *Link) dialLocal(receives, publishes *pump, lost context.CancelCauseFunc) (mqtt.Client, error) {
-	o := l.clientOptions(receives, publishes, func(err error) { lost(fmt.Errorf("Weir's own MQTT server closed the connection: %w", err)) }).
+	o := l.clientOptions(receives, publishes, func(err error) { lost(fmt.Errorf("the box's own MQTT server closed the connection: %w", err)) }).
 		AddBroker("tcp://weir").SetClientID(ClientIDPrefix + l.opts.Name).SetUsername(l.opts.LocalUsername).SetPassword(l.opts.LocalPassword).
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l.opts.Local() })
 	return connect(o, "Weir's own MQTT server")

@@ -181,7 +181,7 @@ func (c *copier) copyAll(ctx context.Context) {
 // instance id has it not leave the group, and nobody ends its transaction.
 func (c *copier) copyOnce(ctx context.Context, rng *rand.Rand) error {
 	opts := c.load.clientOptions(kgo.TransactionalID("copy"), kgo.TransactionTimeout(30*time.Second), kgo.ConsumerGroup("copy"), kgo.InstanceID("copy"),
-		kgo.ConsumeTopics(copyFrom), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+		kgo.ConsumeTopics(copyFrom), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.FetchMaxWait(50*time.Millisecond))
 	s, err := kgo.NewGroupTransactSession(append(opts, c.Old...)...)
 	if err != nil {
