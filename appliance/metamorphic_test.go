@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,8 +60,9 @@ func TestSameOperationsReadBackTheSame(t *testing.T) {
 			t.Run(fmt.Sprintf("seed %d, %s", seed, s.name), func(t *testing.T) {
 				t.Parallel()
 				run := &metaRun{t: t, setting: s, ops: rand.New(rand.NewPCG(seed, 0)),
-					stops: rand.New(rand.NewPCG(seed, 1)), disk: crashfs.New(), now: time.UnixMilli(metaEpoch),
+					stops: rand.New(rand.NewPCG(seed, 1)), disk: crashfs.New(),
 					catalog: map[string]topic.Entry{}, logs: map[record.TopicPartition]*metaLog{}, commits: map[record.TopicPartition]int64{}}
+				run.ms.Store(metaEpoch)
 				run.open()
 				for i := range metaOps {
 					run.op()
@@ -99,7 +101,7 @@ type metaRun struct {
 	setting
 	ops, stops *rand.Rand
 	disk       *crashfs.FS
-	now        time.Time
+	ms         atomic.Int64 // the time; checkpoints ask, too
 	epoch      int32
 	set        *topic.Set
 	groups     *group.Coordinator
@@ -138,11 +140,13 @@ func (m *metaRun) must(err error) {
 	}
 }
 
+func (m *metaRun) now() time.Time { return time.UnixMilli(m.ms.Load()) }
+
 func (m *metaRun) open() {
 	m.epoch++
 	var err error
 	m.set, err = topic.Open(topic.Options{FS: m.disk, Catalog: m, LeaderEpoch: m.epoch, OpenFiles: m.openFiles,
-		Now: func() time.Time { return m.now }, Configs: map[string]string{"segment.bytes": fmt.Sprint(m.segmentBytes)},
+		Now: m.now, Configs: map[string]string{"segment.bytes": fmt.Sprint(m.segmentBytes)},
 		WAL:                wal.Options{FileBytes: m.walBytes, MaxFiles: 3, Linger: m.linger, LingerBytes: m.lingerBytes, CrowdedRuns: m.crowdedRuns},
 		CheckpointInterval: time.Hour, RetentionInterval: time.Hour})
 	m.must(err)
@@ -227,7 +231,7 @@ func (m *metaRun) records(n int) (rs []record.Record) {
 	for range n {
 		m.values++
 		rs = append(rs, record.Record{
-			Timestamp: m.now.UnixMilli() + int64(m.ops.IntN(2000)) - 500,
+			Timestamp: m.ms.Load() + int64(m.ops.IntN(2000)) - 500,
 			Key:       fmt.Append(nil, "k", m.ops.IntN(9)),
 			Value:     fmt.Append(nil, m.values, " ", strings.Repeat("v", m.ops.IntN(1500))),
 		})
@@ -262,7 +266,7 @@ func (m *metaRun) produce() {
 		m.must(err)
 		m.landed(log, base, rs)
 	}
-	m.now = m.now.Add(time.Duration(m.ops.IntN(30)) * time.Second)
+	m.ms.Add(int64(m.ops.IntN(30)) * 1000)
 }
 
 func (m *metaRun) idempotent() {
@@ -316,8 +320,8 @@ func (m *metaRun) deleteRecords() {
 
 // retain has an hour pass now and then; what it removes depends on the segments.
 func (m *metaRun) retain() {
-	m.now = m.now.Add(20 * time.Minute)
-	old := m.now.Add(-time.Hour).UnixMilli()
+	m.ms.Add((20 * time.Minute).Milliseconds())
+	old := m.now().Add(-time.Hour).UnixMilli()
 	for _, log := range m.logs {
 		for i, r := range log.records {
 			if r.Timestamp < old {
@@ -350,7 +354,7 @@ func (m *metaRun) compare() {
 		}
 		m.compareRecords(p, log.records, start)
 		for range 5 {
-			m.compareTime(p, log.records, start, m.now.UnixMilli()-m.stops.Int64N(3_000_000))
+			m.compareTime(p, log.records, start, m.ms.Load()-m.stops.Int64N(3_000_000))
 		}
 		if committed, ok, err := m.groups.Committed("g", tp); err != nil || ok && committed.Offset != m.commits[tp] || !ok && m.commits[tp] != 0 {
 			m.t.Fatalf("committed offset of %s: %v %v %v, want %d", tp, committed.Offset, ok, err, m.commits[tp])

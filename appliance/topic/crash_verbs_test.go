@@ -31,7 +31,7 @@ var verbs = []verb{
 	{"large", 1, (*world).large},
 	{"relaxed", 2, (*world).relaxed},
 	{"checkpoint", 2, (*world).checkpoint},
-	{"age", 2, func(w *world) { w.now = w.now.Add(2 * time.Minute) }}, // so that segments roll
+	{"age", 2, func(w *world) { w.clock.turn(2 * time.Minute) }}, // so that segments roll
 	{"retain", 1, (*world).retain},
 	{"delete records", 1, func(w *world) { w.deleteRecords(w.anyLog("a", "b")) }},
 	{"recreate", 1, (*world).recreate},
@@ -240,7 +240,7 @@ func (w *world) checkpoint() {
 
 // retain runs retention when all that is there is old.
 func (w *world) retain() {
-	w.now = w.now.Add(time.Hour)
+	w.clock.turn(time.Hour)
 	w.each(func(log *promises, _ *topic.Partition) { log.startMax = log.attempted })
 	w.set.Load().Retain()
 	w.each(func(log *promises, p *topic.Partition) { log.start = max(log.start, p.LogStartOffset()) })

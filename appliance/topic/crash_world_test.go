@@ -20,11 +20,11 @@ import (
 // world is a Set on a crashing disk, a workload, and what was promised to whom.
 // What it does follows from its seed, but for how the goroutines of the Set meet.
 type world struct {
-	t    *testing.T
-	seed uint64
-	fs   *crashfs.FS
-	rnd  *rand.Rand
-	now  time.Time
+	t     *testing.T
+	seed  uint64
+	fs    *crashfs.FS
+	rnd   *rand.Rand
+	clock hands
 
 	set   atomic.Pointer[topic.Set] // nil while it is being opened; hooks look at its watermarks
 	epoch atomic.Int32
@@ -85,7 +85,7 @@ type placed struct {
 const catalogKind crashfs.Kind = "catalog"
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), now: time.UnixMilli(1_700_000_000_000),
+	w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)), clock: hands{now: time.UnixMilli(1_700_000_000_000)},
 		catalog: map[string]topic.Entry{}, logs: map[logKey]*promises{}, forms: map[topic.ID][]form{},
 		owed: map[topic.ID]string{}, dead: map[topic.ID]grave{}}
 	w.use(crashfs.New())
@@ -166,7 +166,7 @@ func (w *world) open() { w.openWithin(0) }
 
 func (w *world) openWithin(budget int64) {
 	w.set.Store(nil)
-	s, err := openWithin(w.fs, w, w.epoch.Add(1), func() time.Time { return w.now }, budget)
+	s, err := openWithin(w.fs, w, w.epoch.Add(1), w.clock.Now, budget)
 	if !w.ok("open", err) {
 		panic(stopped{})
 	}
