@@ -114,8 +114,7 @@ func FuzzProduce(f *testing.F) {
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
 		version = produceMin + (version&0x7fff)%(produceMax-produceMin+1)
 		p := &produceReply{version: version, conn: &conn{}}
-		refused, err := p.parse(body)
-		if err != nil {
+		if _, err := p.parse(body); err != nil {
 			return
 		}
 		want := kmsg.NewPtrProduceRequest()
@@ -123,7 +122,11 @@ func FuzzProduce(f *testing.F) {
 		if err := want.ReadFrom(body); err != nil {
 			t.Fatalf("v%d: sliced what does not decode: %v", version, err)
 		}
-		if p.acks != want.Acks || len(p.topics) != len(want.Topics) || refused == nil && want.TransactionID != nil {
+		id := ""
+		if want.TransactionID != nil {
+			id = *want.TransactionID
+		}
+		if p.acks != want.Acks || len(p.topics) != len(want.Topics) || p.transactionalID != id {
 			t.Fatalf("v%d: acks %d and %d topics, want %d and %d", version, p.acks, len(p.topics), want.Acks, len(want.Topics))
 		}
 		at := 0
