@@ -84,23 +84,9 @@ func TestNoCheckpointAfterAFailure(t *testing.T) {
 // was never synced. If the power goes before it has its new header, that is no damage:
 // all that was promised of it is checkpointed.
 func TestPowerCutBetweenTwoLivesOfAFile(t *testing.T) {
-	disk := crashfs.New()
-	l, err := wal.Open(walOptions(disk), func([]byte) error { return nil })
+	left := withoutSecondRound(t)
+	l, err := wal.Open(walOptions(left), func([]byte) error { return nil })
 	if err != nil {
-		t.Fatal(err)
-	}
-	s := trace{make(chan string, 100)}
-	stageStrict(t, l, s, "one")
-	s.next(t, "commit one", "done one", "apply one")
-	for _, e := range []string{"two", "three"} {
-		stageRelaxed(t, l, s, e, patient)
-		s.next(t, "done "+e)
-	}
-	left := withoutSecondRound(t, disk)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if l, err = wal.Open(walOptions(left), func([]byte) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Checkpoint(l.Applied()); err != nil { // the file is used again
@@ -112,7 +98,7 @@ func TestPowerCutBetweenTwoLivesOfAFile(t *testing.T) {
 			between = left.Clone(crashfs.CloneConfig{Keep: 100})
 		}
 	})
-	s = trace{make(chan string, 100)}
+	s := trace{make(chan string, 100)}
 	stageStrict(t, l, s, "later")
 	for e := range s.events {
 		if e == "done later" {

@@ -115,26 +115,12 @@ func TestHolesAmongUnsyncedRounds(t *testing.T) {
 // What the earlier life of a file left behind is not taken for its next round, even
 // where it has the right number at the right place.
 func TestEarlierLifeOfAFileIsNotReplayed(t *testing.T) {
-	disk := crashfs.New()
-	l, err := wal.Open(walOptions(disk), func([]byte) error { return nil })
+	left := withoutSecondRound(t)
+	l, err := wal.Open(walOptions(left), func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := trace{make(chan string, 100)}
-	stageStrict(t, l, s, "one")
-	s.next(t, "commit one", "done one", "apply one")
-	for _, e := range []string{"two", "three"} {
-		stageRelaxed(t, l, s, e, patient)
-		s.next(t, "done "+e)
-	}
-	left := withoutSecondRound(t, disk)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if l, err = wal.Open(walOptions(left), func([]byte) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
-	s = trace{make(chan string, 100)}
 	if err := l.Checkpoint(l.Applied()); err != nil { // the file is used again
 		t.Fatal(err)
 	}
@@ -155,8 +141,21 @@ func TestEarlierLifeOfAFileIsNotReplayed(t *testing.T) {
 
 // withoutSecondRound is a disk on which a power cut left the third round of the
 // first file, and not the second.
-func withoutSecondRound(t *testing.T, disk *crashfs.FS) *crashfs.FS {
+func withoutSecondRound(t *testing.T) *crashfs.FS {
 	t.Helper()
+	disk := crashfs.New()
+	l, err := wal.Open(walOptions(disk), func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := trace{make(chan string, 100)}
+	stageStrict(t, l, s, "one")
+	s.next(t, "commit one", "done one", "apply one")
+	for _, e := range []string{"two", "three"} {
+		stageRelaxed(t, l, s, e, patient)
+		s.next(t, "done "+e)
+	}
 	for seed := range uint64(1000) {
 		left := disk.Clone(crashfs.CloneConfig{Keep: 50, Rand: rand.New(rand.NewPCG(seed, 0))})
 		f, err := left.Open("wal/00000000000000000001.wal")
