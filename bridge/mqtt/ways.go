@@ -44,8 +44,8 @@ func (c *conn) acceptMany(p *packet.Publish, topic []byte) error {
 			form := retainedForm(topic, p.Payload, append([]byte(nil), in.block...), in.now)
 			kept = &form
 		}
-		if i == 0 && (len(in.lots) > 0 || kept != nil) {
-			in.stage() // the client's earlier messages go first
+		if i == 0 && (len(in.lots) > 0 || kept != nil || in.many.size()+len(in.ways)*len(p.Payload) >= maxBatchBytes) {
+			in.stage() // the client's earlier messages go first, and do not share the fate of a great one
 		}
 		in.lotOfMany(r.feed).builder.Add(&rec)
 	}
@@ -94,6 +94,9 @@ func (a *acks) wait(g *group, n int) {
 
 // size is the bytes of all batches of the lot.
 func (l *lot) size() int {
+	if l == nil {
+		return 0
+	}
 	n := l.builder.Size()
 	for i := range l.more {
 		n += l.more[i].builder.Size()
