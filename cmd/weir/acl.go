@@ -24,7 +24,7 @@ type resourceFlags struct {
 	Topic           []string `placeholder:"NAME" help:"Topic; * is every one."`
 	Group           []string `placeholder:"NAME" help:"Consumer group; * is every one."`
 	TransactionalID []string `placeholder:"NAME" help:"Transactional id; * is every one."`
-	MQTT            []string `name:"mqtt" placeholder:"NAME" help:"MQTT topic (write: publish, read: subscribe), kept as the topic mqtt:NAME."`
+	MQTT            []string `name:"mqtt" placeholder:"NAME" help:"MQTT topic name or filter, where a level %%c is the client identifier and %%u the user; kept as the topic mqtt:NAME."`
 	Cluster         bool     `help:"The cluster."`
 	Prefixed        bool     `help:"The names are prefixes."`
 }
@@ -44,7 +44,7 @@ func (f resourceFlags) resources() (out []aclResource) {
 		}
 	}
 	add(kmsg.ACLResourceTypeTopic, "", f.Topic)
-	add(kmsg.ACLResourceTypeTopic, mqttPrefix, f.MQTT)
+	add(kmsg.ACLResourceTypeTopic, auth.MQTTPrefix, f.MQTT)
 	add(kmsg.ACLResourceTypeGroup, "", f.Group)
 	add(kmsg.ACLResourceTypeTransactionalId, "", f.TransactionalID)
 	if f.Cluster {
@@ -68,10 +68,19 @@ func principalOf(name string) string {
 	return string(auth.UserPrincipal(name))
 }
 
+// MQTT's words for operations.
+const publishOperation, subscribeOperation = "publish", "subscribe"
+
 func operationOf(name string) (kmsg.ACLOperation, error) {
+	switch strings.ToLower(name) {
+	case publishOperation:
+		return kmsg.ACLOperationWrite, nil
+	case subscribeOperation:
+		return kmsg.ACLOperationRead, nil
+	}
 	op, err := kmsg.ParseACLOperation(strings.ReplaceAll(name, "-", "_"))
 	if err != nil || op <= kmsg.ACLOperationAny {
-		return 0, failf(exitUsage, "'%s' is no operation: all, read, write, create, delete, alter, describe, cluster_action, describe_configs, alter_configs or idempotent_write", name)
+		return 0, failf(exitUsage, "'%s' is no operation: all, read (subscribe), write (publish), create, delete, alter, describe, cluster_action, describe_configs, alter_configs or idempotent_write", name)
 	}
 	return op, nil
 }
@@ -80,7 +89,7 @@ type aclAddCmd struct {
 	kafkaFlags
 	resourceFlags
 	Principal  string   `arg:"" help:"User, or Type:name; User:* is everybody."`
-	Operations []string `arg:"" help:"all, read, write, create, delete, alter, describe, describe_configs, alter_configs, idempotent_write."`
+	Operations []string `arg:"" help:"all, read (or subscribe), write (or publish), create, delete, alter, describe, describe_configs, alter_configs, idempotent_write."`
 	Deny       bool     `help:"Deny instead of allow. What denies wins over all that allows."`
 	Host       string   `default:"*" help:"Only from this address (every one)."`
 }
