@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/weirmq/weir/appliance/quota"
 )
 
 // Kinds are ways to say who one is, as bits.
@@ -38,7 +36,7 @@ type Listener struct {
 // door is a listener with what has come through it.
 type door struct {
 	Listener
-	pace     *quota.Pace
+	pace     *meter // nil: any number
 	messages *meter // nil: any number
 	bytes    *meter
 	open     int // connections; guarded by Server.mu
@@ -46,7 +44,7 @@ type door struct {
 }
 
 func newDoor(l Listener) *door {
-	return &door{Listener: l, pace: quota.NewPace(l.MaxConnectionRate), messages: newMeter(l.MaxPublishRate), bytes: newMeter(l.MaxPublishBytes)}
+	return &door{Listener: l, pace: newMeter(l.MaxConnectionRate), messages: newMeter(l.MaxPublishRate), bytes: newMeter(l.MaxPublishBytes)}
 }
 
 // Serve accepts connections until the listener or the server is closed; the error
@@ -68,8 +66,8 @@ func (srv *Server) ServeFor(l net.Listener, rules Listener) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			if wait := d.pace.Take(time.Now()); wait > 0 {
-				sleep(srv.ctx, wait)
+			if d.pace != nil {
+				sleep(srv.ctx, d.pace.take(1, time.Now()))
 			}
 			srv.serveConn(nc, d, false)
 		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
