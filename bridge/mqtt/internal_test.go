@@ -84,7 +84,7 @@ func FuzzSessionDecode(f *testing.F) {
 	srv := &Server{}
 	srv.feeds.Store(&[]*feed{{idx: 0}})
 	s := newSession(srv, "c")
-	s.subs["a/+"] = &subscription{sess: s, filter: "a/+", qos: 1, id: 7}
+	s.keep(&subscription{sess: s, filter: "a/+", qos: 1, id: 7})
 	s.inflight = map[uint16]flight{3: {feed: srv.feedAt(0), offset: 9}, 4: {topic: "r"}}
 	f.Add(s.encode(nil))
 	f.Add([]byte{})

@@ -16,7 +16,9 @@ func (s *session) startPump(c *conn) {
 	if s.pumping || s.conn != c {
 		return
 	}
-	s.pumping = true
+	if s.pumping = true; s.wake == nil {
+		s.wake = make(chan struct{}, 1)
+	}
 	c.tasks.Add(1)
 	go s.pump(c)
 }

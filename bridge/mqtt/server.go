@@ -173,6 +173,7 @@ type Server struct {
 	feeds   atomic.Pointer[[]*feed]
 	targets atomic.Pointer[map[string]*target]
 
+	writers writers
 	counters
 }
 
@@ -189,7 +190,7 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now()}
+	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now(), writers: writers{next: make(chan *conn)}}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.feeds.Store(&[]*feed{})
 	srv.targets.Store(&map[string]*target{})
@@ -254,10 +255,11 @@ func (srv *Server) serve(l net.Listener, anonymous bool) error {
 func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true, false) }
 
 func (srv *Server) serveConn(nc net.Conn, anonymous, trusted bool) {
-	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
-	c.in.c = c
+	c.out.limit, c.out.start = srv.opts.MaxOutgoingBytes, func() { srv.write(c) }
+	_, c.frail = nc.(Frail)
 	c.remote = nc.RemoteAddr().String()
 	if reason := srv.enlist(c); reason != "" {
 		srv.refusals.connections.Add(1)
@@ -355,6 +357,7 @@ func (srv *Server) housekeep() {
 			return
 		case <-ticker.C:
 		}
+		srv.writers.shrink()
 		for _, s := range srv.sessionList() {
 			srv.store.save(s, func(error) {})
 		}
