@@ -126,6 +126,8 @@ func (c *conn) farewell(err error) {
 		if d.Reason = pe.Reason; c.problems {
 			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
 		}
+	case c.ctx.Err() != nil: // what the client released cannot be stored
+		d.Reason = packet.UnspecifiedError
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		d.Reason = packet.KeepAliveTimeout
 	default:

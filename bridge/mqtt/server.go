@@ -174,6 +174,7 @@ type Server struct {
 	targets atomic.Pointer[map[string]*target]
 
 	writers writers
+	digests digests
 	counters
 }
 
