@@ -142,7 +142,7 @@ func (r Rule) Check() error {
 	if err := r.Principal.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRule, err)
 	}
-	return nil
+	return checkTemplate(&r)
 }
 
 // concerns reports whether the rule is about this principal at this host.

@@ -33,10 +33,11 @@ type conn struct {
 	auth    *enhanced
 	who     Identity // nil: everything is allowed
 
-	anonymous bool        // the listener asks nobody who it is
-	frail     bool        // nc is Frail
-	trusted   bool        // the client is a part of this process
-	revoked   atomic.Bool // the login has ended before the connection
+	door    *door       // it came by
+	frail   bool        // nc is Frail
+	trusted bool        // the client is a part of this process
+	revoked atomic.Bool // the login has ended before the connection
+	rates   []allowance // that its messages are held to
 
 	window     int           // unacknowledged messages that the client takes
 	maxPacket  int           // bytes; 0: any
@@ -97,7 +98,7 @@ func (c *conn) note(err error) {
 	case c.ctx.Err() != nil, errors.Is(err, errDone), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 	case errors.As(err, &pe):
 		c.srv.refusals.protocol.Add(1)
-		c.srv.opts.Log.Warn("mqtt: connection closed", "client", c.id, "remote", c.remote, "reason", pe.Reason.String(), "err", err)
+		c.srv.closedFor(c, pe)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.srv.refusals.keepAlive.Add(1)
 		c.srv.opts.Log.Info("mqtt: connection timed out", "client", c.id, "remote", c.remote)

@@ -23,8 +23,8 @@ type Login struct {
 	Remote net.Addr
 	// TLS is the connection's state; nil without TLS.
 	TLS *tls.ConnectionState
-	// Anonymous: the listener lets clients in that do not say who they are.
-	Anonymous bool
+	// Takes is what the listener takes.
+	Takes Kinds
 }
 
 // Identity is a client that was let in. It is asked by its connection's read loop
@@ -51,14 +51,6 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.Err.Error() }
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// ServeFor is Serve for a listener that lets anonymous clients in, or does not.
-func (srv *Server) ServeFor(l net.Listener, anonymous bool) error {
-	return srv.serve(l, anonymous)
-}
-
-// ServeTrusted is ServeConn for a client that is a part of this process.
-func (srv *Server) ServeTrusted(nc net.Conn) { srv.serveConn(nc, true, true) }
-
 // identify finds out who the client is, and whether its will may be published.
 func (c *conn) identify(p *packet.Connect) error {
 	if c.srv.opts.Identify == nil || c.trusted {
@@ -70,15 +62,25 @@ func (c *conn) identify(p *packet.Connect) error {
 		if errors.As(err, &slow) {
 			c.holdBack(slow.After)
 		}
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: err.Error()}
+		c.srv.refusals.logins.Add(1)
+		return c.unknown(err, packet.BadUserNameOrPassword)
 	}
 	return c.become(who, p)
+}
+
+// unknown is the answer to a client that is not let in, unless err has one of its own.
+func (c *conn) unknown(err error, reason packet.Reason) *packet.Error {
+	var pe *packet.Error
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return &packet.Error{Reason: reason, Text: err.Error()}
 }
 
 // login is what CONNECT and the connection say of the client.
 func login(c *conn, p *packet.Connect) Login {
 	return Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
-		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous}
+		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Takes: c.door.Takes}
 }
 
 // become makes the client known from here on.

@@ -144,7 +144,7 @@ func (c *conn) publish(f packet.Frame) error {
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err = c.mayPublish(topic); err == nil {
+	if err = c.permit(p, topic); err == nil {
 		err = c.accept(p, topic)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
@@ -24,11 +25,35 @@ func kafkaListeners(cfg *firmwareconfig.Config) (out []appliance.Listener) {
 
 func mqttListeners(cfg *firmwareconfig.Config) (out []bridge.Listener) {
 	for _, l := range cfg.MQTTListeners() {
+		m := l.MQTT
 		out = append(out, bridge.Listener{
-			Addr: l.Address, Unix: l.Unix(), WebSocket: l.WebSocket(), Encrypt: l.Encrypts(), Anonymous: !cfg.Asks(l),
+			Addr: l.Address, Unix: l.Unix(), WebSocket: l.WebSocket(),
+			MQTT: mqtt.Listener{
+				Name: l.String(), Takes: kindsOf(cfg.Takes(l)), MaxConnections: m.MaxConnections, MaxConnectionRate: m.MaxConnectionRate,
+				MaxPublishRate: m.MaxPublishRate, MaxPublishBytes: int(m.MaxPublishBytes),
+			},
 		})
 	}
 	return out
+}
+
+func kindsOf(names []string) (kinds mqtt.Kinds) {
+	for _, name := range names {
+		kinds |= map[string]mqtt.Kinds{
+			firmwareconfig.ByUser: mqtt.Users, firmwareconfig.ByCertificate: mqtt.Certificates,
+			firmwareconfig.ByToken: mqtt.Tokens, firmwareconfig.Anonymous: mqtt.Anonymous,
+		}[name]
+	}
+	return kinds
+}
+
+// encrypt gives the listeners that encrypt their identity.
+func encrypt(cfg *firmwareconfig.Config, out []bridge.Listener, certs *auth.Certificates) {
+	for i, l := range cfg.MQTTListeners() {
+		if l.Encrypts() {
+			out[i].TLS = certs.ServerFor(auth.ClientAuth(cfg.ClientAuth(l)))
+		}
+	}
 }
 
 // authOptions has been checked by checkAuth.
