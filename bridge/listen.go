@@ -34,6 +34,9 @@ const (
 	// maxHandshakes bounds the connections of one listener that have not said yet what
 	// stands before MQTT: a PROXY header, or the request for a WebSocket. More wait.
 	maxHandshakes = 1024
+	// maxHandshakesPerIP bounds those of one address that want a WebSocket, loopback
+	// excepted, so that one device cannot keep all others waiting. More are closed.
+	maxHandshakesPerIP = 64
 	// socketMode is a Unix socket's permissions.
 	socketMode = 0o660
 )

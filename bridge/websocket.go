@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -23,10 +24,13 @@ type webSockets struct {
 	server  *http.Server
 	origins []string
 	slots   chan struct{} // one token for each connection that is no WebSocket yet
+
+	mu   sync.Mutex
+	from map[string]int // of these, by address
 }
 
 func newWebSockets(l net.Listener, origins []string, timeout time.Duration) net.Listener {
-	w := &webSockets{handshaken: newHandshaken(l), origins: origins, slots: make(chan struct{}, maxHandshakes)}
+	w := &webSockets{handshaken: newHandshaken(l), origins: origins, slots: make(chan struct{}, maxHandshakes), from: map[string]int{}}
 	w.server = &http.Server{
 		Handler: http.HandlerFunc(w.upgrade), ReadHeaderTimeout: timeout, ReadTimeout: timeout, IdleTimeout: timeout,
 		MaxHeaderBytes: maxRequestHeader, ErrorLog: log.New(io.Discard, "", 0), ConnState: w.count,
@@ -37,14 +41,35 @@ func newWebSockets(l net.Listener, origins []string, timeout time.Duration) net.
 	return w
 }
 
-// count holds up who accepts while too many connections have not asked yet.
-func (w *webSockets) count(_ net.Conn, state http.ConnState) {
+// count holds up who accepts while too many connections have not asked yet, and ends
+// those of an address that has more than its share of them.
+func (w *webSockets) count(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
+		if w.note(c, 1) > maxHandshakesPerIP {
+			c.Close()
+		}
 		w.slots <- struct{}{} // their deadlines free them
 	case http.StateHijacked, http.StateClosed:
+		w.note(c, -1)
 		<-w.slots
 	}
+}
+
+// note counts the connections of an address; loopback is not counted.
+func (w *webSockets) note(c net.Conn, more int) int {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok || addr.IP.IsLoopback() {
+		return 0
+	}
+	ip := string(addr.IP)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.from[ip] += more; w.from[ip] == 0 {
+		delete(w.from, ip)
+		return 0
+	}
+	return w.from[ip]
 }
 
 // Close ends the listener, and the connections that are no WebSockets yet.

@@ -67,7 +67,7 @@ func (c *Config) checkAccess() error {
 			errs = append(errs, fmt.Errorf("mqtt.listen %s: %w", l, err))
 		}
 	}
-	return errors.Join(append(errs, c.checkClientID())...)
+	return errors.Join(append(errs, c.checkClientID(), c.checkGroups())...)
 }
 
 func (c *Config) checkEntry(l Listener) error {
@@ -96,6 +96,28 @@ func (c *Config) checkEntry(l Listener) error {
 	}
 	return nil
 }
+
+// checkGroups: a group that is written twice would have the members of one of them.
+func (c *Config) checkGroups() error {
+	names := map[string]bool{}
+	for i, g := range c.Auth.Groups {
+		switch {
+		case g.Name == "" || strings.ContainsAny(g.Name, ":*"):
+			return fmt.Errorf("auth.groups[%d]: '%s' is no name for a group: it has at least one character, and no : or *", i, g.Name)
+		case names[g.Name]:
+			return fmt.Errorf("auth.groups[%d]: a group named '%s' exists already", i, g.Name)
+		case len(g.Members) > MaxMembers:
+			return fmt.Errorf("auth.groups[%d]: %s has %d members, the limit is %d; make a rule for User:* of it", i, g.Name, len(g.Members), MaxMembers)
+		case slices.Contains(g.Members, "") || slices.Contains(g.Members, "*"):
+			return fmt.Errorf("auth.groups[%d]: a member of %s has no name: rules for everybody are for User:*", i, g.Name)
+		}
+		names[g.Name] = true
+	}
+	return nil
+}
+
+// MaxMembers bounds the members of one group.
+const MaxMembers = 10_000
 
 // UserVariable stands for the user's name in mqtt.client_id.
 const UserVariable = "%u"

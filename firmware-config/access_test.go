@@ -64,6 +64,8 @@ func TestListenersThatContradictThemselves(t *testing.T) {
 		{"insecure_lan: true\n" + `mqtt: {client_id: "%u", listen: "0.0.0.0:1883"}`, "lets clients in that are none"},
 		{`mqtt: {client_id: "%c"}`, "mqtt.client_id"}, {`mqtt: {client_id: "%u*"}`, "mqtt.client_id"}, {`mqtt: {client_id: "x-*"}`, "mqtt.client_id"},
 		{`mqtt: {client_id: "%u--*"}`, "mqtt.client_id"}, {`mqtt: {client_id: ""}`, "mqtt.client_id"},
+		{`auth: {groups: [{name: a}, {name: a}]}`, "exists already"}, {`auth: {groups: [{members: [x]}]}`, "no name for a group"},
+		{`auth: {groups: [{name: "a:b"}]}`, "no name for a group"}, {`auth: {groups: [{name: a, members: ["*"]}]}`, "User:*"},
 	} {
 		if _, err := firmwareconfig.Parse([]byte(tlsFiles + c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s:\n%v\nwant %q", c.text, err, c.want)

@@ -161,7 +161,14 @@ type Auth struct {
 	Iterations      int      `yaml:"scram.iterations" min:"4096" max:"16384" doc:"Hash iterations of the passwords set here."`
 	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves; the login of those too old to know (KIP-368) holds. 0s: for ever."`
 	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
+	Groups          []Group  `yaml:"groups" doc:"Groups of users, for access rules such as weir acl add Group:pumps publish --mqtt 'dev/%u/#'."`
 	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
+}
+
+// Group is users that rules may be for together.
+type Group struct {
+	Name    string   `yaml:"name" doc:"Name; the principal is Group:NAME."`
+	Members []string `yaml:"members" doc:"Names of users, as they stand behind User: in a principal. They need not exist yet."`
 }
 
 // OAuth is the tokens that are taken.
@@ -170,6 +177,7 @@ type OAuth struct {
 	Issuer     string   `yaml:"issuer" doc:"Issuer (iss) that tokens must name."`
 	Audience   string   `yaml:"audience" doc:"Audience (aud) that tokens must name."`
 	Claim      string   `yaml:"principal.claim" doc:"Claim that is the user's name."`
+	Groups     string   `yaml:"groups.claim" doc:"Claim that lists the user's groups, beside auth.groups: a text or a list of texts. Empty: none does."`
 	Algorithms []string `yaml:"algorithms" doc:"Signatures taken. None: RS256 and ES256."`
 }
 

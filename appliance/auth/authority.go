@@ -39,6 +39,8 @@ type Options struct {
 	Users, Rules Table
 	// SuperUsers may do everything, whatever the rules say (super.users).
 	SuperUsers []Principal
+	// Groups are the groups of each user that is in any; rules may be for them.
+	Groups map[Principal][]Principal
 	// AllowEveryone lets everybody do what no rule is about
 	// (allow.everyone.if.no.acl.found).
 	AllowEveryone bool

@@ -17,6 +17,7 @@ type index struct {
 // asker is whom a question is about.
 type asker struct {
 	principal Principal
+	groups    []Principal // that the client is in
 	host      string
 	client    string // the MQTT client identifier
 }
@@ -83,7 +84,7 @@ func (v *verdict) weigh(rules []Rule, a *asker, op Operation) {
 		r := &rules[i]
 		v.any = true
 		switch {
-		case !r.concerns(a.principal, a.host):
+		case !r.concerns(a):
 		case r.Permission == Deny:
 			v.denied = v.denied || r.denies(op)
 		default:
@@ -121,7 +122,7 @@ func (x *index) decideAny(a *asker, op Operation, typ ResourceType, everyone boo
 	t := &x.types[typ]
 	denied := func(rules []Rule) bool {
 		return slices.ContainsFunc(rules, func(r Rule) bool {
-			return r.Permission == Deny && r.concerns(a.principal, a.host) && r.denies(op)
+			return r.Permission == Deny && r.concerns(a) && r.denies(op)
 		})
 	}
 	switch {
@@ -132,7 +133,7 @@ func (x *index) decideAny(a *asker, op Operation, typ ResourceType, everyone boo
 	}
 	allowed := func(rules []Rule) bool {
 		return slices.ContainsFunc(rules, func(r Rule) bool {
-			return r.Permission == Allow && r.concerns(a.principal, a.host) && r.grants(op)
+			return r.Permission == Allow && r.concerns(a) && r.grants(op)
 		})
 	}
 	swallowed := func(name string) bool {

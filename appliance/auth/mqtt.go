@@ -143,7 +143,7 @@ func (v *verdict) weighTemplates(x *index, a *asker, op Operation, name string, 
 			switch {
 			case !t.levels.touches(a, asked):
 				continue
-			case !t.rule.concerns(a.principal, a.host):
+			case !t.rule.concerns(a):
 			case t.rule.Permission == Deny:
 				v.denied = v.denied || t.rule.denies(op)
 			default:
@@ -161,5 +161,8 @@ func (v *verdict) weighTemplates(x *index, a *asker, op Operation, name string, 
 	weigh(x.templates[a.principal])
 	if a.principal != everybody {
 		weigh(x.templates[everybody])
+	}
+	for _, group := range a.groups {
+		weigh(x.templates[group])
 	}
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"time"
 )
 
@@ -44,11 +45,19 @@ type question struct {
 const maxKnown = 1024
 
 func (a *Authority) session(peer Peer, p Principal) *Session {
-	s := &Session{a: a, peer: peer, asker: asker{principal: p, host: peer.Host}, super: a.super[p]}
+	s := &Session{a: a, peer: peer, asker: asker{principal: p, groups: a.o.Groups[p], host: peer.Host}, super: a.super[p]}
 	if a.o.MaxReauth > 0 && peer.Via == ViaKafka { // no other protocol can log in again in time
 		s.expires = a.o.Now().Add(a.o.MaxReauth)
 	}
 	return s
+}
+
+// join adds groups to those that the configuration puts the user in.
+func (s *Session) join(names []string) {
+	s.asker.groups = slices.Clone(s.asker.groups)
+	for _, name := range names {
+		s.asker.groups = append(s.asker.groups, GroupPrincipal(name))
+	}
 }
 
 // Anonymous is the session of a client that is not asked who it is.

@@ -88,7 +88,7 @@ func operationOf(name string) (kmsg.ACLOperation, error) {
 type aclAddCmd struct {
 	kafkaFlags
 	resourceFlags
-	Principal  string   `arg:"" help:"User, or Type:name; User:* is everybody."`
+	Principal  string   `arg:"" help:"User, or Type:name, such as Group:pumps; User:* is everybody."`
 	Operations []string `arg:"" help:"all, read (or subscribe), write (or publish), create, delete, alter, describe, describe_configs, alter_configs, idempotent_write."`
 	Deny       bool     `help:"Deny instead of allow. What denies wins over all that allows."`
 	Host       string   `default:"*" help:"Only from this address (every one)."`

@@ -66,6 +66,15 @@ func authOptions(cfg *firmwareconfig.Config) *auth.Options {
 	for _, p := range a.SuperUsers {
 		o.SuperUsers = append(o.SuperUsers, auth.Principal(p))
 	}
+	for _, g := range a.Groups {
+		for _, member := range g.Members {
+			if o.Groups == nil {
+				o.Groups = map[auth.Principal][]auth.Principal{}
+			}
+			user := auth.UserPrincipal(member)
+			o.Groups[user] = append(o.Groups[user], auth.GroupPrincipal(g.Name))
+		}
+	}
 	for _, m := range a.Mechanisms {
 		o.Mechanisms = append(o.Mechanisms, auth.Mechanism(m))
 	}
@@ -86,7 +95,7 @@ func tokenOptions(cfg *firmwareconfig.Config) *auth.TokenOptions {
 	if o.JWKS == "" {
 		return nil
 	}
-	return &auth.TokenOptions{Keys: o.JWKS, Issuer: o.Issuer, Audience: o.Audience, Claim: o.Claim, Algorithms: o.Algorithms}
+	return &auth.TokenOptions{Keys: o.JWKS, Issuer: o.Issuer, Audience: o.Audience, Claim: o.Claim, GroupsClaim: o.Groups, Algorithms: o.Algorithms}
 }
 
 // checkAuth finds what only package auth can know.
