@@ -176,3 +176,6 @@ func (c *webSocket) LocalAddr() net.Addr {
 
 // TLSState is the state of the connection beneath; nil without TLS.
 func (c *webSocket) TLSState() *tls.ConnectionState { return c.request.TLS }
+
+// DeadlineEnds marks the connection as one that a read's deadline ends.
+func (c *webSocket) DeadlineEnds() {}

@@ -83,7 +83,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
 	}
-	c.in.open = true
+	c.open = true
 	c.enter()
 	return nil
 }

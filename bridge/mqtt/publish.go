@@ -16,7 +16,6 @@ const maxBatchBytes = 256 << 10
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
 	c     *conn
-	open  bool  // CONNACK has accepted the client
 	now   int64 // ms; when the pass began
 	lots  []lot
 	route Route

@@ -179,6 +179,8 @@ type Server struct {
 	feeds   atomic.Pointer[[]*feed]
 	targets atomic.Pointer[map[string]*target]
 
+	writers writers
+	digests digests
 	counters
 }
 
@@ -196,7 +198,8 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 		return nil, err
 	}
 	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now(),
-		arrivals: arrivals{rate: opts.MaxRatePerIP, of: map[string]*meter{}}, back: newDoor(Listener{Takes: AnyKind})}
+		arrivals: arrivals{rate: opts.MaxRatePerIP, of: map[string]*meter{}}, back: newDoor(Listener{Takes: AnyKind}),
+		writers: writers{next: make(chan *conn)}}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.feeds.Store(&[]*feed{})
 	srv.targets.Store(&map[string]*target{})
@@ -232,10 +235,11 @@ func (srv *Server) load(ctx context.Context) (err error) {
 }
 
 func (srv *Server) serveConn(nc net.Conn, d *door, trusted bool) {
-	c := &conn{srv: srv, nc: nc, door: d, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+	c := &conn{srv: srv, nc: nc, door: d, trusted: trusted, done: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
-	c.in.c = c
+	c.out.limit, c.out.start = srv.opts.MaxOutgoingBytes, func() { srv.write(c) }
+	_, c.frail = nc.(Frail)
 	c.remote = nc.RemoteAddr().String()
 	if reason := srv.enlist(c); reason != "" {
 		srv.turnedAway(c, reason)
@@ -291,6 +295,7 @@ func (srv *Server) housekeep() {
 			return
 		case <-ticker.C:
 		}
+		srv.writers.shrink()
 		for _, s := range srv.sessionList() {
 			srv.store.save(s, func(error) {})
 		}
