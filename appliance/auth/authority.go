@@ -75,6 +75,7 @@ type Authority struct {
 	users    map[string]*user
 
 	failures failures
+	watchers watchers
 	hashing  chan struct{} // a token for each password being hashed
 }
 
@@ -223,6 +224,7 @@ func (a *Authority) AddRules(rules []Rule) error {
 		return err
 	}
 	a.index.Store(x.with(added, nil))
+	a.narrowed(nil, added)
 	return nil
 }
 
@@ -231,6 +233,7 @@ func (a *Authority) DeleteRules(f Filter) ([]Rule, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	var removed []Rule
+	defer func() { a.narrowed(removed, nil) }()
 	for _, r := range a.Rules(f) {
 		if err := a.o.Rules.Delete(ruleKey(r)); err != nil {
 			return removed, err

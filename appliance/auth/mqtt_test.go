@@ -145,3 +145,85 @@ func TestFiltersThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Who loses something by a change of the rules is told, so that it can look what; nobody
+// else is.
+func TestNarrowedRulesAreTold(t *testing.T) {
+	pump := rule(auth.Allow, "User:pump", auth.Read, auth.Literal, "mqtt:dev/%u/#")
+	all := rule(auth.Allow, "Group:fleet", auth.Read, auth.Literal, "mqtt:all/#")
+	a := open(t, auth.Options{Groups: map[auth.Principal][]auth.Principal{"User:tank": {"Group:fleet"}}}, pump, all)
+	told := map[string]int{}
+	sessions := map[string]*auth.Session{}
+	for _, name := range []string{"pump", "tank"} {
+		s := device(t, a, name, name)
+		sessions[name] = s
+		s.OnNarrowed(func() { told[name]++ })
+	}
+	keeps := func(name, filter string) bool {
+		return sessions[name].MayKeep(auth.Read, auth.Topic, "mqtt:"+filter, "mqtt:"+strings.TrimRight(filter, "#"))
+	}
+	check := func(what string, pumpTold, tankTold int, pumpKeeps, tankKeeps bool) {
+		t.Helper()
+		if told["pump"] != pumpTold || told["tank"] != tankTold {
+			t.Errorf("%s: told %v", what, told)
+		}
+		if keeps("pump", "dev/pump/#") != pumpKeeps || keeps("tank", "all/#") != tankKeeps || keeps("pump", "all/#") {
+			t.Errorf("%s: pump keeps %v, tank %v", what, !pumpKeeps, !tankKeeps)
+		}
+		clear(told)
+	}
+	only := func(r auth.Rule) auth.Filter {
+		name := r.Name
+		return auth.Filter{Type: auth.Topic, Name: &name, Pattern: auth.Literal, Operation: auth.AnyOperation, Permission: auth.AnyPermission}
+	}
+	add := func(r auth.Rule) {
+		t.Helper()
+		if err := a.AddRules([]auth.Rule{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(r auth.Rule) {
+		t.Helper()
+		if gone, err := a.DeleteRules(only(r)); err != nil || len(gone) != 1 {
+			t.Fatal(gone, err)
+		}
+	}
+	check("at first", 0, 0, true, true)
+	add(rule(auth.Allow, "User:*", auth.Read, auth.Literal, "mqtt:more/#"))
+	remove(rule(auth.Allow, "User:*", auth.Read, auth.Literal, "mqtt:more/#"))
+	check("something that both may lose", 1, 1, true, true)
+	add(rule(auth.Allow, "User:pump", auth.Write, auth.Literal, "mqtt:up/#"))
+	add(rule(auth.Deny, "User:pump", auth.Read, auth.Literal, "orders"))
+	check("what no subscriber loses by", 0, 0, true, true)
+	deny := rule(auth.Deny, "User:pump", auth.AllOperations, auth.Prefixed, "mqtt:dev/pump/x")
+	add(deny)
+	check("a denial", 1, 0, false, true)
+	if _, err := a.DeleteRules(auth.Filter{Type: auth.Topic, Pattern: auth.Prefixed, Operation: auth.AnyOperation, Permission: auth.Deny}); err != nil {
+		t.Fatal(err)
+	}
+	check("no denial any more", 0, 0, true, true)
+	remove(pump)
+	check("the pump's rule", 1, 0, false, true)
+	remove(all)
+	check("the group's rule", 0, 1, false, false)
+	sessions["tank"].Close()
+	add(rule(auth.Deny, "User:*", auth.Read, auth.Literal, "*"))
+	check("after the end of a session", 1, 0, false, false)
+}
+
+// Where everybody may do what no rule is about, a rule for one takes from all others.
+func TestFirstRuleNarrows(t *testing.T) {
+	a := open(t, auth.Options{AllowEveryone: true})
+	s := device(t, a, "pump", "p")
+	told := 0
+	s.OnNarrowed(func() { told++ })
+	if !s.MayKeep(auth.Read, auth.Topic, "mqtt:dev/#", "mqtt:dev/") {
+		t.Error("without rules")
+	}
+	if err := a.AddRules([]auth.Rule{rule(auth.Allow, "User:tank", auth.Read, auth.Literal, "mqtt:dev/tank/#")}); err != nil {
+		t.Fatal(err)
+	}
+	if told != 1 || s.MayKeep(auth.Read, auth.Topic, "mqtt:dev/#", "mqtt:dev/") || !s.MayKeep(auth.Read, auth.Topic, "mqtt:else/#", "mqtt:else/") {
+		t.Errorf("told %d times", told)
+	}
+}

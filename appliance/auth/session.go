@@ -99,6 +99,7 @@ func (s *Session) OnEnd(end func()) {
 
 // Close ends the session.
 func (s *Session) Close() {
+	s.unwatchRules()
 	if s.user != nil {
 		s.user.unwatch(s)
 	}

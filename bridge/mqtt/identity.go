@@ -36,6 +36,11 @@ type Identity interface {
 	MaySubscribe(filter string) bool
 	// Expired reports whether the login does not hold any more.
 	Expired() bool
+	// MayKeep reports whether it may still have what it is subscribed to. It may be
+	// asked from any goroutine.
+	MayKeep(filter string) bool
+	// OnNarrowed has look called, which does not block, when MayKeep may say no.
+	OnNarrowed(look func())
 	// OnEnd has end called, which does not block, when the login holds no more.
 	OnEnd(end func())
 	Close()
@@ -90,10 +95,27 @@ func (c *conn) become(who Identity, p *packet.Connect) error {
 		c.revoked.Store(true)
 		c.kick()
 	})
+	who.OnNarrowed(func() { c.review(who) })
 	if p.HasWill && !who.MayPublish(p.Will.Topic) {
 		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
 	}
 	return nil
+}
+
+// review ends the connection of a client that is subscribed to what it may not have any
+// more. When it comes again its session begins anew.
+func (c *conn) review(who Identity) {
+	s := c.served.Load()
+	if s == nil { // CONNECT is under way, and has asked or will ask
+		return
+	}
+	s.mu.Lock()
+	filters := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	if slices.ContainsFunc(filters, func(f string) bool { return !who.MayKeep(f) }) {
+		c.revoked.Store(true)
+		c.kick()
+	}
 }
 
 // tlsState is the state of a connection's TLS; nil without.

@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"rsc.io/qr"
 )
 
@@ -110,6 +112,42 @@ func TestDevices(t *testing.T) {
 	}
 	if out := s.admin("acl", "list"); strings.Contains(out, "pump") {
 		t.Errorf("rules stay: %s", out)
+	}
+}
+
+// A device that is removed is cut off, also one whose certificate still holds; others
+// notice nothing.
+func TestRemovedDevicesAreCutOff(t *testing.T) {
+	s := initSecured(t)
+	lost, kept := make(chan struct{}), make(chan struct{})
+	for name, ended := range map[string]chan struct{}{"pump-1": lost, "pump-2": kept} {
+		made := s.card("add", name, "--certificate")
+		pair, err := tls.LoadX509KeyPair(made.Certificate, made.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := paho.NewClientOptions().AddBroker("ssl://" + s.mqtt).SetClientID(name).SetConnectRetry(false).SetAutoReconnect(false)
+		o.SetTLSConfig(&tls.Config{RootCAs: s.pool, Certificates: []tls.Certificate{pair}})
+		o.SetConnectionLostHandler(func(paho.Client, error) { close(ended) })
+		d := paho.NewClient(o)
+		if err := settled(d.Connect()); err != nil {
+			t.Fatal(err)
+		}
+		defer d.Disconnect(10)
+		if err := settled(d.Subscribe("dev/"+name+"/#", 1, func(paho.Client, paho.Message) {})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.admin("device", "remove", "pump-1")
+	select {
+	case <-lost:
+	case <-time.After(20 * time.Second):
+		t.Error("pump-1 is still connected, subscribed to what it may not have")
+	}
+	select {
+	case <-kept:
+		t.Error("pump-2 is cut off as well")
+	default:
 	}
 }
 

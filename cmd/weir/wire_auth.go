@@ -78,15 +78,29 @@ func (d *device) MayPublish(topic []byte) bool {
 }
 
 func (d *device) MaySubscribe(filter string) bool {
-	if shared, ok := strings.CutPrefix(filter, "$share/"); ok {
-		_, filter, _ = strings.Cut(shared, "/")
-	}
+	filter = unshared(filter)
 	fixed := mqtt.FixedPart(filter)
 	if fixed == filter {
 		return d.session.Authorize(auth.Read, auth.Topic, auth.MQTTPrefix+filter)
 	}
 	return d.session.AllowedFilter(auth.Read, auth.Topic, auth.MQTTPrefix+filter, auth.MQTTPrefix+fixed)
 }
+
+// MayKeep is MaySubscribe without a trace.
+func (d *device) MayKeep(filter string) bool {
+	filter = unshared(filter)
+	return d.session.MayKeep(auth.Read, auth.Topic, auth.MQTTPrefix+filter, auth.MQTTPrefix+mqtt.FixedPart(filter))
+}
+
+// unshared is the filter of a shared subscription.
+func unshared(filter string) string {
+	if shared, ok := strings.CutPrefix(filter, "$share/"); ok {
+		_, filter, _ = strings.Cut(shared, "/")
+	}
+	return filter
+}
+
+func (d *device) OnNarrowed(look func()) { d.session.OnNarrowed(look) }
 
 func (d *device) Expired() bool    { return d.session.Lifetime() < 0 }
 func (d *device) OnEnd(end func()) { d.session.OnEnd(end) }
