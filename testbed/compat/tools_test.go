@@ -59,7 +59,7 @@ var toolSteps = []step{
 	{"kafka-configs", "--bootstrap-server {broker} --alter --entity-type brokers --entity-default --add-config log.retention.ms=7200000", "", `Completed updating default config for brokers`},
 	{"kafka-configs", "--bootstrap-server {broker} --alter --entity-type brokers --entity-name 1 --add-config log.segment.bytes=2097152", "", `Completed updating config for broker 1`},
 	{"kafka-configs", "--bootstrap-server {broker} --describe --entity-type brokers --entity-default", "", `log.retention.ms=7200000 sensitive=false synonyms=\{DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=7200000`},
-	{"kafka-configs", "--bootstrap-server {broker} --describe --entity-type brokers --entity-name 1", "", `log.segment.bytes=2097152 sensitive=false synonyms=\{DYNAMIC_BROKER_CONFIG:log.segment.bytes=2097152, DEFAULT_CONFIG:log.segment.bytes=67108864`},
+	{"kafka-configs", "--bootstrap-server {broker} --describe --entity-type brokers --entity-name 1", "", `log.segment.bytes=2097152 sensitive=false synonyms=\{DYNAMIC_BROKER_CONFIG:log.segment.bytes=2097152, .*DEFAULT_CONFIG:log.segment.bytes=67108864`},
 	{"kafka-configs", "--bootstrap-server {broker} --alter --entity-type brokers --entity-name 1 --delete-config log.segment.bytes", "", `Completed updating config for broker 1`},
 	{"kafka-console-producer", "--bootstrap-server {broker} --topic tools --property parse.key=true --property key.separator=:", "a:one\nb:two\nc:three\n", ``},
 	{"kafka-console-consumer", "--bootstrap-server {broker} --topic tools --from-beginning --max-messages 3 --group console --timeout-ms 30000", "", `Processed a total of 3 messages`},
