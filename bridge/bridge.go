@@ -5,7 +5,6 @@ package bridge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -22,8 +21,6 @@ type Log = mqtt.Log
 type Options struct {
 	// Listeners say where to listen, at least one.
 	Listeners []Listener
-	// TLS is the identity of the listeners that encrypt.
-	TLS *tls.Config
 	// ProxyFrom are the networks whose connections begin with a header of the PROXY
 	// protocol, which tells whose they are.
 	ProxyFrom []netip.Prefix

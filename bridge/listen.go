@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/weirmq/weir/bridge/mqtt"
 )
 
 // Listener is a place where devices connect.
@@ -22,9 +24,9 @@ type Listener struct {
 	Unix bool
 	// WebSocket has devices speak MQTT in binary frames [MQTT-6.0.0-1].
 	WebSocket bool
-	Encrypt   bool // by TLS, as Options.TLS says
-	// Anonymous lets devices in that do not say who they are.
-	Anonymous bool
+	TLS       *tls.Config // nil: in clear text
+	// MQTT is what it asks of devices and allows them.
+	MQTT mqtt.Listener
 }
 
 // Limits that no option changes.
@@ -32,6 +34,9 @@ const (
 	// maxHandshakes bounds the connections of one listener that have not said yet what
 	// stands before MQTT: a PROXY header, or the request for a WebSocket. More wait.
 	maxHandshakes = 1024
+	// maxHandshakesPerIP bounds those of one address that want a WebSocket, loopback
+	// excepted, so that one device cannot keep all others waiting. More are closed.
+	maxHandshakesPerIP = 64
 	// socketMode is a Unix socket's permissions.
 	socketMode = 0o660
 )
@@ -104,7 +109,7 @@ func (b *Bridge) serve(opts *Options) {
 	for i, l := range b.bound {
 		want := opts.Listeners[i]
 		l = opts.dress(l, want)
-		b.serving.Go(func() { b.server.ServeFor(l, want.Anonymous) })
+		b.serving.Go(func() { b.server.ServeFor(l, want.MQTT) })
 	}
 }
 
@@ -114,8 +119,8 @@ func (o *Options) dress(l net.Listener, want Listener) net.Listener {
 	if len(o.ProxyFrom) > 0 && !want.Unix {
 		l = newProxied(l, o.ProxyFrom, o.handshakeTimeout())
 	}
-	if want.Encrypt {
-		l = tls.NewListener(l, o.TLS)
+	if want.TLS != nil {
+		l = tls.NewListener(l, want.TLS)
 	}
 	if want.WebSocket {
 		l = newWebSockets(l, o.Origins, o.handshakeTimeout())

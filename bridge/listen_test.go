@@ -198,6 +198,50 @@ func TestWebSocketRequestThatDoesNotEnd(t *testing.T) {
 	}
 }
 
+// One address with many connections that ask for nothing keeps nobody else waiting.
+func TestWebSocketRequestsThatNeverCome(t *testing.T) {
+	o := Options{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	o.MQTT.ConnectTimeout = time.Hour // it is not time that ends them
+	addr, _ := echo(t, o, Listener{Addr: "127.0.0.1:0", WebSocket: true})
+	from := func(ip string) net.Conn {
+		c, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}, addr).WriteTo(c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	var greedy []net.Conn
+	for range 3 * maxHandshakesPerIP {
+		greedy = append(greedy, from("10.0.0.9"))
+	}
+	closed := make(chan struct{}, len(greedy))
+	for _, c := range greedy {
+		go func() {
+			if n, err := c.Read(make([]byte, 1)); n == 0 && err != nil {
+				closed <- struct{}{}
+			}
+		}()
+	}
+	for range 2 * maxHandshakesPerIP {
+		select {
+		case <-closed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("one address may have any number of connections that ask for nothing")
+		}
+	}
+	polite := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return from("10.0.0.1"), nil }}}
+	c, _, err := websocket.Dial(t.Context(), "ws://"+addr.String(), &websocket.DialOptions{Subprotocols: []string{"mqtt"}, HTTPClient: polite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(t, websocket.NetConn(context.Background(), c, websocket.MessageBinary), "hello")
+	c.CloseNow()
+}
+
 func TestUnixSocket(t *testing.T) {
 	dir := t.TempDir()
 	want := Listener{Addr: filepath.Join(dir, "mqtt.sock"), Unix: true}

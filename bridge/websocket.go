@@ -3,10 +3,12 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -22,27 +24,52 @@ type webSockets struct {
 	server  *http.Server
 	origins []string
 	slots   chan struct{} // one token for each connection that is no WebSocket yet
+
+	mu   sync.Mutex
+	from map[string]int // of these, by address
 }
 
 func newWebSockets(l net.Listener, origins []string, timeout time.Duration) net.Listener {
-	w := &webSockets{handshaken: newHandshaken(l), origins: origins, slots: make(chan struct{}, maxHandshakes)}
+	w := &webSockets{handshaken: newHandshaken(l), origins: origins, slots: make(chan struct{}, maxHandshakes), from: map[string]int{}}
 	w.server = &http.Server{
 		Handler: http.HandlerFunc(w.upgrade), ReadHeaderTimeout: timeout, ReadTimeout: timeout, IdleTimeout: timeout,
 		MaxHeaderBytes: maxRequestHeader, ErrorLog: log.New(io.Discard, "", 0), ConnState: w.count,
+		ConnContext:  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, rawConn{}, c) },
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone upgrades
 	}
 	go func() { _ = w.server.Serve(l) }() // until Close
 	return w
 }
 
-// count holds up who accepts while too many connections have not asked yet.
-func (w *webSockets) count(_ net.Conn, state http.ConnState) {
+// count holds up who accepts while too many connections have not asked yet, and ends
+// those of an address that has more than its share of them.
+func (w *webSockets) count(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
+		if w.note(c, 1) > maxHandshakesPerIP {
+			c.Close()
+		}
 		w.slots <- struct{}{} // their deadlines free them
 	case http.StateHijacked, http.StateClosed:
+		w.note(c, -1)
 		<-w.slots
 	}
+}
+
+// note counts the connections of an address; loopback is not counted.
+func (w *webSockets) note(c net.Conn, more int) int {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok || addr.IP.IsLoopback() {
+		return 0
+	}
+	ip := string(addr.IP)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.from[ip] += more; w.from[ip] == 0 {
+		delete(w.from, ip)
+		return 0
+	}
+	return w.from[ip]
 }
 
 // Close ends the listener, and the connections that are no WebSockets yet.
@@ -69,23 +96,66 @@ func (w *webSockets) upgrade(out http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.SetReadLimit(-1) // a frame may hold any number of packets; they are read as they come
-	ctx, cancel := context.WithCancel(context.Background())
-	w.offer(&webSocket{Conn: websocket.NetConn(ctx, c, websocket.MessageBinary), cancel: cancel, request: r})
+	raw, _ := r.Context().Value(rawConn{}).(net.Conn)
+	w.offer(&webSocket{Conn: raw, socket: c, request: r})
 }
 
-// webSocket is a WebSocket as a connection.
+// rawConn is the key of the connection beneath a request.
+type rawConn struct{}
+
+// webSocket is a WebSocket as a connection. Its deadlines are those of the connection
+// beneath: a read that they end leaves the socket fit to be written, so that the client
+// can still be told why it is over.
 type webSocket struct {
-	net.Conn
-	cancel  context.CancelFunc
-	request *http.Request
+	net.Conn // beneath
+	socket   *websocket.Conn
+	request  *http.Request
+	frame    io.Reader // what is left of the message at hand; nil: the next one is due
+}
+
+// Read reads what binary frames hold; packets and frames are not aligned [MQTT-6.0.0-2].
+func (c *webSocket) Read(p []byte) (int, error) {
+	for {
+		if c.frame == nil {
+			typ, r, err := c.socket.Reader(context.Background())
+			if err != nil {
+				return 0, ended(err)
+			}
+			if typ != websocket.MessageBinary { // [MQTT-6.0.0-1]
+				return 0, errors.New("a frame that is not binary")
+			}
+			c.frame = r
+		}
+		n, err := c.frame.Read(p)
+		if errors.Is(err, io.EOF) {
+			c.frame, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// ended makes io.EOF of a client's farewell.
+func ended(err error) error {
+	switch websocket.CloseStatus(err) {
+	case websocket.StatusNormalClosure, websocket.StatusGoingAway:
+		return io.EOF
+	}
+	return err
+}
+
+// Write writes one binary frame.
+func (c *webSocket) Write(p []byte) (int, error) {
+	if err := c.socket.Write(context.Background(), websocket.MessageBinary, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Close ends the connection at once: a client that does not answer to the closing
 // handshake holds nobody up.
-func (c *webSocket) Close() error {
-	c.cancel()
-	return c.Conn.Close()
-}
+func (c *webSocket) Close() error { return c.socket.CloseNow() }
 
 // RemoteAddr is the client's address.
 func (c *webSocket) RemoteAddr() net.Addr {
@@ -106,3 +176,6 @@ func (c *webSocket) LocalAddr() net.Addr {
 
 // TLSState is the state of the connection beneath; nil without TLS.
 func (c *webSocket) TLSState() *tls.ConnectionState { return c.request.TLS }
+
+// DeadlineEnds marks the connection as one that a read's deadline ends.
+func (c *webSocket) DeadlineEnds() {}

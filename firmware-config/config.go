@@ -96,29 +96,44 @@ type Kafka struct {
 
 // MQTT is the device-facing listener.
 type MQTT struct {
-	Listen              []string `yaml:"listen" listener:"mqtt.listen" doc:"Where to listen, one or several: host:port, with mqtts:// before it for TLS, ws:// or wss:// for WebSockets, or unix:// and the path of a Unix socket. Port 0 picks one."`
-	ProxyProtocol       []string `yaml:"proxy_protocol" doc:"Addresses or networks (10.0.0.7, 10.1.0.0/16) of load balancers that put a PROXY protocol header before each connection. It is required from them and taken from nobody else."`
-	Origins             []string `yaml:"websocket_origins" doc:"Sites whose pages may open WebSockets here, as hosts such as app.example.com or *.example.com. The host itself always may."`
-	Anonymous           string   `yaml:"anonymous" oneof:"auto|allow|refuse" doc:"Whether devices may connect without name and password; they are User:ANONYMOUS then. auto allows it on loopback, and elsewhere with insecure_lan."`
-	MaxConnections      int      `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
-	MaxConnectionsPerIP int      `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
-	MaxSessions         int      `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
-	SessionExpiry       Duration `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
-	MaxKeepAlive        Duration `yaml:"max_keep_alive" min:"10s" max:"18h12m15s" doc:"Longest keep alive of an MQTT 5 device; one that asks for more, or for none, is told this."`
-	ConnectTimeout      Duration `yaml:"connect_timeout" min:"1s" max:"1m" doc:"Time a connection may take until its CONNECT is there."`
-	WriteTimeout        Duration `yaml:"write_timeout" min:"1s" max:"10m" doc:"Time a device may leave what is sent to it unread."`
-	MaxFilters          int      `yaml:"max_filters" min:"1" max:"100000" doc:"Subscriptions of one device."`
-	MaxTopicLevels      int      `yaml:"max_topic_levels" min:"1" max:"1000" doc:"Levels of a topic name or filter."`
-	MaxTopicBytes       Size     `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
-	MaxOutgoing         Size     `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
-	MaxPacket           Size     `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
-	ReceiveMaximum      int      `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
-	MaxInflight         int      `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
-	MaxRetained         int      `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
-	MaxRetainedBytes    Size     `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
-	SysInterval         Duration `yaml:"sys_interval" min:"1s" max:"1h" doc:"How often the $SYS topics are sent to those who are subscribed, as far as they have changed."`
-	ServerReference     string   `yaml:"server_reference" doc:"Where MQTT 5 devices are sent when Weir shuts down: HOST:PORT, or several with blanks between. Empty: they are told no other server."`
-	MaxTopics           int      `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
+	Listen              []MQTTListener `yaml:"listen" doc:"Where to listen, one or several entries: an address, or an address with what that listener asks of its clients. Without any: 127.0.0.1:1883."`
+	ProxyProtocol       []string       `yaml:"proxy_protocol" doc:"Addresses or networks (10.0.0.7, 10.1.0.0/16) of load balancers that put a PROXY protocol header before each connection. It is required from them and taken from nobody else."`
+	Origins             []string       `yaml:"websocket_origins" doc:"Sites whose pages may open WebSockets here, as hosts such as app.example.com or *.example.com. The host itself always may."`
+	Anonymous           string         `yaml:"anonymous" oneof:"auto|allow|refuse" doc:"Whether devices may connect without name and password; they are User:ANONYMOUS then. auto allows it on loopback, and elsewhere with insecure_lan."`
+	ClientID            string         `yaml:"client_id" doc:"Client identifiers that a user may have: * is any, %u the user's name alone, %u-* what begins with it and a separator. Others are refused (0x85). Anonymous clients have no name to be bound to."`
+	MaxConnections      int            `yaml:"max_connections" min:"1" max:"1000000" doc:"Connected devices; one more is refused."`
+	MaxConnectionsPerIP int            `yaml:"max_connections_per_ip" min:"1" max:"1000000" doc:"Connected devices of one address, loopback excepted."`
+	MaxRatePerIP        int            `yaml:"max_connection_rate_per_ip" min:"0" max:"1000000" doc:"New connections per second of one address, loopback excepted; more are refused. 0: any number."`
+	MaxPublishRate      int            `yaml:"max_publish_rate" min:"0" max:"10000000" doc:"Messages per second from one device. What is beyond gets reason 0x97 in MQTT 5; a 3.1.1 device is read more slowly; QoS 0 is dropped and counted. A second's worth may come at once. 0: any number."`
+	MaxPublishBytes     Size           `yaml:"max_publish_bytes" min:"0" max:"64Gi" doc:"The same in bytes of topic names and payloads per second. 0: any number."`
+	MaxSessions         int            `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
+	SessionExpiry       Duration       `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
+	MaxKeepAlive        Duration       `yaml:"max_keep_alive" min:"10s" max:"18h12m15s" doc:"Longest keep alive of an MQTT 5 device; one that asks for more, or for none, is told this."`
+	ConnectTimeout      Duration       `yaml:"connect_timeout" min:"1s" max:"1m" doc:"Time a connection may take until its CONNECT is there."`
+	WriteTimeout        Duration       `yaml:"write_timeout" min:"1s" max:"10m" doc:"Time a device may leave what is sent to it unread."`
+	MaxFilters          int            `yaml:"max_filters" min:"1" max:"100000" doc:"Subscriptions of one device."`
+	MaxTopicLevels      int            `yaml:"max_topic_levels" min:"1" max:"1000" doc:"Levels of a topic name or filter."`
+	MaxTopicBytes       Size           `yaml:"max_topic_bytes" min:"16" max:"65535" doc:"Length of a topic name or filter."`
+	MaxOutgoing         Size           `yaml:"max_outgoing" min:"16Ki" max:"64Mi" doc:"Memory for what waits to be sent to one device."`
+	MaxPacket           Size           `yaml:"max_packet" min:"1Ki" max:"64Mi" doc:"Largest packet a device may send."`
+	ReceiveMaximum      int            `yaml:"receive_maximum" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes from one device."`
+	MaxInflight         int            `yaml:"max_inflight" min:"1" max:"65535" doc:"Unacknowledged QoS 1 and 2 publishes to one device."`
+	MaxRetained         int            `yaml:"max_retained" min:"0" max:"10000000" doc:"Retained messages."`
+	MaxRetainedBytes    Size           `yaml:"max_retained_bytes" min:"0" max:"4Gi" doc:"Memory for retained messages."`
+	SysInterval         Duration       `yaml:"sys_interval" min:"1s" max:"1h" doc:"How often the $SYS topics are sent to those who are subscribed, as far as they have changed."`
+	ServerReference     string         `yaml:"server_reference" doc:"Where MQTT 5 devices are sent when Weir shuts down: HOST:PORT, or several with blanks between. Empty: they are told no other server."`
+	MaxTopics           int            `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
+}
+
+// MQTTListener is one place where devices connect.
+type MQTTListener struct {
+	Address           string   `yaml:"address" listener:"mqtt.listen" alone:"true" doc:"host:port, with mqtts:// before it for TLS, ws:// or wss:// for WebSockets, or unix:// and the path of a Unix socket. Port 0 picks one. An entry that is only this may be written without the key."`
+	Auth              []string `yaml:"auth" oneof:"users|certificates|tokens|anonymous" doc:"How devices may say who they are, some of these. None: every way that is configured, and mqtt.anonymous."`
+	ClientAuth        string   `yaml:"client.auth" oneof:"default|none|requested|required" doc:"Whether devices show a certificate. default: as tls.client.auth says, or as auth needs it. With auth users and required, they need both."`
+	MaxConnections    int      `yaml:"max_connections" min:"0" max:"1000000" doc:"Connected devices here; one more is refused. 0: as many as mqtt.max_connections."`
+	MaxConnectionRate int      `yaml:"max_connection_rate" min:"0" max:"1000000" doc:"New connections per second here; more wait. A second's worth may come at once. 0: any number."`
+	MaxPublishRate    int      `yaml:"max_publish_rate" min:"0" max:"10000000" doc:"Messages per second of all devices here together, as mqtt.max_publish_rate for one. 0: any number."`
+	MaxPublishBytes   Size     `yaml:"max_publish_bytes" min:"0" max:"64Gi" doc:"Bytes per second of all devices here together. 0: any number."`
 }
 
 // HTTP is the console's listener.
@@ -146,7 +161,14 @@ type Auth struct {
 	Iterations      int      `yaml:"scram.iterations" min:"4096" max:"16384" doc:"Hash iterations of the passwords set here."`
 	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves; the login of those too old to know (KIP-368) holds. 0s: for ever."`
 	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
+	Groups          []Group  `yaml:"groups" doc:"Groups of users, for access rules such as weir acl add Group:pumps publish --mqtt 'dev/%u/#'."`
 	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
+}
+
+// Group is users that rules may be for together.
+type Group struct {
+	Name    string   `yaml:"name" doc:"Name; the principal is Group:NAME."`
+	Members []string `yaml:"members" doc:"Names of users, as they stand behind User: in a principal. They need not exist yet."`
 }
 
 // OAuth is the tokens that are taken.
@@ -155,6 +177,7 @@ type OAuth struct {
 	Issuer     string   `yaml:"issuer" doc:"Issuer (iss) that tokens must name."`
 	Audience   string   `yaml:"audience" doc:"Audience (aud) that tokens must name."`
 	Claim      string   `yaml:"principal.claim" doc:"Claim that is the user's name."`
+	Groups     string   `yaml:"groups.claim" doc:"Claim that lists the user's groups, beside auth.groups: a text or a list of texts. Empty: none does."`
 	Algorithms []string `yaml:"algorithms" doc:"Signatures taken. None: RS256 and ES256."`
 }
 
@@ -309,10 +332,10 @@ func Default() Config {
 			GroupMaxSize: 500, GroupMinSessionTimeout: Duration(6 * time.Second), GroupMaxSessionTimeout: Duration(30 * time.Minute), GroupInitialDelay: Duration(3 * time.Second),
 			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1<<20 + 12, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
-			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 512, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
+			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 256, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
-			Listen: []string{"127.0.0.1:1883"}, Anonymous: "auto", MaxConnections: 5_000, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
+			Listen: []MQTTListener{{Address: "127.0.0.1:1883", ClientAuth: clientAuthDefault}}, Anonymous: "auto", ClientID: "*", MaxConnections: 5_000, MaxRatePerIP: 500, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
 			MaxKeepAlive: Duration(time.Hour), SysInterval: Duration(10 * time.Second), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
 			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
@@ -336,6 +359,8 @@ func Default() Config {
 
 // withDefaults is implemented by list entries that have defaults of their own.
 type withDefaults interface{ setDefaults() }
+
+func (l *MQTTListener) setDefaults() { l.ClientAuth = clientAuthDefault }
 
 func (r *Route) setDefaults() { r.Partition = -1 }
 

@@ -87,6 +87,10 @@ func (d *decoder) unknownKey(key string, line int, path string, t reflect.Type) 
 func (d *decoder) value(n ast.Node, v reflect.Value, f *field, path string) {
 	switch {
 	case v.Kind() == reflect.Struct:
+		if only, ok := aloneOf(v.Type()); ok && isScalar(n) {
+			d.value(n, v.Field(only.index), &only, path)
+			return
+		}
 		d.section(n, v, path)
 	case v.Kind() == reflect.Map:
 		d.stringMap(n, v, path)
@@ -127,7 +131,7 @@ func (d *decoder) list(n ast.Node, v reflect.Value, f *field, path string) {
 	nodes := []ast.Node{n}
 	if seq, ok := n.(*ast.SequenceNode); ok {
 		nodes = seq.Values
-	} else if v.Type().Elem().Kind() == reflect.Struct {
+	} else if elem := v.Type().Elem(); elem.Kind() == reflect.Struct && !(isScalar(n) && hasAlone(elem)) {
 		d.failf("%s at line %d must be a list, each entry begun by '- ', not %s", path, lineOf(n), describe(n))
 		return
 	}
@@ -161,6 +165,26 @@ func scalarText(n ast.Node) (string, bool) {
 		return n.GetToken().Value, true
 	}
 	return "", false
+}
+
+func isScalar(n ast.Node) bool {
+	_, ok := scalarText(n)
+	return ok
+}
+
+// aloneOf is the field of a section that a single value in its place stands for.
+func aloneOf(t reflect.Type) (field, bool) {
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("alone") != "" {
+			return newField(t.Field(i), i), true
+		}
+	}
+	return field{}, false
+}
+
+func hasAlone(t reflect.Type) bool {
+	_, ok := aloneOf(t)
+	return ok
 }
 
 func keyText(k ast.MapKeyNode) string {

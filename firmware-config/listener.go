@@ -12,6 +12,8 @@ type Listener struct {
 	Key, Flag string // kafka.listen, --kafka
 	Scheme    string // PLAINTEXT, mqtts, …
 	Address   string // host:port
+
+	MQTT *MQTTListener // the entry of mqtt.listen; nil: it is another's
 }
 
 // Listeners are all addresses that the configuration listens on.
@@ -26,7 +28,13 @@ func (c *Config) KafkaListeners() []Listener {
 
 // MQTTListeners are those of mqtt.listen.
 func (c *Config) MQTTListeners() []Listener {
-	return splitListeners("mqtt.listen", "--mqtt", "mqtt", c.MQTT.Listen)
+	var out []Listener
+	for i := range c.MQTT.Listen {
+		l := splitListeners("mqtt.listen", "--mqtt", "mqtt", []string{c.MQTT.Listen[i].Address})[0]
+		l.MQTT = &c.MQTT.Listen[i]
+		out = append(out, l)
+	}
+	return out
 }
 
 // HTTPListeners are those of http.listen.
@@ -96,7 +104,7 @@ func (c *Config) Asks(l Listener) bool {
 	case "kafka.listen":
 		return l.Scheme == "SASL_SSL" || l.Scheme == "SASL_PLAINTEXT" || certificate
 	case "mqtt.listen":
-		return certificate || c.MQTT.Anonymous == "refuse" || c.MQTT.Anonymous == "auto" && !l.local() && !c.InsecureLAN
+		return !slices.Contains(c.Takes(l), Anonymous)
 	}
 	return !IsLoopback(l.Address) && !c.InsecureLAN
 }
@@ -153,10 +161,10 @@ func (c *Config) exposed(l Listener) string {
 func (c *Config) checkExposure() error {
 	var errs []error
 	for _, n := range []struct {
-		key  string
-		list []string
-	}{{"kafka.listen", c.Kafka.Listen}, {"mqtt.listen", c.MQTT.Listen}, {"http.listen", c.HTTP.Listen}} {
-		if len(n.list) == 0 {
+		key    string
+		number int
+	}{{"kafka.listen", len(c.Kafka.Listen)}, {"mqtt.listen", len(c.MQTT.Listen)}, {"http.listen", len(c.HTTP.Listen)}} {
+		if n.number == 0 {
 			errs = append(errs, fmt.Errorf("%s is empty: give an address such as 127.0.0.1:0", n.key))
 		}
 	}
@@ -170,7 +178,7 @@ func (c *Config) checkExposure() error {
 				"listen on 127.0.0.1, or accept it with insecure_lan: true (%s, --insecure-lan)", l.Key, l.Address, why, l.Flag))
 		}
 	}
-	return errors.Join(append(errs, c.checkTLS())...)
+	return errors.Join(append(errs, c.checkTLS(), c.checkAccess())...)
 }
 
 func (c *Config) checkTLS() error {

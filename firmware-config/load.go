@@ -65,7 +65,24 @@ func readFile(path string) ([]byte, error) {
 // Parse is Load for a file already in memory.
 func Parse(data []byte) (Config, error) { return parse(data, false) }
 
+// Shown reads what a running appliance shows of its configuration (Redacted): secrets are
+// hidden in it, so it is not checked as a whole.
+func Shown(data []byte) (Config, error) { return decode(data) }
+
 func parse(data []byte, insecureLAN bool) (Config, error) {
+	cfg, err := decode(data)
+	if err != nil {
+		return Config{}, err
+	}
+	cfg.InsecureLAN = cfg.InsecureLAN || insecureLAN
+	if err := cfg.Validate(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+// decode lays the text over its board profile.
+func decode(data []byte) (Config, error) {
 	root, err := parseYAML(data)
 	if err != nil {
 		return Config{}, err
@@ -84,11 +101,7 @@ func parse(data []byte, insecureLAN bool) (Config, error) {
 	d := decoder{}
 	d.document(root, &cfg)
 	cfg.Profile = resolved
-	cfg.InsecureLAN = cfg.InsecureLAN || insecureLAN
 	if err := d.err(); err != nil {
-		return Config{}, err
-	}
-	if err := cfg.Validate(); err != nil {
 		return Config{}, err
 	}
 	return cfg, nil

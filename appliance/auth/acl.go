@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -142,12 +143,13 @@ func (r Rule) Check() error {
 	if err := r.Principal.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRule, err)
 	}
-	return nil
+	return checkTemplate(&r)
 }
 
-// concerns reports whether the rule is about this principal at this host.
-func (r *Rule) concerns(p Principal, host string) bool {
-	return (r.Principal == p || r.Principal == everybody) && (r.Host == Wildcard || r.Host == host)
+// concerns reports whether the rule is about this client: its principal, everybody, or a
+// group that it is in; at its host.
+func (r *Rule) concerns(a *asker) bool {
+	return (r.Principal == a.principal || r.Principal == everybody || slices.Contains(a.groups, r.Principal)) && (r.Host == Wildcard || r.Host == a.host)
 }
 
 // grants reports whether an ALLOW of the rule's operation allows op. Reading,

@@ -39,6 +39,8 @@ type Options struct {
 	Users, Rules Table
 	// SuperUsers may do everything, whatever the rules say (super.users).
 	SuperUsers []Principal
+	// Groups are the groups of each user that is in any; rules may be for them.
+	Groups map[Principal][]Principal
 	// AllowEveryone lets everybody do what no rule is about
 	// (allow.everyone.if.no.acl.found).
 	AllowEveryone bool
@@ -73,6 +75,7 @@ type Authority struct {
 	users    map[string]*user
 
 	failures failures
+	watchers watchers
 	hashing  chan struct{} // a token for each password being hashed
 }
 
@@ -221,6 +224,7 @@ func (a *Authority) AddRules(rules []Rule) error {
 		return err
 	}
 	a.index.Store(x.with(added, nil))
+	a.narrowed(nil, added)
 	return nil
 }
 
@@ -229,6 +233,7 @@ func (a *Authority) DeleteRules(f Filter) ([]Rule, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	var removed []Rule
+	defer func() { a.narrowed(removed, nil) }()
 	for _, r := range a.Rules(f) {
 		if err := a.o.Rules.Delete(ruleKey(r)); err != nil {
 			return removed, err

@@ -118,6 +118,9 @@ func (c *Certificates) Server(protocols ...string) *tls.Config {
 	return c.server(c.o.ClientAuth, protocols)
 }
 
+// ServerFor is the configuration of a listener that asks for certificates on its own terms.
+func (c *Certificates) ServerFor(auth ClientAuth) *tls.Config { return c.server(auth, nil) }
+
 // Browsers is the configuration of a listener whose clients may lack a certificate
 // although all others need one.
 func (c *Certificates) Browsers(protocols ...string) *tls.Config {

@@ -9,8 +9,17 @@ import (
 // index is a set of rules, made ready to be asked. It is never changed: a new set
 // is a new index, so that asking takes no lock.
 type index struct {
-	rules map[Rule]struct{}
-	types [resourceTypes]typeIndex
+	rules     map[Rule]struct{}
+	types     [resourceTypes]typeIndex
+	templates map[Principal][]template // rules about MQTT topics whose name is a filter
+}
+
+// asker is whom a question is about.
+type asker struct {
+	principal Principal
+	groups    []Principal // that the client is in
+	host      string
+	client    string // the MQTT client identifier
 }
 
 // typeIndex is the rules of one resource type.
@@ -24,6 +33,13 @@ type typeIndex struct {
 func newIndex(rules map[Rule]struct{}) *index {
 	x := &index{rules: rules}
 	for r := range rules {
+		if filter, ok := templateOf(&r); ok {
+			if x.templates == nil {
+				x.templates = map[Principal][]template{}
+			}
+			x.templates[r.Principal] = append(x.templates[r.Principal], template{r, filter})
+			continue
+		}
 		t := &x.types[r.Type]
 		switch {
 		case r.Pattern == Prefixed:
@@ -63,12 +79,12 @@ type verdict struct {
 	any, denied, allowed bool
 }
 
-func (v *verdict) weigh(rules []Rule, p Principal, host string, op Operation) {
+func (v *verdict) weigh(rules []Rule, a *asker, op Operation) {
 	for i := range rules {
 		r := &rules[i]
 		v.any = true
 		switch {
-		case !r.concerns(p, host):
+		case !r.concerns(a):
 		case r.Permission == Deny:
 			v.denied = v.denied || r.denies(op)
 		default:
@@ -79,14 +95,17 @@ func (v *verdict) weigh(rules []Rule, p Principal, host string, op Operation) {
 
 // decide asks the rules about one resource: one that denies wins over all that
 // allow. everyone is the answer if there is no rule about the resource at all.
-func (x *index) decide(p Principal, host string, op Operation, typ ResourceType, name string, everyone bool) bool {
+func (x *index) decide(a *asker, op Operation, typ ResourceType, name string, everyone bool) bool {
 	t, v := &x.types[typ], verdict{}
-	v.weigh(t.all, p, host, op)
-	v.weigh(t.literal[name], p, host, op)
+	v.weigh(t.all, a, op)
+	v.weigh(t.literal[name], a, op)
 	for _, n := range t.lengths {
 		if n <= len(name) {
-			v.weigh(t.prefixed[name[:n]], p, host, op)
+			v.weigh(t.prefixed[name[:n]], a, op)
 		}
+	}
+	if typ == Topic {
+		v.weighTemplates(x, a, op, name, everyone)
 	}
 	switch {
 	case v.denied:
@@ -99,11 +118,11 @@ func (x *index) decide(p Principal, host string, op Operation, typ ResourceType,
 
 // decideAny asks whether there is any resource of the type on which the principal
 // may do op (KIP-679): a rule that allows it and that no denial swallows whole.
-func (x *index) decideAny(p Principal, host string, op Operation, typ ResourceType, everyone bool) bool {
+func (x *index) decideAny(a *asker, op Operation, typ ResourceType, everyone bool) bool {
 	t := &x.types[typ]
 	denied := func(rules []Rule) bool {
 		return slices.ContainsFunc(rules, func(r Rule) bool {
-			return r.Permission == Deny && r.concerns(p, host) && r.denies(op)
+			return r.Permission == Deny && r.concerns(a) && r.denies(op)
 		})
 	}
 	switch {
@@ -114,7 +133,7 @@ func (x *index) decideAny(p Principal, host string, op Operation, typ ResourceTy
 	}
 	allowed := func(rules []Rule) bool {
 		return slices.ContainsFunc(rules, func(r Rule) bool {
-			return r.Permission == Allow && r.concerns(p, host) && r.grants(op)
+			return r.Permission == Allow && r.concerns(a) && r.grants(op)
 		})
 	}
 	swallowed := func(name string) bool {
@@ -140,23 +159,24 @@ func (x *index) decideAny(p Principal, host string, op Operation, typ ResourceTy
 // begins with prefix, which is what a filter matches: the rules that allow it must
 // cover all of these (or bear the filter itself as their name), and none that
 // denies may touch one.
-func (x *index) decideFilter(p Principal, host string, op Operation, typ ResourceType, filter, prefix string, everyone bool) bool {
+func (x *index) decideFilter(a *asker, op Operation, typ ResourceType, filter, prefix string, everyone bool) bool {
 	t, v := &x.types[typ], verdict{}
-	v.weigh(t.all, p, host, op)
-	v.weigh(t.literal[filter], p, host, op)
+	v.weigh(t.all, a, op)
+	v.weigh(t.literal[filter], a, op)
 	for _, n := range t.lengths {
 		if n <= len(prefix) {
-			v.weigh(t.prefixed[prefix[:n]], p, host, op)
+			v.weigh(t.prefixed[prefix[:n]], a, op)
 		}
 	}
 	touching := verdict{} // rules about some of what the filter matches
 	for _, rules := range []map[string][]Rule{t.literal, t.prefixed} {
 		for name := range rules {
 			if strings.HasPrefix(name, prefix) {
-				touching.weigh(rules[name], p, host, op)
+				touching.weigh(rules[name], a, op)
 			}
 		}
 	}
+	v.weighTemplates(x, a, op, filter, everyone)
 	switch {
 	case v.denied || touching.denied:
 		return false

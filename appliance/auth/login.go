@@ -92,16 +92,17 @@ func (a *Authority) Token(peer Peer, token string) (*Session, error) {
 	if a.o.Tokens == nil {
 		return nil, a.failed(peer, "token", errors.New("no tokens are taken here"))
 	}
-	name, expires, err := a.o.Tokens.Verify(token, a.o.Now())
+	who, err := a.o.Tokens.Verify(token, a.o.Now())
 	if err == nil {
-		err = checkUserName(name)
+		err = checkUserName(who.User)
 	}
 	if err != nil {
 		return nil, a.failed(peer, "token", err)
 	}
-	s := a.session(peer, UserPrincipal(name))
-	if s.tokenEnds = expires; s.expires.IsZero() || expires.Before(s.expires) {
-		s.expires = expires
+	s := a.session(peer, UserPrincipal(who.User))
+	s.join(who.Groups)
+	if s.tokenEnds = who.Expires; s.expires.IsZero() || who.Expires.Before(s.expires) {
+		s.expires = who.Expires
 	}
 	return a.succeeded(s, "token"), nil
 }

@@ -15,6 +15,9 @@ const Anonymous Principal = "User:ANONYMOUS"
 // UserPrincipal is the principal of a user.
 func UserPrincipal(name string) Principal { return "User:" + Principal(name) }
 
+// GroupPrincipal is a group of users, which rules may be for.
+func GroupPrincipal(name string) Principal { return "Group:" + Principal(name) }
+
 // Name is the principal without its type.
 func (p Principal) Name() string {
 	_, name, _ := strings.Cut(string(p), ":")

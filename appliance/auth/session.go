@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,7 @@ type Peer struct {
 type Session struct {
 	a         *Authority
 	peer      Peer
-	principal Principal
+	asker     asker
 	super     bool
 	user      *user     // who logged in by a password; else nil
 	expires   time.Time // zero: never
@@ -44,11 +45,19 @@ type question struct {
 const maxKnown = 1024
 
 func (a *Authority) session(peer Peer, p Principal) *Session {
-	s := &Session{a: a, peer: peer, principal: p, super: a.super[p]}
+	s := &Session{a: a, peer: peer, asker: asker{principal: p, groups: a.o.Groups[p], host: peer.Host}, super: a.super[p]}
 	if a.o.MaxReauth > 0 && peer.Via == ViaKafka { // no other protocol can log in again in time
 		s.expires = a.o.Now().Add(a.o.MaxReauth)
 	}
 	return s
+}
+
+// join adds groups to those that the configuration puts the user in.
+func (s *Session) join(names []string) {
+	s.asker.groups = slices.Clone(s.asker.groups)
+	for _, name := range names {
+		s.asker.groups = append(s.asker.groups, GroupPrincipal(name))
+	}
 }
 
 // Anonymous is the session of a client that is not asked who it is.
@@ -59,7 +68,11 @@ func (a *Authority) Anonymous(peer Peer) *Session {
 }
 
 // Principal is who the client is.
-func (s *Session) Principal() Principal { return s.principal }
+func (s *Session) Principal() Principal { return s.asker.principal }
+
+// Call says by which MQTT client identifier the client goes, before it asks anything:
+// %c in a rule stands for it.
+func (s *Session) Call(client string) { s.asker.client = client }
 
 // Lifetime is how long the login still holds; 0 is for ever, less than 0: it is over.
 func (s *Session) Lifetime() time.Duration {
@@ -86,6 +99,7 @@ func (s *Session) OnEnd(end func()) {
 
 // Close ends the session.
 func (s *Session) Close() {
+	s.unwatchRules()
 	if s.user != nil {
 		s.user.unwatch(s)
 	}
@@ -108,7 +122,7 @@ func (s *Session) Allowed(op Operation, typ ResourceType, name string) bool {
 	if ok {
 		return answer
 	}
-	answer = x.decide(s.principal, s.peer.Host, op, typ, name, s.a.o.AllowEveryone)
+	answer = x.decide(&s.asker, op, typ, name, s.a.o.AllowEveryone)
 	if s.known == nil || len(s.known) >= maxKnown {
 		s.known = make(map[question]bool)
 	}
@@ -128,13 +142,13 @@ func (s *Session) Authorize(op Operation, typ ResourceType, name string) bool {
 // AllowedAny reports whether there is any resource of the type that the client may
 // do op to (KIP-679).
 func (s *Session) AllowedAny(op Operation, typ ResourceType) bool {
-	return s.super || s.a.index.Load().decideAny(s.principal, s.peer.Host, op, typ, s.a.o.AllowEveryone)
+	return s.super || s.a.index.Load().decideAny(&s.asker, op, typ, s.a.o.AllowEveryone)
 }
 
 // AllowedFilter reports whether the client may do op to every resource whose name
 // begins with prefix, which is what filter matches, or to the filter by its name.
 func (s *Session) AllowedFilter(op Operation, typ ResourceType, filter, prefix string) bool {
-	if s.super || s.a.index.Load().decideFilter(s.principal, s.peer.Host, op, typ, filter, prefix, s.a.o.AllowEveryone) {
+	if s.super || s.a.index.Load().decideFilter(&s.asker, op, typ, filter, prefix, s.a.o.AllowEveryone) {
 		return true
 	}
 	s.report(Event{Kind: Denied, Operation: op.String(), Resource: typ.String(), Name: filter})
@@ -163,6 +177,6 @@ func (s *Session) Operations(typ ResourceType, name string) (bits int32) {
 func (s *Session) Report(e Event) { s.report(e) }
 
 func (s *Session) report(e Event) {
-	e.Principal, e.Host, e.Via = s.principal, s.peer.Host, s.peer.Via
+	e.Principal, e.Host, e.Via = s.asker.principal, s.peer.Host, s.peer.Via
 	s.a.Report(e)
 }

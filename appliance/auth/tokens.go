@@ -30,6 +30,8 @@ type TokenOptions struct {
 	Issuer, Audience string
 	// Claim is the user's name, "sub".
 	Claim string
+	// GroupsClaim lists the user's groups; "": none does.
+	GroupsClaim string
 	// Algorithms are the signatures taken, RS256 and ES256. "none" and those with a
 	// shared secret never are.
 	Algorithms []string
@@ -128,33 +130,68 @@ func NewTokens(o TokenOptions) (t *Tokens, err error) {
 	return t, nil
 }
 
-// Verify checks signature, issuer, audience and times, and returns the user's name
-// and the end of the token. A token without an end is not taken.
-func (t *Tokens) Verify(token string, now time.Time) (name string, expires time.Time, err error) {
+// Bearer is whom a token speaks of.
+type Bearer struct {
+	User    string
+	Groups  []string
+	Expires time.Time
+}
+
+// Verify checks signature, issuer, audience and times, and returns whose the token is. A
+// token without an end is not taken.
+func (t *Tokens) Verify(token string, now time.Time) (who Bearer, err error) {
 	if len(token) > maxSASLBytes {
-		return "", expires, errors.New("token is too large")
+		return who, errors.New("token is too large")
 	}
 	parsed, err := jwt.ParseSigned(token, t.algs)
 	if err != nil || len(parsed.Headers) != 1 {
-		return "", expires, errors.New("not a JWT with a signature that is taken here")
+		return who, errors.New("not a JWT with a signature that is taken here")
 	}
 	var claims jwt.Claims
 	var all map[string]any
 	if err := t.open(parsed, now, &claims, &all); err != nil {
-		return "", expires, err
+		return who, err
 	}
 	if claims.Expiry == nil {
-		return "", expires, errors.New("token has no end (exp)")
+		return who, errors.New("token has no end (exp)")
 	}
 	expected := jwt.Expected{Issuer: t.o.Issuer, AnyAudience: jwt.Audience{t.o.Audience}, Time: now}
 	if err := claims.ValidateWithLeeway(expected, tokenLeeway); err != nil {
-		return "", expires, err
+		return who, err
 	}
-	name, _ = all[t.o.Claim].(string)
-	if name == "" {
-		return "", expires, fmt.Errorf("token has no text in claim %s", t.o.Claim)
+	who.User, _ = all[t.o.Claim].(string)
+	if who.User == "" {
+		return who, fmt.Errorf("token has no text in claim %s", t.o.Claim)
 	}
-	return name, claims.Expiry.Time(), nil
+	who.Expires = claims.Expiry.Time()
+	who.Groups, err = t.groups(all)
+	return who, err
+}
+
+// maxTokenGroups bounds the groups of a token.
+const maxTokenGroups = 64
+
+// groups reads the claim that lists the user's groups.
+func (t *Tokens) groups(claims map[string]any) (names []string, err error) {
+	claim, ok := claims[t.o.GroupsClaim]
+	if t.o.GroupsClaim == "" || !ok {
+		return nil, nil
+	}
+	list, ok := claim.([]any)
+	if !ok {
+		list = []any{claim}
+	}
+	if len(list) > maxTokenGroups {
+		return nil, fmt.Errorf("token names %d groups in claim %s, the limit is %d", len(list), t.o.GroupsClaim, maxTokenGroups)
+	}
+	for _, item := range list {
+		name, ok := item.(string)
+		if !ok || checkUserName(name) != nil {
+			return nil, fmt.Errorf("token's claim %s is neither a text nor a list of texts", t.o.GroupsClaim)
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 // open finds the key that has signed. Only a key that is meant for the token's own

@@ -127,14 +127,14 @@ func TestTokens(t *testing.T) {
 		"dots":                {"..", "not a JWT"},
 		"huge":                {strings.Repeat("x", 1<<20), "too large"},
 	} {
-		user, _, err := tokens.Verify(c.token, now)
+		user, err := tokens.Verify(c.token, now)
 		switch {
 		case name == "name is a number" || name == "altered": // refused one way or another
 			if err == nil {
-				t.Errorf("%s: taken as %q", name, user)
+				t.Errorf("%s: taken as %q", name, user.User)
 			}
-		case c.want == "" && (err != nil || user != "alice"):
-			t.Errorf("%s: %q, %v", name, user, err)
+		case c.want == "" && (err != nil || user.User != "alice"):
+			t.Errorf("%s: %q, %v", name, user.User, err)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
@@ -143,17 +143,17 @@ func TestTokens(t *testing.T) {
 	if err := os.WriteFile(file, stranger.jwks("k1-new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := tokens.Verify(stranger.sign(map[string]string{"alg": "RS256", "kid": "k1-new"}, good()), now); err != nil {
+	if _, err := tokens.Verify(stranger.sign(map[string]string{"alg": "RS256", "kid": "k1-new"}, good()), now); err != nil {
 		t.Errorf("after the keys have changed: %v", err)
 	}
-	if _, _, err := tokens.Verify(i.sign(rs, good()), now); err == nil {
+	if _, err := tokens.Verify(i.sign(rs, good()), now); err == nil {
 		t.Error("a key that was withdrawn still counts")
 	}
 	// A file that makes no sense leaves the keys that were good.
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := tokens.Verify(stranger.sign(map[string]string{"alg": "RS256", "kid": "k1-new"}, good()), now); err != nil {
+	if _, err := tokens.Verify(stranger.sign(map[string]string{"alg": "RS256", "kid": "k1-new"}, good()), now); err != nil {
 		t.Errorf("after the file was damaged: %v", err)
 	}
 }
@@ -211,7 +211,7 @@ func TestKeysOfAURL(t *testing.T) {
 	token := i.sign(map[string]string{"alg": "RS256", "kid": "k1"}, claims{"iss": "iss", "aud": "weir", "sub": "a", "exp": now.Unix() + 600})
 	<-asked
 	for deadline := time.Now().Add(time.Minute); ; {
-		if _, _, err = tokens.Verify(token, now); err == nil && cache.len() == 1 || time.Now().After(deadline) {
+		if _, err = tokens.Verify(token, now); err == nil && cache.len() == 1 || time.Now().After(deadline) {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -224,7 +224,7 @@ func TestKeysOfAURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := again.Verify(token, now); err != nil {
+	if _, err := again.Verify(token, now); err != nil {
 		t.Errorf("without the network: %v", err)
 	}
 }
@@ -272,8 +272,8 @@ func FuzzToken(f *testing.F) {
 	f.Add(stranger.sign(map[string]string{"alg": "none"}, c))
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, token string) {
-		if name, _, err := tokens.Verify(token, now); err == nil {
-			t.Errorf("%q logs %s in", token, name)
+		if name, err := tokens.Verify(token, now); err == nil {
+			t.Errorf("%q logs %s in", token, name.User)
 		}
 	})
 }

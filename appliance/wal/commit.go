@@ -1,8 +1,8 @@
 package wal
 
 import (
-	"fmt"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -10,19 +10,47 @@ import (
 // go without linger: a lone message on a quiet box is not delayed.
 const idleAfter = 100 * time.Millisecond
 
-// commitLoop is the committer: the only goroutine that writes rounds. What is
-// durable it hands to the applier, and writes the next round meanwhile.
+// committers is how many rounds are on their way to the disk at a time, at most.
+const committers = 2
+
+// commitLoop is a committer. There are two, and each carries a round from its first
+// byte on the disk to those who wait: while one waits for its sync, the other may
+// write the next round, if that is as large and at least Options.OverlapBytes. A
+// smaller one waits and gathers company, so that a sync serves as many as it can.
+// What is durable they hand to the applier.
+//
+// l.writing and l.syncing are taken hand over hand, so rounds are synced and settled
+// in the order in which they were written.
 func (l *Log) commitLoop() {
 	for {
+		l.writing <- struct{}{}
 		r := l.take()
 		if r == nil {
-			break
+			<-l.writing
+			return
 		}
-		if err := l.commit(r); err != nil {
+		err := l.write(r)
+		if err != nil {
+			l.fail(err) // before another round is taken
+		}
+		l.syncing <- struct{}{}
+		l.setInSync(len(r.buf))
+		<-l.writing
+		if err == nil {
+			err = l.commit(r)
+		}
+		if err != nil {
 			l.fail(err)
 			r.finish(err)
 		}
+		l.setInSync(0)
+		<-l.syncing
 	}
+}
+
+// endCommits ends the applier once the committers have.
+func (l *Log) endCommits(running *sync.WaitGroup) {
+	running.Wait()
 	close(l.durable)
 	// What was staged after a failure, or in the race with it, is not committed.
 	l.mu.Lock()
@@ -30,6 +58,14 @@ func (l *Log) commitLoop() {
 	l.open = newRound()
 	l.mu.Unlock()
 	rest.finish(err)
+}
+
+// setInSync says how large the round is that is being made durable; 0: there is none.
+func (l *Log) setInSync(bytes int) {
+	l.mu.Lock()
+	l.inSync = bytes
+	l.wake.Signal()
+	l.mu.Unlock()
 }
 
 // take waits for a round worth committing, or for the time to sync what was
@@ -42,10 +78,11 @@ func (l *Log) take() *round {
 	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.open.entries) == 0 && !l.closed && !l.syncDue && !isFailed(l.failed) {
+	for !l.due() && !isFailed(l.failed) {
 		l.wake.Wait()
 	}
 	if isFailed(l.failed) || l.closed && len(l.open.entries) == 0 && l.unsynced == nil {
+		l.free <- next
 		return nil
 	}
 	if l.opts.Linger > 0 && !l.closed && !l.syncDue && l.open.relaxed == 0 && time.Since(l.lastCommit) < idleAfter {
@@ -58,6 +95,15 @@ func (l *Log) take() *round {
 	}
 	l.room.Broadcast()
 	return r
+}
+
+// due reports whether the open round is to be written, or something else is to be
+// done by a committer. The caller holds l.mu.
+func (l *Log) due() bool {
+	if l.inSync > 0 {
+		return len(l.open.buf) >= max(l.opts.OverlapBytes, l.inSync)
+	}
+	return len(l.open.entries) > 0 || l.closed || l.syncDue
 }
 
 // linger lets the open round fill for a while. It holds l.mu at entry and exit.
@@ -90,33 +136,11 @@ func (l *Log) lingerFor(d time.Duration, bytes int) {
 	l.fullBytes = l.opts.LingerBytes
 }
 
-// commit writes a round and syncs it, with those written without a sync before it;
-// or leaves it to them, if nobody in it waits for the disk.
-func (l *Log) commit(r *round) error {
-	if len(r.entries) > 0 {
-		if err := l.write(r); err != nil {
-			return err
-		}
-		if r.relaxed > 0 {
-			r.finishRelaxed()
-		}
-		if r.relaxed == len(r.entries) && l.postpone(r) {
-			return nil
-		}
-	}
-	if err := l.ring.sync(); err != nil {
-		return err
-	}
-	l.stats.Syncs.Add(1)
-	l.lastCommit = time.Now()
-	if u := l.synced(); u != nil {
-		l.settle(u)
-	}
-	l.settle(r)
-	return nil
-}
-
+// write writes a round, if there is anything in it.
 func (l *Log) write(r *round) error {
+	if len(r.entries) == 0 {
+		return nil
+	}
 	if err := l.ring.write(r); err != nil {
 		return err
 	}
@@ -125,6 +149,29 @@ func (l *Log) write(r *round) error {
 	l.stats.Entries.Add(uint64(len(r.entries)))
 	l.stats.PayloadBytes.Add(uint64(r.payload))
 	l.stats.WrittenBytes.Add(uint64(len(r.buf)))
+	return nil
+}
+
+// commit syncs a written round, with those written without a sync before it; or
+// leaves it to them, if nobody in it waits for the disk.
+func (l *Log) commit(r *round) error {
+	if r.relaxed > 0 {
+		r.finishRelaxed()
+	}
+	if len(r.entries) > 0 && r.relaxed == len(r.entries) && l.postpone(r) {
+		return nil
+	}
+	synced, err := l.ring.sync()
+	if err != nil {
+		return err
+	}
+	if synced {
+		l.stats.Syncs.Add(1)
+	}
+	if u := l.synced(); u != nil {
+		l.settle(u)
+	}
+	l.settle(r)
 	return nil
 }
 
@@ -140,49 +187,6 @@ func (l *Log) settle(r *round) {
 	}
 	r.finish(nil)
 	l.durable <- r
-}
-
-// applyLoop is the applier: it brings durable rounds to their final place, in order.
-func (l *Log) applyLoop() {
-	defer close(l.done)
-	for r := range l.durable {
-		if !isFailed(l.failed) {
-			if err := r.apply(l.opts.CrowdedRuns); err != nil {
-				l.fail(err)
-			} else if r.rounds > 0 {
-				l.applied.Store(r.last)
-			}
-		}
-		l.mu.Lock()
-		l.settled += uint64(r.rounds)
-		l.idle.Broadcast()
-		l.mu.Unlock()
-		pool := l.free
-		if r.gathered {
-			pool = l.gathers
-		}
-		r.reset()
-		pool <- r
-	}
-	l.mu.Lock()
-	l.ended = true
-	l.idle.Broadcast()
-	l.mu.Unlock()
-}
-
-func (r *round) apply(crowdedRuns int) error {
-	in := Context{Crowded: r.crowded(crowdedRuns)}
-	for i := range r.entries {
-		e := &r.entries[i]
-		in.More = i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
-		if in.Crowded {
-			in.Place = r.place.plus(e.start)
-		}
-		if err := e.sink.Apply(r.buf[e.start:e.end], in); err != nil {
-			return fmt.Errorf("wal: apply an entry of round %d: %w", r.last, err)
-		}
-	}
-	return nil
 }
 
 // fail stops the log for good. A sync that failed says nothing of what is on the

@@ -17,6 +17,9 @@ const (
 	// DefaultCrowdedRuns is about as many writes as take longer than a commit.
 	DefaultCrowdedRuns = 64
 
+	// DefaultOverlapBytes is about what takes as long to move as a sync does.
+	DefaultOverlapBytes = 128 << 10
+
 	minFileBytes = 64 << 10
 )
 
@@ -34,9 +37,12 @@ type Options struct {
 	// Where there is none the ring makes do with two files and more checkpoints. It
 	// must not block.
 	MayGrow func() bool
-	// RoundBytes bounds a round, and three of them are the log's memory: one that
-	// fills, one that is written and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
+	// RoundBytes bounds a round, and four of them are the log's memory: one that fills,
+	// one that is written, one that is synced and one that is applied. An appender that finds it full waits. 0 means DefaultRoundBytes.
 	RoundBytes int
+	// OverlapBytes is from which size on a round is written while the one before it is
+	// synced. 0 means DefaultOverlapBytes.
+	OverlapBytes int
 	// CrowdedRuns is from how many runs of entries of one sink on, on the average
 	// smaller than 16 KiB, a round is called crowded, see Context. 0 means
 	// DefaultCrowdedRuns, less than 0 never.
@@ -68,6 +74,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.RoundBytes == 0 {
 		o.RoundBytes = int(min(DefaultRoundBytes, o.FileBytes/4))
+	}
+	if o.OverlapBytes == 0 {
+		o.OverlapBytes = DefaultOverlapBytes
 	}
 	if o.CrowdedRuns == 0 {
 		o.CrowdedRuns = DefaultCrowdedRuns

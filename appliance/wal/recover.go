@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 var errEntries = errors.New("wal: entries do not fill their round")
@@ -50,16 +51,23 @@ func Open(o Options, replay func(entry []byte) error) (*Log, error) {
 }
 
 func start(o Options, g *ring) *Log {
-	l := &Log{opts: o, fullBytes: o.LingerBytes, ring: g, open: newRound(), free: make(chan *round, 3), gathers: make(chan *round, 2), durable: make(chan *round),
+	l := &Log{opts: o, fullBytes: o.LingerBytes, ring: g, open: newRound(), free: make(chan *round, 4), gathers: make(chan *round, 2), durable: make(chan *round),
+		writing: make(chan struct{}, 1), syncing: make(chan struct{}, 1),
 		full: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{})}
 	l.wake.L, l.room.L, l.idle.L = &l.mu, &l.mu, &l.mu
-	for range 2 {
+	for range committers + 1 { // and one that is applied
 		l.free <- newRound()
+	}
+	for range 2 {
 		l.gathers <- newRound()
 	}
 	l.applied.Store(g.seq)
-	g.durable = g.seq // settle has seen to it
-	go l.commitLoop()
+	g.durable.Store(g.seq) // settle has seen to it
+	var running sync.WaitGroup
+	for range committers {
+		running.Go(l.commitLoop)
+	}
+	go l.endCommits(&running)
 	go l.applyLoop()
 	return l
 }

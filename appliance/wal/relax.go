@@ -94,6 +94,7 @@ func (l *Log) syncWithin(d time.Duration) {
 func (l *Log) synced() *round {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lastCommit = time.Now()
 	u := l.unsynced
 	l.unsynced, l.syncDue, l.syncAt = nil, false, time.Time{}
 	if l.syncTimer != nil {

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirmq/weir/appliance/vfs"
 )
@@ -51,15 +52,16 @@ type ring struct {
 	spares []*file
 	number uint64 // the highest in use
 	cur    *file  // being written; nil until the first round after Open
+	seq    uint64 // of the last round written, by who writes rounds
 	err    error
 
 	need chan struct{} // a checkpoint is wanted
 
-	// Owned by the committer.
-	pos      int64
-	seq      uint64 // of the last round written
-	durable  uint64 // of the last round synced
-	unsynced bool   // cur was written since its last sync
+	pos int64 // in cur; owned by who writes rounds
+
+	syncing  sync.Mutex
+	durable  atomic.Uint64 // sequence of the last round synced
+	unsynced error         // the sync that failed
 
 	cp  checkpoint // owned by who calls Checkpoint
 	buf []byte     // Open's: what its windows read into
@@ -77,38 +79,43 @@ func (g *ring) write(r *round) error {
 			return err
 		}
 	}
-	r.seal(g.cur.nonce, g.seq+1, g.durable)
+	r.seal(g.cur.nonce, g.seq+1, g.durable.Load())
 	if _, err := g.cur.f.WriteAt(r.buf, g.pos); err != nil {
 		return fmt.Errorf("wal: write round %d to %s at %d: %w", g.seq+1, g.cur.name, g.pos, err)
 	}
 	r.place = Place{g.cur, g.pos}
-	g.unsynced = true
 	g.pos += int64(len(r.buf))
-	g.seq++
 	g.mu.Lock()
+	g.seq++
 	g.cur.last = g.seq
 	g.mu.Unlock()
 	return nil
 }
 
-// sync makes what was written durable.
-func (g *ring) sync() error {
-	if !g.unsynced {
-		return nil
+// sync makes what was written durable, and reports whether anything had to be done
+// for it. A sync that failed is not tried again: the kernel tells of lost pages once.
+func (g *ring) sync() (bool, error) {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
+	g.mu.Lock()
+	f, seq := g.cur, g.seq
+	g.mu.Unlock()
+	if g.unsynced != nil || g.durable.Load() == seq {
+		return false, g.unsynced
 	}
-	g.unsynced = false // also if it fails: nothing is tried twice
-	if err := g.cur.f.Sync(); err != nil {
-		return fmt.Errorf("wal: sync %s: %w", g.cur.name, err)
+	if err := f.f.Sync(); err != nil {
+		g.unsynced = fmt.Errorf("wal: sync %s: %w", f.name, err)
+		return false, g.unsynced
 	}
-	g.durable = g.seq
-	return nil
+	g.durable.Store(seq) // the files before f were synced when they were left
+	return true, nil
 }
 
 // roll takes the next file into use. Header and name are durable before the first
 // round is written, so a round without a header can only be damage.
 func (g *ring) roll() error {
 	// What was written without a sync is in the file that is left now.
-	if err := g.sync(); err != nil {
+	if _, err := g.sync(); err != nil {
 		return err
 	}
 	f, err := g.spare()

@@ -3,11 +3,12 @@
 //
 // # Rounds
 //
-// Appenders stage entries into the open round, a buffer in memory. One goroutine,
-// the committer, takes the round, writes it with a single write, makes it durable
-// with a single fdatasync, applies its entries and then tells everybody who waits.
+// Appenders stage entries into the open round, a buffer in memory. A goroutine, the
+// committer, takes the round, writes it with a single write, makes it durable with a
+// single fdatasync, tells everybody who waits and hands its entries to the applier.
 // While it does so the next round fills: the busier the box, the more acks share
-// one fsync. A round is all or nothing: one CRC covers it.
+// one fsync. A round is all or nothing: one CRC covers it. There are two committers,
+// so that a large round is written while the one before it is synced.
 //
 // # Files
 //
@@ -91,6 +92,9 @@ type Log struct {
 
 	fullBytes int // at which a linger ends
 
+	inSync     int // bytes of the round that is being made durable; 0: there is none
+	lastCommit time.Time
+
 	taken, committed, settled uint64 // rounds taken from open, made durable, and applied
 	unsynced                  *round // what was written and acknowledged without a sync; nil: nothing
 	syncDue                   bool
@@ -108,9 +112,10 @@ type Log struct {
 	gathers chan *round // to be filled by absorb next
 	durable chan *round // to be applied
 
-	// Owned by the committer.
-	lastCommit time.Time
-	ring       *ring
+	// Taken by sending. Not mutexes, for time in a synctest bubble to go on.
+	writing chan struct{} // held by the committer that takes and writes a round
+	syncing chan struct{} // by the one that syncs and settles one
+	ring    *ring
 }
 
 // Begin opens a group of entries that will commit together, n bytes in all, and

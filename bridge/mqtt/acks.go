@@ -119,6 +119,15 @@ func (a *acks) close() {
 	a.room.Broadcast()
 }
 
+// shrink lets go of what an idle connection does not need.
+func (a *acks) shrink() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count == 0 {
+		a.ring, a.free, a.head = nil, nil, 0
+	}
+}
+
 // take calls yield for every ack that is ready, from the front.
 func (a *acks) take(yield func(p *pendingAck, err error)) {
 	a.mu.Lock()

@@ -15,7 +15,9 @@ import (
 // What hostile devices on the LAN try. Beside these: malformed packets and whole
 // conversations are fuzzed (FuzzDecode, FuzzConversation), limits of filters, levels,
 // lengths and retained messages are in TestRefusals and TestRefusedInTurn, a
-// subscriber that never reads is in TestTimers.
+// subscriber that never reads is in TestTimers and, over real sockets of every kind, in
+// TestDeafSubscribers; TestHalfWords has handshakes that do not end, TestPublishRate
+// and its like floods of messages and connections.
 
 // A length that is announced allocates nothing: memory follows the bytes that come.
 func TestGiantLengths(t *testing.T) {
@@ -201,4 +203,88 @@ func TestSubscriptionBomb(t *testing.T) {
 	if st := b.srv.Status(); st.Subscriptions != clients*256 {
 		t.Errorf("%d subscriptions", st.Subscriptions)
 	}
+}
+
+// A device that comes and dies again and again with a will leaves one, however long its
+// delay; many devices leave no more than there may be sessions.
+func TestWillFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.opts.MaxSessions = 20
+		b.start()
+		defer b.stop()
+		listener := b.client(v5, "listener")
+		listener.send(subscribe(v5, 1, "gone/#"))
+		listener.expect("SUBACK #1 01")
+		dies := func(id string, n int) string {
+			c, got := b.connect(v5, id, keep, func(p *packet.Connect) {
+				p.HasWill, p.Will.Topic, p.Will.Payload = true, []byte("gone/"+id), []byte(fmt.Sprint(n))
+				p.Will.Props.SetUint(packet.WillDelay, 60)
+			})
+			c.nc.Close()
+			synctest.Wait()
+			return got
+		}
+		for n := range 500 {
+			dies("again", n)
+		}
+		refused := 0
+		for n := range 200 {
+			if got := dies(fmt.Sprint("churn", n), n); got == "CONNACK 97" {
+				refused++
+			}
+		}
+		if refused != 200-18 {
+			t.Errorf("%d refused, want 182", refused)
+		}
+		listener.quiet()
+		time.Sleep(61 * time.Second)
+		wills := map[string]bool{}
+		for i := range 19 {
+			got := listener.next()
+			wills[got] = true
+			listener.send(puback(uint16(i + 1)))
+		}
+		listener.quiet()
+		if len(wills) != 19 || !hasPrefixed(wills, "PUBLISH gone/again=499 ") {
+			t.Errorf("%d wills: %v", len(wills), wills)
+		}
+	})
+}
+
+func hasPrefixed(set map[string]bool, prefix string) bool {
+	for s := range set {
+		if strings.HasPrefix(s, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Shared subscriptions made by the hundred end with those who made them.
+func TestShareBomb(t *testing.T) {
+	b := newBox(t)
+	b.opts.MaxFilters = 64
+	b.start()
+	defer b.stop()
+	for i := range 20 {
+		c := b.client(v5, fmt.Sprint("bomb", i))
+		var filters []string
+		for k := range 100 {
+			filters = append(filters, fmt.Sprintf("$share/g%d-%d/+/+/+/+/+/+/+/#", i, k))
+		}
+		c.send(subscribe(v5, 1, filters...))
+		if got := c.next(); strings.Count(got, " 97") != 36 || strings.Count(got, " 01") != 64 {
+			t.Fatal(got)
+		}
+		c.nc.Close()
+	}
+	for end := time.Now().Add(patience); b.srv.Status().Shares > 0 || b.srv.Status().Connections > 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", b.srv.Status())
+		}
+	}
+	honest := b.client(v5, "honest")
+	honest.send(subscribe(v5, 1, "t"), publish(v5, 1, "t", "x"))
+	honest.anyOrder("SUBACK #1 01", "PUBACK #1", "PUBLISH t=x q1 #1")
 }

@@ -106,7 +106,7 @@ func statements(t *testing.T, version string) (out []statement) {
 // against what came of them.
 func TestConformance(t *testing.T) {
 	cases := map[string]func(*kit){}
-	for _, set := range []map[string]func(*kit){connectCases, publishCases, deliveryCases, subscribeCases, sessionCases, formCases} {
+	for _, set := range []map[string]func(*kit){connectCases, publishCases, deliveryCases, subscribeCases, sessionCases, formCases, websocketCases} {
 		for name, run := range set {
 			if cases[name] != nil {
 				t.Fatalf("two cases are called %s", name)
@@ -207,6 +207,6 @@ the suite fails when it is out of date.
 
 "Whose" is who is bound: the server, the client or both. A statement that binds clients
 has a case where the server has an answer to clients that break it; those without one
-are the client's alone. WebSocket frames and Weir as a client of another broker are
-other parts' and are tested there.
+are the client's alone. Weir as a client of another broker is another part's and is
+tested there.
 `

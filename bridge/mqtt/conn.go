@@ -3,9 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,14 +12,10 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
-const (
-	firstRead = 2 << 10  // read buffer of a quiet connection
-	busyRead  = 64 << 10 // that of one whose reads fill it
-)
-
 // conn is one network connection. Its read loop decodes all packets that one read of
 // the socket delivered, stages their messages as one batch for each partition, and
-// reads on; nothing waits for the disk but the PUBACK.
+// reads on; nothing waits for the disk but the PUBACK. A connection without packets is
+// quiet, and takes little memory (quiet.go).
 type conn struct {
 	srv     *Server
 	nc      net.Conn
@@ -37,132 +31,52 @@ type conn struct {
 	auth    *enhanced
 	who     Identity // nil: everything is allowed
 
-	anonymous bool        // the listener asks nobody who it is
-	trusted   bool        // the client is a part of this process
-	revoked   atomic.Bool // the login has ended before the connection
+	door    *door       // it came by
+	frail   bool        // nc is Frail
+	trusted bool        // the client is a part of this process
+	revoked atomic.Bool // the login has ended before the connection
+	rates   []allowance // that its messages are held to
 
 	window     int           // unacknowledged messages that the client takes
 	maxPacket  int           // bytes; 0: any
 	problems   bool          // the client wants reason strings [MQTT-3.1.2-29]
 	idle       time.Duration // 1.5 x keep alive; 0: for ever
+	until      time.Time     // of the last sign of life, with idle; zero: for ever
 	keepAlive  time.Duration // to be announced; 0: the client's stands
+	open       bool          // CONNACK has accepted the client
 	normal     bool          // DISCONNECT came: no will
 	aliases    [][]byte      // of the client
 	given      aliases       // to the client
 	takingOver atomic.Bool
 
-	buf  []byte // of the read loop, like all below
-	pub  packet.Publish
-	in   intake
-	out  *outbox
-	acks acks
+	*desk // of the read loop; nil while it is quiet
+	first [1]byte
+	out   outbox
+	acks  acks
 }
 
 // errDone ends the read loop without a word: the client said DISCONNECT.
 var errDone = errors.New("disconnected")
 
-// serve runs the connection until its end.
-func (c *conn) serve() {
-	defer c.srv.wg.Done()
-	defer close(c.done)
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		if err := c.out.write(c.nc, c.srv.opts.WriteTimeout, c.gather, c.drained); err != nil {
-			c.kick()
-		}
-	}()
-	c.end(c.read(), written)
-}
-
-// end says why, closes, waits for the connection's goroutines and frees the session.
-func (c *conn) end(err error, written <-chan struct{}) {
-	c.note(err)
-	if c.sess != nil {
-		c.srv.detach(c)
-		c.farewell(err)
-	}
-	c.out.close()
-	c.cancel()
-	c.acks.close()
-	linger := time.NewTimer(lingerTime)
-	select {
-	case <-written:
-	case <-linger.C:
-	}
-	linger.Stop()
-	c.nc.Close()
-	<-written
-	c.tasks.Wait()
-	if c.sess != nil {
-		c.srv.release(c)
-	}
-	c.forgetIdentity()
-	c.srv.forget(c)
-}
-
-// lingerTime bounds how long a connection that is over may take to take its last bytes.
-const lingerTime = time.Second
-
-// note logs what is worth a line: not that clients come and go.
-func (c *conn) note(err error) {
-	var pe *packet.Error
-	switch {
-	case c.ctx.Err() != nil, errors.Is(err, errDone), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
-	case errors.As(err, &pe):
-		c.srv.refusals.protocol.Add(1)
-		c.srv.opts.Log.Warn("mqtt: connection closed", "client", c.id, "remote", c.remote, "reason", pe.Reason.String(), "err", err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.srv.refusals.keepAlive.Add(1)
-		c.srv.opts.Log.Info("mqtt: connection timed out", "client", c.id, "remote", c.remote)
-	default:
-		c.srv.opts.Log.Debug("mqtt: connection lost", "client", c.id, "remote", c.remote, "err", err)
-	}
-}
-
-// farewell sends an MQTT 5 client a DISCONNECT with the reason [MQTT-4.13.1-1].
-func (c *conn) farewell(err error) {
-	var pe *packet.Error
-	d := packet.Disconnect{Type: packet.TypeDisconnect}
-	switch {
-	case c.version != packet.V5 || errors.Is(err, errDone) || !c.in.open: // [MQTT-3.14.0-1]
-		return
-	case c.takingOver.Load():
-		d.Reason = packet.SessionTakenOver
-	case c.revoked.Load():
-		d.Reason = packet.NotAuthorized
-	case c.srv.ctx.Err() != nil:
-		if d.Reason = packet.ServerShuttingDown; c.srv.opts.ServerReference != "" { // [MQTT-4.11]
-			d.Reason = packet.UseAnotherServer
-			d.Props.SetBytes(packet.ServerReference, []byte(c.srv.opts.ServerReference))
-		}
-	case errors.As(err, &pe):
-		if d.Reason = pe.Reason; c.problems {
-			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
-		}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		d.Reason = packet.KeepAliveTimeout
-	default:
-		return
-	}
-	if c.maxPacket > 0 && len(d.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
-		d.Props.Delete(packet.ReasonString)
-	}
-	c.out.answer(func(dst []byte) []byte { return d.Append(dst, c.version) })
-}
-
-// read is the read loop.
+// read is the read loop: it ends with the connection, or with errQuiet.
 func (c *conn) read() error {
-	c.buf = make([]byte, 0, firstRead)
-	limit := c.srv.opts.MaxConnectBytes
-	if err := c.nc.SetReadDeadline(time.Now().Add(c.srv.opts.ConnectTimeout)); err != nil {
+	limit, busy := c.srv.opts.MaxConnectBytes, true
+	if c.sess != nil {
+		limit = c.srv.opts.MaxPacketBytes
+	}
+	if err := c.arm(true); err != nil {
 		return err
 	}
 	for {
 		n, err := c.nc.Read(c.buf[len(c.buf):cap(c.buf)])
 		if err != nil {
-			return err
+			if err = c.slack(err, busy); err != nil {
+				return err
+			}
+			busy = false
+			continue
 		}
+		busy = true
 		c.srv.traffic.bytesIn.Add(uint64(n))
 		filled := len(c.buf)+n == cap(c.buf)
 		c.buf = c.buf[:len(c.buf)+n]
@@ -173,20 +87,22 @@ func (c *conn) read() error {
 		}
 		c.in.stage()
 		c.keep(used, need, filled)
-		if c.sess != nil {
-			limit = c.srv.opts.MaxPacketBytes
-		}
 		if used > 0 && c.sess != nil { // only whole packets count as signs of life
-			var deadline time.Time
-			if c.idle > 0 {
-				deadline = time.Now().Add(c.idle)
-			}
-			if err := c.nc.SetReadDeadline(deadline); err != nil {
-				return err
+			if c.alive(); limit != c.srv.opts.MaxPacketBytes {
+				limit = c.srv.opts.MaxPacketBytes
+				if len(c.buf) == 0 { // CONNECT was all: most clients do not hurry to say more
+					return errQuiet
+				}
+				err = c.arm(true)
+			} else if c.frail {
+				err = c.arm(false)
 			}
 		}
-		if c.ctx.Err() != nil {
-			return net.ErrClosed
+		if err == nil && c.ctx.Err() != nil {
+			err = net.ErrClosed
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -283,12 +199,13 @@ func (c *conn) answer(encode func([]byte) []byte) error {
 
 // gather is called by the writer: it appends the acks that are ready.
 func (c *conn) gather(dst []byte) []byte {
+	lost := false
 	c.acks.take(func(p *pendingAck, err error) {
 		a := packet.Ack{Type: p.kind, PacketID: p.id, Reason: p.reason}
 		switch {
 		case err == nil:
 		case p.kind == packet.TypePubcomp: // it cannot say that the release is not stored
-			c.kick()
+			lost = true
 			return
 		default:
 			if a.Reason = ackReason(err); c.problems {
@@ -303,7 +220,17 @@ func (c *conn) gather(dst []byte) []byte {
 		}
 		dst = a.Append(dst, c.version)
 	})
+	if lost {
+		c.kick()
+	}
 	return dst
+}
+
+// write has the writer write all that there is to write.
+func (c *conn) write() {
+	if err := c.out.write(c.nc, c.srv.opts.WriteTimeout, c.gather, c.drained); err != nil {
+		c.kick()
+	}
 }
 
 // drained is called by the writer after each write.
@@ -327,13 +254,6 @@ func (c *conn) committed(topic string, count, silent int, err error) {
 		}
 	}
 	c.out.flush()
-}
-
-// kick ends the connection from any goroutine, without waiting.
-func (c *conn) kick() {
-	c.cancel()
-	c.acks.close()
-	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
 var _ record.Completion = (*group)(nil)

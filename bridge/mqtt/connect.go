@@ -61,6 +61,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 		c.id = assignID() // [MQTT-3.1.3-6]
 	}
 	c.settle(p)
+	c.rates = c.srv.allowances(c)
 	present, err := c.srv.attach(c, p)
 	if errors.Is(err, errDone) {
 		return err
@@ -82,7 +83,7 @@ func (c *conn) accepted(p *packet.Connect, authData []byte) error {
 	if err := c.answer(func(dst []byte) []byte { return ack.Append(dst, c.version) }); err != nil {
 		return err
 	}
-	c.in.open = true
+	c.open = true
 	c.enter()
 	return nil
 }
@@ -208,8 +209,8 @@ func (srv *Server) expirySeconds(asked uint32) uint32 {
 // connection may have to leave first [MQTT-3.1.4-3], or a new one.
 func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) {
 	srv.mu.Lock()
-	srv.arrivals++
-	arrival := srv.arrivals
+	srv.admitted++
+	arrival := srv.admitted
 	srv.mu.Unlock()
 	for {
 		srv.mu.Lock()

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -65,7 +66,7 @@ func (c *conn) authenticate(f packet.Frame) error {
 	case string(method) != e.method: // [MQTT-4.12.0-5], [MQTT-4.12.1-1]
 		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-4.12.0-5", Text: "AUTH with another authentication method than CONNECT"}
 	case e.exchange == nil && a.Reason == packet.ReAuthenticate:
-		x, err := c.exchange(e.method, Login{ClientID: c.id, Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous})
+		x, err := c.exchange(e.method, Login{ClientID: c.id, Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Takes: c.door.Takes})
 		if err != nil {
 			return err
 		}
@@ -111,7 +112,9 @@ func (c *conn) unauthenticated(err error) error {
 	if errors.As(err, &slow) {
 		c.holdBack(slow.After)
 	}
-	pe := &packet.Error{Reason: packet.NotAuthorized, Clause: "MQTT-4.12.0-4", Text: err.Error()}
+	c.srv.refusals.logins.Add(1)
+	pe := c.unknown(err, packet.NotAuthorized)
+	pe.Clause = cmp.Or(pe.Clause, "MQTT-4.12.0-4")
 	if c.auth.connect != nil {
 		return c.deny(pe)
 	}

@@ -226,9 +226,14 @@ func (b *box) dial(v packet.Version) *client {
 // dialDeaf connects and never reads.
 func (b *box) dialDeaf(v packet.Version) *client {
 	here, there := net.Pipe()
-	c := &client{t: b.t, v: v, nc: here}
-	c.has.L = &c.mu
 	b.srv.ServeConn(there)
+	return b.over(here, v)
+}
+
+// over is the client of a connection.
+func (b *box) over(nc net.Conn, v packet.Version) *client {
+	c := &client{t: b.t, v: v, nc: nc}
+	c.has.L = &c.mu
 	return c
 }
 

@@ -23,8 +23,8 @@ type Login struct {
 	Remote net.Addr
 	// TLS is the connection's state; nil without TLS.
 	TLS *tls.ConnectionState
-	// Anonymous: the listener lets clients in that do not say who they are.
-	Anonymous bool
+	// Takes is what the listener takes.
+	Takes Kinds
 }
 
 // Identity is a client that was let in. It is asked by its connection's read loop
@@ -36,6 +36,11 @@ type Identity interface {
 	MaySubscribe(filter string) bool
 	// Expired reports whether the login does not hold any more.
 	Expired() bool
+	// MayKeep reports whether it may still have what it is subscribed to. It may be
+	// asked from any goroutine.
+	MayKeep(filter string) bool
+	// OnNarrowed has look called, which does not block, when MayKeep may say no.
+	OnNarrowed(look func())
 	// OnEnd has end called, which does not block, when the login holds no more.
 	OnEnd(end func())
 	Close()
@@ -51,14 +56,6 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.Err.Error() }
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// ServeFor is Serve for a listener that lets anonymous clients in, or does not.
-func (srv *Server) ServeFor(l net.Listener, anonymous bool) error {
-	return srv.serve(l, anonymous)
-}
-
-// ServeTrusted is ServeConn for a client that is a part of this process.
-func (srv *Server) ServeTrusted(nc net.Conn) { srv.serveConn(nc, true, true) }
-
 // identify finds out who the client is, and whether its will may be published.
 func (c *conn) identify(p *packet.Connect) error {
 	if c.srv.opts.Identify == nil || c.trusted {
@@ -70,15 +67,25 @@ func (c *conn) identify(p *packet.Connect) error {
 		if errors.As(err, &slow) {
 			c.holdBack(slow.After)
 		}
-		return &packet.Error{Reason: packet.BadUserNameOrPassword, Text: err.Error()}
+		c.srv.refusals.logins.Add(1)
+		return c.unknown(err, packet.BadUserNameOrPassword)
 	}
 	return c.become(who, p)
+}
+
+// unknown is the answer to a client that is not let in, unless err has one of its own.
+func (c *conn) unknown(err error, reason packet.Reason) *packet.Error {
+	var pe *packet.Error
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return &packet.Error{Reason: reason, Text: err.Error()}
 }
 
 // login is what CONNECT and the connection say of the client.
 func login(c *conn, p *packet.Connect) Login {
 	return Login{ClientID: string(p.ClientID), UserName: string(p.UserName), Password: p.Password, HasUser: p.HasUserName,
-		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Anonymous: c.anonymous}
+		Remote: c.nc.RemoteAddr(), TLS: tlsState(c.nc), Takes: c.door.Takes}
 }
 
 // become makes the client known from here on.
@@ -88,10 +95,27 @@ func (c *conn) become(who Identity, p *packet.Connect) error {
 		c.revoked.Store(true)
 		c.kick()
 	})
+	who.OnNarrowed(func() { c.review(who) })
 	if p.HasWill && !who.MayPublish(p.Will.Topic) {
 		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("the will may not be published on %q", p.Will.Topic)}
 	}
 	return nil
+}
+
+// review ends the connection of a client that is subscribed to what it may not have any
+// more. When it comes again its session begins anew.
+func (c *conn) review(who Identity) {
+	s := c.served.Load()
+	if s == nil { // CONNECT is under way, and has asked or will ask
+		return
+	}
+	s.mu.Lock()
+	filters := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	if slices.ContainsFunc(filters, func(f string) bool { return !who.MayKeep(f) }) {
+		c.revoked.Store(true)
+		c.kick()
+	}
 }
 
 // tlsState is the state of a connection's TLS; nil without.

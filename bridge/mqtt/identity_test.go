@@ -13,6 +13,8 @@ type everything struct{}
 
 func (everything) MayPublish([]byte) bool   { return true }
 func (everything) MaySubscribe(string) bool { return true }
+func (everything) MayKeep(string) bool      { return true }
+func (everything) OnNarrowed(func())        {}
 func (everything) Expired() bool            { return false }
 func (everything) OnEnd(func())             {}
 func (everything) Close()                   {}

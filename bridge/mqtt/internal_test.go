@@ -84,7 +84,7 @@ func FuzzSessionDecode(f *testing.F) {
 	srv := &Server{}
 	srv.feeds.Store(&[]*feed{{idx: 0}})
 	s := newSession(srv, "c")
-	s.subs["a/+"] = &subscription{sess: s, filter: "a/+", qos: 1, id: 7}
+	s.keep(&subscription{sess: s, filter: "a/+", qos: 1, id: 7})
 	s.inflight = map[uint16]flight{3: {feed: srv.feedAt(0), offset: 9}, 4: {topic: "r"}}
 	f.Add(s.encode(nil))
 	f.Add([]byte{})
@@ -123,5 +123,54 @@ func BenchmarkMatch(b *testing.B) {
 				found = tr.match(found[:0], topic)
 			}
 		})
+	}
+}
+
+// A digest has the beginning of every filter that matches one of its topic names, and
+// only of whole stretches are there any.
+func FuzzDigest(f *testing.F) {
+	for _, seed := range [][2]string{{"a/b/c", "a/+/c"}, {"a", "a/#"}, {"/a", "/#"}, {"a//b", "a//+"}, {"/", "+/+"}, {"a/b", "a/b/#"}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, topic, filter string) {
+		if packet.CheckTopic([]byte(topic)) != nil || packet.CheckFilter([]byte(filter)) != nil || !packet.Match(filter, []byte(topic)) {
+			return
+		}
+		var d digest
+		d.addTopic([]byte(topic))
+		if hash, ok := beginning(filter); ok && !d.has(hash) {
+			t.Errorf("the digest of %q lacks the beginning of %q, which matches", topic, filter)
+		}
+	})
+}
+
+func TestDigester(t *testing.T) {
+	var ds digests
+	var g digester
+	fd := &feed{}
+	absent, _ := beginning("absent")
+	read := func(from, to int64) {
+		g.begin(fd, from)
+		for o := from; o < to; o++ {
+			g.add(&ds, o, fmt.Appendf(nil, "t/%d", o))
+		}
+		g.reach(&ds, to)
+	}
+	read(100, 300) // the second stretch is whole
+	read(280, 400) // reading again what was read already, then the third
+	read(1000, 1024)
+	for _, want := range []struct{ from, to int64 }{{0, 0}, {127, 127}, {128, 384}, {200, 384}, {384, 384}, {1000, 1000}} {
+		if to := ds.pass(fd, want.from, []uint64{absent}); to != want.to {
+			t.Errorf("from %d one passes to %d, want %d", want.from, to, want.to)
+		}
+	}
+	for o := int64(128); o < 384; o++ {
+		hash, _ := beginning(fmt.Sprintf("t/%d/#", o))
+		if to := ds.pass(fd, o/digestSpan*digestSpan, []uint64{absent, hash}); to > o {
+			t.Errorf("the message at %d is passed over", o)
+		}
+	}
+	if to := ds.pass(&feed{}, 128, nil); to != 128 {
+		t.Errorf("of another feed one passes to %d", to)
 	}
 }

@@ -16,7 +16,6 @@ const maxBatchBytes = 256 << 10
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
 	c     *conn
-	open  bool  // CONNACK has accepted the client
 	now   int64 // ms; when the pass began
 	lots  []lot
 	route Route
@@ -145,7 +144,7 @@ func (c *conn) publish(f packet.Frame) error {
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err = c.mayPublish(topic); err == nil {
+	if err = c.permit(p, topic); err == nil {
 		err = c.accept(p, topic)
 	}
 	if err != nil {

@@ -16,7 +16,9 @@ func (s *session) startPump(c *conn) {
 	if s.pumping || s.conn != c {
 		return
 	}
-	s.pumping = true
+	if s.pumping = true; s.wake == nil {
+		s.wake = make(chan struct{}, 1)
+	}
 	c.tasks.Add(1)
 	go s.pump(c)
 }
@@ -49,6 +51,8 @@ type pump struct {
 	dec  record.Decoder
 	seek seeker
 	msg  message
+	read digester
+	want []uint64 // beginnings of the filters
 
 	kept    []*retainedMessage // still to be sent to the subscription keptFor
 	keptFor *subscription
@@ -296,6 +300,13 @@ func (p *pump) catchUp(f *feed, next int64) error {
 		s.overtake(f)
 		return nil
 	}
+	if to := p.pass(f, next); to > next {
+		s.mu.Lock()
+		s.cursorOf(f.idx).next, s.dirty = to, true
+		s.mu.Unlock()
+		return nil
+	}
+	p.read.begin(f, next)
 	bs, err := s.srv.log.Fetch(p.c.ctx, f.tp, next, catchUpBytes)
 	if errors.Is(err, record.ErrOffsetOutOfRange) {
 		return p.skip(f, next)
@@ -313,6 +324,28 @@ func (p *pump) catchUp(f *feed, next int64) error {
 	return nil
 }
 
+// pass returns the offset from which the session has to read, as far as is known.
+func (p *pump) pass(f *feed, next int64) int64 {
+	if f.down != nil {
+		return next
+	}
+	p.s.mu.Lock()
+	p.want = p.want[:0]
+	for _, sub := range p.s.subs {
+		if sub.share != nil {
+			continue
+		}
+		hash, ok := beginning(sub.filter)
+		if !ok {
+			p.s.mu.Unlock()
+			return next
+		}
+		p.want = append(p.want, hash)
+	}
+	p.s.mu.Unlock()
+	return p.s.srv.digests.pass(f, next, p.want)
+}
+
 // batch serves one batch; full means that the pump had to wait for room, and that
 // the batch is to be read again from the cursor.
 func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error) {
@@ -325,7 +358,11 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 		if ok, err = p.dec.Next(&r); !ok || err != nil {
 			break
 		}
-		if r.Offset < next || !f.read(&r, &p.msg) {
+		if r.Offset < next {
+			continue
+		}
+		sound := f.read(&r, &p.msg)
+		if p.read.add(&s.srv.digests, r.Offset, p.msg.topic); !sound {
 			continue
 		}
 		s.mu.Lock()
@@ -348,6 +385,7 @@ func (p *pump) batch(f *feed, b record.Batch, next int64) (full bool, err error)
 		s.srv.drops.corrupt.Add(1)
 		s.srv.opts.Log.Error("mqtt: batch cannot be delivered", "client", s.id, "partition", f.tp.String(), "offset", b.BaseOffset(), "err", err)
 	}
+	p.read.reach(&s.srv.digests, b.NextOffset())
 	s.mu.Lock()
 	s.cursorOf(f.idx).next = b.NextOffset()
 	s.dirty = true

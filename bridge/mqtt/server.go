@@ -38,6 +38,9 @@ const MaxQoS = 2
 type Options struct {
 	MaxConnections      int           // at once; 25,000
 	MaxConnectionsPerIP int           // from one address, loopback excepted; 1,000
+	MaxRatePerIP        int           // new connections per second from one address, loopback excepted; 0: any
+	MaxPublishRate      int           // messages per second of one client; 0: any
+	MaxPublishBytes     int           // bytes of topic names and payloads per second of one client; 0: any
 	MaxSessions         int           // connected or not; 100,000
 	ConnectTimeout      time.Duration // for TLS and CONNECT; 10 s
 	MaxConnectBytes     int           // length of CONNECT; 16 KiB
@@ -158,13 +161,16 @@ type Server struct {
 	wg       sync.WaitGroup
 	live     atomic.Int64 // connected sessions with subscriptions
 
-	mu       sync.Mutex // sessions, arrivals, conns, perIP, listeners, closed
+	mu       sync.Mutex // sessions, admitted, conns, perIP, arrivals, listeners, doors, closed
 	sessions map[string]*session
-	arrivals uint64 // of CONNECTs that were let in
+	admitted uint64 // CONNECTs that were let in
 	conns    map[*conn]struct{}
 	perIP    map[string]int
+	arrivals arrivals
 	listener []net.Listener
+	doors    []*door
 	closed   bool
+	back     *door // of connections that no listener has accepted
 
 	sharing sync.Mutex // shares; before a share's own lock
 	shares  map[string]*share
@@ -173,6 +179,8 @@ type Server struct {
 	feeds   atomic.Pointer[[]*feed]
 	targets atomic.Pointer[map[string]*target]
 
+	writers writers
+	digests digests
 	counters
 }
 
@@ -189,7 +197,9 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now()}
+	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now(),
+		arrivals: arrivals{rate: opts.MaxRatePerIP, of: map[string]*meter{}}, back: newDoor(Listener{Takes: AnyKind}),
+		writers: writers{next: make(chan *conn)}}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.feeds.Store(&[]*feed{})
 	srv.targets.Store(&map[string]*target{})
@@ -224,90 +234,20 @@ func (srv *Server) load(ctx context.Context) (err error) {
 	return srv.store.restore()
 }
 
-// Serve accepts connections until the listener or the server is closed; the error
-// is nil then.
-func (srv *Server) Serve(l net.Listener) error { return srv.serve(l, true) }
-
-func (srv *Server) serve(l net.Listener, anonymous bool) error {
-	srv.mu.Lock()
-	if srv.closed {
-		srv.mu.Unlock()
-		return l.Close()
-	}
-	srv.listener = append(srv.listener, l)
-	srv.mu.Unlock()
-	for {
-		nc, err := l.Accept()
-		switch {
-		case err == nil:
-			srv.serveConn(nc, anonymous, false)
-		case srv.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			return nil
-		default: // out of file descriptors, most likely: it passes
-			srv.opts.Log.Error("mqtt: accept", "err", err)
-			sleep(srv.ctx, retryAfter)
-		}
-	}
-}
-
-// ServeConn takes over one connection and returns at once.
-func (srv *Server) ServeConn(nc net.Conn) { srv.serveConn(nc, true, false) }
-
-func (srv *Server) serveConn(nc net.Conn, anonymous, trusted bool) {
-	c := &conn{srv: srv, nc: nc, anonymous: anonymous, trusted: trusted, done: make(chan struct{}), out: newOutbox(srv.opts.MaxOutgoingBytes)}
+func (srv *Server) serveConn(nc net.Conn, d *door, trusted bool) {
+	c := &conn{srv: srv, nc: nc, door: d, trusted: trusted, done: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(srv.ctx)
 	c.acks.init()
-	c.in.c = c
+	c.out.limit, c.out.start = srv.opts.MaxOutgoingBytes, func() { srv.write(c) }
+	_, c.frail = nc.(Frail)
 	c.remote = nc.RemoteAddr().String()
 	if reason := srv.enlist(c); reason != "" {
-		srv.refusals.connections.Add(1)
-		srv.opts.Log.Warn("mqtt: connection refused", "remote", c.remote, "cause", reason)
+		srv.turnedAway(c, reason)
 		c.cancel()
 		nc.Close()
 		return
 	}
 	go c.serve()
-}
-
-// enlist counts a connection in; the answer is why not.
-func (srv *Server) enlist(c *conn) string {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	ip := limitedIP(c.nc)
-	switch {
-	case srv.closed:
-		return "the server is shutting down"
-	case len(srv.conns) >= srv.opts.MaxConnections:
-		return "too many connections (max_connections)"
-	case ip != "" && srv.perIP[ip] >= srv.opts.MaxConnectionsPerIP:
-		return "too many connections of one address (max_connections_per_ip)"
-	}
-	if ip != "" {
-		srv.perIP[ip]++
-	}
-	srv.conns[c] = struct{}{}
-	srv.wg.Add(1)
-	return ""
-}
-
-// forget counts a connection out.
-func (srv *Server) forget(c *conn) {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	delete(srv.conns, c)
-	if ip := limitedIP(c.nc); ip != "" {
-		if srv.perIP[ip]--; srv.perIP[ip] == 0 {
-			delete(srv.perIP, ip)
-		}
-	}
-}
-
-// limitedIP is the address that the limit per address counts by; "" is not limited.
-func limitedIP(nc net.Conn) string {
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		return string(a.IP)
-	}
-	return ""
 }
 
 // Close ends all connections, tells MQTT 5 clients so, stores the sessions and
@@ -355,6 +295,7 @@ func (srv *Server) housekeep() {
 			return
 		case <-ticker.C:
 		}
+		srv.writers.shrink()
 		for _, s := range srv.sessionList() {
 			srv.store.save(s, func(error) {})
 		}

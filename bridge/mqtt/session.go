@@ -41,7 +41,7 @@ type session struct {
 	dirty    bool   // differs from what is stored
 	stored   bool   // is in the sessions topic
 	pumping  bool
-	wake     chan struct{}
+	wake     chan struct{} // of the pump; nil before there is one
 
 	will      *will       // of the connection, or waiting
 	willTimer *time.Timer // while it waits
@@ -71,7 +71,7 @@ type flight struct {
 }
 
 func newSession(srv *Server, id string) *session {
-	return &session{srv: srv, id: id, subs: map[string]*subscription{}, wake: make(chan struct{}, 1)}
+	return &session{srv: srv, id: id}
 }
 
 // persistent reports whether the session outlives its connection.
@@ -321,9 +321,16 @@ func (s *session) subscribed(sub *subscription) (replaced *subscription) {
 	if replaced != nil {
 		sub.since = replaced.since
 	}
-	s.subs[sub.filter] = sub
+	s.keep(sub)
 	s.dirty = true
 	return replaced
+}
+
+func (s *session) keep(sub *subscription) {
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription)
+	}
+	s.subs[sub.filter] = sub
 }
 
 // resume prepares the session for a new connection: everything is served from the

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,10 @@ type counters struct {
 	}
 	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
-		connections, protocol, keepAlive, storage, slow, unauthorized atomic.Uint64
+		connections, logins, protocol, keepAlive, storage, slow, unauthorized atomic.Uint64
+	}
+	throttled struct {
+		refused, slowed atomic.Uint64
 	}
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
@@ -33,6 +37,7 @@ type counters struct {
 		takenOver, expired atomic.Uint64
 	}
 	quiet atomic.Int64 // unix seconds until which refusals are not logged again
+	lines quietly      // about connections
 }
 
 // Status is a snapshot for GET /v1/status.
@@ -141,6 +146,10 @@ func (srv *Server) Metrics(w *metric.Writer) {
 		{"slow", &r.slow}, {"taken_over", &srv.sessionCounts.takenOver}} {
 		w.Counter("weir_mqtt_connections_closed_total", "MQTT connections ended by the server, by reason.", float64(c.n.Load()), "reason", c.reason)
 	}
+	w.Counter("weir_mqtt_logins_failed_total", "Connections of MQTT clients that could not say who they are.", float64(r.logins.Load()))
+	w.Counter("weir_mqtt_throttled_total", "Messages beyond a rate: refused, or waited for.", float64(srv.throttled.refused.Load()), "how", "refused")
+	w.Counter("weir_mqtt_throttled_total", "Messages beyond a rate: refused, or waited for.", float64(srv.throttled.slowed.Load()), "how", "slowed")
+	srv.doorMetrics(w)
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
@@ -165,4 +174,54 @@ func (srv *Server) storageFailed(err error) {
 func (srv *Server) mayLog() bool {
 	now, until := time.Now().Unix(), srv.quiet.Load()
 	return now >= until && srv.quiet.CompareAndSwap(until, now+1)
+}
+
+// quietly keeps what hostile clients cause from filling the log: a line a second, which
+// says how many there were that it stands for.
+type quietly struct {
+	until   atomic.Int64 // unix seconds
+	skipped atomic.Uint64
+}
+
+// may reports whether a line may be written, and how many were not since the last.
+func (q *quietly) may() (skipped uint64, ok bool) {
+	now, until := time.Now().Unix(), q.until.Load()
+	if now >= until && q.until.CompareAndSwap(until, now+1) {
+		return q.skipped.Swap(0), true
+	}
+	q.skipped.Add(1)
+	return 0, false
+}
+
+// turnedAway notes a connection that was not served at all.
+func (srv *Server) turnedAway(c *conn, cause string) {
+	srv.refusals.connections.Add(1)
+	c.door.refused.Add(1)
+	if n, ok := srv.lines.may(); ok {
+		srv.opts.Log.Warn("mqtt: connection refused", "listener", c.door.Name, "remote", c.remote, "cause", cause, "not_logged", n)
+	}
+}
+
+// closedFor notes a connection that ends by its client's fault.
+func (srv *Server) closedFor(c *conn, pe *packet.Error) {
+	if n, ok := srv.lines.may(); ok {
+		srv.opts.Log.Warn("mqtt: connection closed", "client", c.id, "listener", c.door.Name, "remote", c.remote, "reason", pe.Reason.String(), "err", pe, "not_logged", n)
+	}
+}
+
+// doorMetrics writes the figures of each listener.
+func (srv *Server) doorMetrics(w *metric.Writer) {
+	srv.mu.Lock()
+	doors := slices.Clone(srv.doors)
+	open := make([]int, len(doors))
+	for i, d := range doors {
+		open[i] = d.open
+	}
+	srv.mu.Unlock()
+	for i, d := range doors {
+		w.Gauge("weir_mqtt_listener_connections", "MQTT connections, by listener.", float64(open[i]), "listener", d.Name)
+	}
+	for _, d := range doors {
+		w.Counter("weir_mqtt_listener_refused_total", "MQTT connections refused before a word, by listener.", float64(d.refused.Load()), "listener", d.Name)
+	}
 }

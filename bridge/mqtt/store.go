@@ -395,7 +395,7 @@ func (s *session) decode(b []byte) error {
 		sub := &subscription{sess: s, filter: f.text()}
 		flags := f.byte()
 		sub.qos, sub.noLocal, sub.retainAsPublished, sub.id = flags&3, flags&4 != 0, flags&8 != 0, uint32(f.num())
-		s.subs[sub.filter] = sub
+		s.keep(sub)
 		if strings.HasPrefix(sub.filter, sharePrefix) {
 			sub.share = s.srv.share(sub.filter, nil)
 			sub.share.members[s] = sub

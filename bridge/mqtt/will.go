@@ -61,9 +61,10 @@ func decodeWill(client string, delay uint32, b string) (*will, error) {
 // publishWill sends a will the way of any message. Nobody waits for its commit, but
 // a failure is counted and logged.
 func (srv *Server) publishWill(w *will) {
-	c := &conn{srv: srv, id: w.client, version: packet.V5, out: newOutbox(srv.opts.MaxOutgoingBytes)}
+	c := &conn{srv: srv, id: w.client, version: packet.V5, out: outbox{failed: true}} // nobody reads an answer
 	c.acks.init()
-	c.in.c = c
+	c.sitDown()
+	defer c.standUp()
 	c.in.begin()
 	srv.traffic.wills.Add(1)
 	m := w.msg

@@ -24,7 +24,7 @@ type resourceFlags struct {
 	Topic           []string `placeholder:"NAME" help:"Topic; * is every one."`
 	Group           []string `placeholder:"NAME" help:"Consumer group; * is every one."`
 	TransactionalID []string `placeholder:"NAME" help:"Transactional id; * is every one."`
-	MQTT            []string `name:"mqtt" placeholder:"NAME" help:"MQTT topic (write: publish, read: subscribe), kept as the topic mqtt:NAME."`
+	MQTT            []string `name:"mqtt" placeholder:"NAME" help:"MQTT topic name or filter, where a level %%c is the client identifier and %%u the user; kept as the topic mqtt:NAME."`
 	Cluster         bool     `help:"The cluster."`
 	Prefixed        bool     `help:"The names are prefixes."`
 }
@@ -44,7 +44,7 @@ func (f resourceFlags) resources() (out []aclResource) {
 		}
 	}
 	add(kmsg.ACLResourceTypeTopic, "", f.Topic)
-	add(kmsg.ACLResourceTypeTopic, mqttPrefix, f.MQTT)
+	add(kmsg.ACLResourceTypeTopic, auth.MQTTPrefix, f.MQTT)
 	add(kmsg.ACLResourceTypeGroup, "", f.Group)
 	add(kmsg.ACLResourceTypeTransactionalId, "", f.TransactionalID)
 	if f.Cluster {
@@ -68,10 +68,19 @@ func principalOf(name string) string {
 	return string(auth.UserPrincipal(name))
 }
 
+// MQTT's words for operations.
+const publishOperation, subscribeOperation = "publish", "subscribe"
+
 func operationOf(name string) (kmsg.ACLOperation, error) {
+	switch strings.ToLower(name) {
+	case publishOperation:
+		return kmsg.ACLOperationWrite, nil
+	case subscribeOperation:
+		return kmsg.ACLOperationRead, nil
+	}
 	op, err := kmsg.ParseACLOperation(strings.ReplaceAll(name, "-", "_"))
 	if err != nil || op <= kmsg.ACLOperationAny {
-		return 0, failf(exitUsage, "'%s' is no operation: all, read, write, create, delete, alter, describe, cluster_action, describe_configs, alter_configs or idempotent_write", name)
+		return 0, failf(exitUsage, "'%s' is no operation: all, read (subscribe), write (publish), create, delete, alter, describe, cluster_action, describe_configs, alter_configs or idempotent_write", name)
 	}
 	return op, nil
 }
@@ -79,8 +88,8 @@ func operationOf(name string) (kmsg.ACLOperation, error) {
 type aclAddCmd struct {
 	kafkaFlags
 	resourceFlags
-	Principal  string   `arg:"" help:"User, or Type:name; User:* is everybody."`
-	Operations []string `arg:"" help:"all, read, write, create, delete, alter, describe, describe_configs, alter_configs, idempotent_write."`
+	Principal  string   `arg:"" help:"User, or Type:name, such as Group:pumps; User:* is everybody."`
+	Operations []string `arg:"" help:"all, read (or subscribe), write (or publish), create, delete, alter, describe, describe_configs, alter_configs, idempotent_write."`
 	Deny       bool     `help:"Deny instead of allow. What denies wins over all that allows."`
 	Host       string   `default:"*" help:"Only from this address (every one)."`
 }
@@ -114,18 +123,27 @@ func (c *aclAddCmd) Run(s *session) error {
 		return err
 	}
 	defer cl.Close()
-	resp, err := req.RequestWith(s.ctx, cl)
+	n, err := createRules(s.ctx, cl, c.Principal, req)
 	if err != nil {
-		return brokerError("add rules for", c.Principal, err)
+		return err
+	}
+	return s.show(map[string]int{"added": n}, func(w io.Writer) {
+		fmt.Fprintf(w, "%d access rules hold from now on\n", n)
+	})
+}
+
+// createRules makes rules for somebody and says how many.
+func createRules(ctx context.Context, cl *kgo.Client, whom string, req *kmsg.CreateACLsRequest) (int, error) {
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return 0, brokerError("add rules for", whom, err)
 	}
 	for _, r := range resp.Results {
 		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-			return refused("add rules for", c.Principal, err, deref(r.ErrorMessage))
+			return 0, refused("add rules for", whom, err, deref(r.ErrorMessage))
 		}
 	}
-	return s.show(map[string]int{"added": len(resp.Results)}, func(w io.Writer) {
-		fmt.Fprintf(w, "%d access rules hold from now on\n", len(resp.Results))
-	})
+	return len(resp.Results), nil
 }
 
 func deref(text *string) string {
@@ -246,31 +264,14 @@ func (c *aclDeleteCmd) Run(s *session) error {
 	if len(c.resources()) == 0 && c.Principal == "" && !c.All {
 		return failf(exitUsage, "say which rules to delete: by --principal, --topic, --group, --mqtt or --cluster; --all deletes every one")
 	}
-	req := kmsg.NewPtrDeleteACLsRequest()
-	for _, f := range filters {
-		df := kmsg.NewDeleteACLsRequestFilter()
-		df.ResourceType, df.ResourceName, df.ResourcePatternType = f.ResourceType, f.ResourceName, f.ResourcePatternType
-		df.Principal, df.Host, df.Operation, df.PermissionType = f.Principal, f.Host, f.Operation, f.PermissionType
-		req.Filters = append(req.Filters, df)
-	}
 	cl, err := c.connect(s.ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	resp, err := req.RequestWith(s.ctx, cl)
+	rows, err := deleteACLs(s.ctx, cl, filters)
 	if err != nil {
-		return brokerError("delete", "access rules", err)
-	}
-	rows := []aclRow{}
-	for _, r := range resp.Results {
-		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-			return refused("delete", "access rules", err, deref(r.ErrorMessage))
-		}
-		for _, a := range r.MatchingACLs {
-			rows = append(rows, aclRow{a.Principal, a.PermissionType.String(), a.Operation.String(),
-				a.ResourceType.String(), a.ResourceName, a.ResourcePatternType.String(), a.Host})
-		}
+		return err
 	}
 	return s.show(rows, func(w io.Writer) {
 		fmt.Fprintf(w, "%d access rules deleted\n", len(rows))
@@ -278,4 +279,30 @@ func (c *aclDeleteCmd) Run(s *session) error {
 			aclTable(w, rows)
 		}
 	})
+}
+
+// deleteACLs deletes the rules that the filters find.
+func deleteACLs(ctx context.Context, cl *kgo.Client, filters []kmsg.DescribeACLsRequest) ([]aclRow, error) {
+	req := kmsg.NewPtrDeleteACLsRequest()
+	for _, f := range filters {
+		df := kmsg.NewDeleteACLsRequestFilter()
+		df.ResourceType, df.ResourceName, df.ResourcePatternType = f.ResourceType, f.ResourceName, f.ResourcePatternType
+		df.Principal, df.Host, df.Operation, df.PermissionType = f.Principal, f.Host, f.Operation, f.PermissionType
+		req.Filters = append(req.Filters, df)
+	}
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return nil, brokerError("delete", "access rules", err)
+	}
+	rows := []aclRow{}
+	for _, r := range resp.Results {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return nil, refused("delete", "access rules", err, deref(r.ErrorMessage))
+		}
+		for _, a := range r.MatchingACLs {
+			rows = append(rows, aclRow{a.Principal, a.PermissionType.String(), a.Operation.String(),
+				a.ResourceType.String(), a.ResourceName, a.ResourcePatternType.String(), a.Host})
+		}
+	}
+	return rows, nil
 }

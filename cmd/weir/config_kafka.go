@@ -101,7 +101,8 @@ func (c *configDescribeCmd) rows(name string, described kadm.ResourceConfigs) ([
 	for _, rc := range described {
 		for _, kv := range rc.Configs {
 			known[kv.Key] = true
-			isDefault := kv.Source == kmsg.ConfigSourceDefaultConfig
+			// What the broker's file says is no more of the topic's than a default.
+			isDefault := kv.Source == kmsg.ConfigSourceDefaultConfig || c.Topic != "" && kv.Source == kmsg.ConfigSourceStaticBrokerConfig
 			if len(c.Key) > 0 && !slices.Contains(c.Key, kv.Key) || len(c.Key) == 0 && isDefault && !c.All {
 				continue
 			}

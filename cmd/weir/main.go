@@ -34,6 +34,7 @@ type cli struct {
 	Group   groupCmd   `cmd:"" help:"List, describe, seek and delete consumer groups."`
 	User    userCmd    `cmd:"" help:"Add, list and delete users; set passwords."`
 	ACL     aclCmd     `cmd:"" name:"acl" help:"Add, list and delete access rules."`
+	Device  deviceCmd  `cmd:"" help:"Make, list, rotate and remove the identities of devices."`
 	Cert    certCmd    `cmd:"" help:"Issue certificates with the authority that weir init made."`
 	Plugin  pluginCmd  `cmd:"" help:"Deploy, list and remove WASM plugins."`
 	Mirror  mirrorCmd  `cmd:"" help:"Show mirror flows."`

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/kafka"
 	"github.com/weirmq/weir/bridge"
+	"github.com/weirmq/weir/bridge/mqtt"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
@@ -24,11 +25,35 @@ func kafkaListeners(cfg *firmwareconfig.Config) (out []appliance.Listener) {
 
 func mqttListeners(cfg *firmwareconfig.Config) (out []bridge.Listener) {
 	for _, l := range cfg.MQTTListeners() {
+		m := l.MQTT
 		out = append(out, bridge.Listener{
-			Addr: l.Address, Unix: l.Unix(), WebSocket: l.WebSocket(), Encrypt: l.Encrypts(), Anonymous: !cfg.Asks(l),
+			Addr: l.Address, Unix: l.Unix(), WebSocket: l.WebSocket(),
+			MQTT: mqtt.Listener{
+				Name: l.String(), Takes: kindsOf(cfg.Takes(l)), MaxConnections: m.MaxConnections, MaxConnectionRate: m.MaxConnectionRate,
+				MaxPublishRate: m.MaxPublishRate, MaxPublishBytes: int(m.MaxPublishBytes),
+			},
 		})
 	}
 	return out
+}
+
+func kindsOf(names []string) (kinds mqtt.Kinds) {
+	for _, name := range names {
+		kinds |= map[string]mqtt.Kinds{
+			firmwareconfig.ByUser: mqtt.Users, firmwareconfig.ByCertificate: mqtt.Certificates,
+			firmwareconfig.ByToken: mqtt.Tokens, firmwareconfig.Anonymous: mqtt.Anonymous,
+		}[name]
+	}
+	return kinds
+}
+
+// encrypt gives the listeners that encrypt their identity.
+func encrypt(cfg *firmwareconfig.Config, out []bridge.Listener, certs *auth.Certificates) {
+	for i, l := range cfg.MQTTListeners() {
+		if l.Encrypts() {
+			out[i].TLS = certs.ServerFor(auth.ClientAuth(cfg.ClientAuth(l)))
+		}
+	}
 }
 
 // authOptions has been checked by checkAuth.
@@ -40,6 +65,15 @@ func authOptions(cfg *firmwareconfig.Config) *auth.Options {
 	o.Names, _ = nameRules(cfg)
 	for _, p := range a.SuperUsers {
 		o.SuperUsers = append(o.SuperUsers, auth.Principal(p))
+	}
+	for _, g := range a.Groups {
+		for _, member := range g.Members {
+			if o.Groups == nil {
+				o.Groups = map[auth.Principal][]auth.Principal{}
+			}
+			user := auth.UserPrincipal(member)
+			o.Groups[user] = append(o.Groups[user], auth.GroupPrincipal(g.Name))
+		}
 	}
 	for _, m := range a.Mechanisms {
 		o.Mechanisms = append(o.Mechanisms, auth.Mechanism(m))
@@ -61,7 +95,7 @@ func tokenOptions(cfg *firmwareconfig.Config) *auth.TokenOptions {
 	if o.JWKS == "" {
 		return nil
 	}
-	return &auth.TokenOptions{Keys: o.JWKS, Issuer: o.Issuer, Audience: o.Audience, Claim: o.Claim, Algorithms: o.Algorithms}
+	return &auth.TokenOptions{Keys: o.JWKS, Issuer: o.Issuer, Audience: o.Audience, Claim: o.Claim, GroupsClaim: o.Groups, Algorithms: o.Algorithms}
 }
 
 // checkAuth finds what only package auth can know.

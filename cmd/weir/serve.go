@@ -45,10 +45,13 @@ func (c *serveCmd) configuration() (firmwareconfig.Config, error) {
 	for _, flag := range []struct {
 		value []string
 		key   *[]string
-	}{{c.Kafka, &cfg.Kafka.Listen}, {c.MQTT, &cfg.MQTT.Listen}, {c.HTTP, &cfg.HTTP.Listen}} {
+	}{{c.Kafka, &cfg.Kafka.Listen}, {c.HTTP, &cfg.HTTP.Listen}} {
 		if len(flag.value) > 0 {
 			*flag.key = flag.value
 		}
+	}
+	if len(c.MQTT) > 0 {
+		cfg.MQTT.ListenAt(c.MQTT)
 	}
 	if cfg.Site, err = siteName(&cfg); err != nil {
 		return cfg, err

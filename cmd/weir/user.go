@@ -94,15 +94,29 @@ func setPassword(s *session, adm *kadm.Client, f passwordFlags, name, done strin
 	if err != nil {
 		return err
 	}
-	var upserts []kadm.UpsertSCRAM
-	for _, m := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
-		upserts = append(upserts, kadm.UpsertSCRAM{User: name, Mechanism: m, Iterations: int32(f.Iterations), Password: password})
-	}
-	results, err := adm.AlterUserSCRAMs(s.ctx, nil, upserts)
-	if err := scramError("set the password of", name, results, err); err != nil {
+	if err := storePassword(s.ctx, adm, name, password, f.Iterations); err != nil {
 		return err
 	}
 	return showPassword(s, name, done, password, made)
+}
+
+func storePassword(ctx context.Context, adm *kadm.Client, name, password string, iterations int) error {
+	var upserts []kadm.UpsertSCRAM
+	for _, m := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
+		upserts = append(upserts, kadm.UpsertSCRAM{User: name, Mechanism: m, Iterations: int32(iterations), Password: password})
+	}
+	results, err := adm.AlterUserSCRAMs(ctx, nil, upserts)
+	return scramError("set the password of", name, results, err)
+}
+
+// deleteUser deletes all credentials of a user, and so the user.
+func deleteUser(ctx context.Context, adm *kadm.Client, u kadm.DescribedUserSCRAM) error {
+	var deletes []kadm.DeleteSCRAM
+	for _, info := range u.CredInfos {
+		deletes = append(deletes, kadm.DeleteSCRAM{User: u.User, Mechanism: info.Mechanism})
+	}
+	results, err := adm.AlterUserSCRAMs(ctx, deletes, nil)
+	return scramError("delete", u.User, results, err)
 }
 
 // showPassword shows a password that was made, once.
@@ -190,12 +204,7 @@ func (c *userDeleteCmd) Run(s *session) error {
 	if !known {
 		return failf(exitNotFound, "user '%s' does not exist: see weir user list", c.Name)
 	}
-	var deletes []kadm.DeleteSCRAM
-	for _, info := range u.CredInfos {
-		deletes = append(deletes, kadm.DeleteSCRAM{User: c.Name, Mechanism: info.Mechanism})
-	}
-	results, err := adm.AlterUserSCRAMs(s.ctx, deletes, nil)
-	if err := scramError("delete", c.Name, results, err); err != nil {
+	if err := deleteUser(s.ctx, adm, u); err != nil {
 		return err
 	}
 	return s.show(map[string]string{"deleted": c.Name}, func(w io.Writer) {

@@ -11,6 +11,8 @@ import (
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
+	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
 // serveConsole has the console listen, with TLS where the configuration says so.
@@ -59,10 +61,7 @@ type device struct {
 	names   map[string]string // with the prefix, by MQTT topic
 }
 
-const (
-	mqttPrefix     = "mqtt:"
-	maxDeviceNames = 256 // kept by a connection
-)
+const maxDeviceNames = 256 // kept by a connection
 
 var _ mqtt.Identity = (*device)(nil)
 
@@ -72,22 +71,36 @@ func (d *device) MayPublish(topic []byte) bool {
 		if d.names == nil || len(d.names) >= maxDeviceNames {
 			d.names = map[string]string{}
 		}
-		name = mqttPrefix + string(topic)
-		d.names[name[len(mqttPrefix):]] = name
+		name = auth.MQTTPrefix + string(topic)
+		d.names[name[len(auth.MQTTPrefix):]] = name
 	}
 	return d.session.Authorize(auth.Write, auth.Topic, name)
 }
 
 func (d *device) MaySubscribe(filter string) bool {
+	filter = unshared(filter)
+	fixed := mqtt.FixedPart(filter)
+	if fixed == filter {
+		return d.session.Authorize(auth.Read, auth.Topic, auth.MQTTPrefix+filter)
+	}
+	return d.session.AllowedFilter(auth.Read, auth.Topic, auth.MQTTPrefix+filter, auth.MQTTPrefix+fixed)
+}
+
+// MayKeep is MaySubscribe without a trace.
+func (d *device) MayKeep(filter string) bool {
+	filter = unshared(filter)
+	return d.session.MayKeep(auth.Read, auth.Topic, auth.MQTTPrefix+filter, auth.MQTTPrefix+mqtt.FixedPart(filter))
+}
+
+// unshared is the filter of a shared subscription.
+func unshared(filter string) string {
 	if shared, ok := strings.CutPrefix(filter, "$share/"); ok {
 		_, filter, _ = strings.Cut(shared, "/")
 	}
-	fixed := mqtt.FixedPart(filter)
-	if fixed == filter {
-		return d.session.Authorize(auth.Read, auth.Topic, mqttPrefix+filter)
-	}
-	return d.session.AllowedFilter(auth.Read, auth.Topic, mqttPrefix+filter, mqttPrefix+fixed)
+	return filter
 }
+
+func (d *device) OnNarrowed(look func()) { d.session.OnNarrowed(look) }
 
 func (d *device) Expired() bool    { return d.session.Lifetime() < 0 }
 func (d *device) OnEnd(end func()) { d.session.OnEnd(end) }
@@ -104,6 +117,19 @@ func (b *box) identify(l mqtt.Login) (mqtt.Identity, error) {
 		}
 		return nil, err
 	}
+	return b.admit(session, l.ClientID)
+}
+
+// admit lets a client in by an identifier that its user may have.
+func (b *box) admit(session *auth.Session, clientID string) (mqtt.Identity, error) {
+	principal := session.Principal()
+	if principal != auth.Anonymous && !b.cfg.MQTT.AllowsClientID(principal.Name(), clientID) {
+		session.Close()
+		session.Report(auth.Event{Kind: auth.Denied, Operation: "CONNECT", Resource: "CLIENT_ID", Name: clientID, Detail: "mqtt.client_id is " + b.cfg.MQTT.ClientID})
+		want := strings.Replace(b.cfg.MQTT.ClientID, firmwareconfig.UserVariable, principal.Name(), 1)
+		return nil, &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier %.64q is not the user's: it must be %q (mqtt.client_id)", clientID, want)}
+	}
+	session.Call(clientID)
 	return &device{session: session}, nil
 }
 
@@ -113,14 +139,21 @@ func (b *box) exchange(l mqtt.Login, method string) (mqtt.Exchange, error) {
 	if m != auth.ScramSHA256 && m != auth.ScramSHA512 {
 		return nil, fmt.Errorf("not offered; there are %s and %s", auth.ScramSHA256, auth.ScramSHA512)
 	}
+	if !l.Takes.Has(mqtt.Users) {
+		return nil, errors.New("this listener takes no users (mqtt.listen, auth)")
+	}
 	x, err := b.broker.Auth().Begin(auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}, m)
 	if err != nil {
 		return nil, err
 	}
-	return deviceExchange{x}, nil
+	return deviceExchange{x, b, l.ClientID}, nil
 }
 
-type deviceExchange struct{ *auth.Exchange }
+type deviceExchange struct {
+	*auth.Exchange
+	b        *box
+	clientID string
+}
 
 // Step implements mqtt.Exchange.
 func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
@@ -134,27 +167,43 @@ func (x deviceExchange) Step(data []byte) ([]byte, mqtt.Identity, error) {
 	case session == nil:
 		return answer, nil, nil
 	}
-	return answer, &device{session: session}, nil
+	who, err := x.b.admit(session, x.clientID)
+	return answer, who, err
 }
 
 func (b *box) deviceSession(l mqtt.Login) (*auth.Session, error) {
 	a := b.broker.Auth()
 	peer := auth.Peer{Host: hostOf(l.Remote), TLS: l.TLS != nil, Via: auth.ViaMQTT}
+	tokens := l.HasUser && l.Takes.Has(mqtt.Tokens) && b.cfg.Auth.OAuth.JWKS != ""
+	password := l.HasUser && l.Takes.Has(mqtt.Users) && (a.HasUsers() || tokens)
+	certificate := l.TLS != nil && len(l.TLS.PeerCertificates) > 0
 	switch {
-	case l.HasUser && (a.HasUsers() || b.cfg.Auth.OAuth.JWKS != ""):
-		if !b.takesPasswords(peer) {
-			return nil, errors.New("passwords are taken over TLS only (auth.plain_without_tls)")
-		}
-		if b.cfg.Auth.OAuth.JWKS != "" && auth.LooksLikeToken(string(l.Password)) {
-			return a.Token(peer, string(l.Password))
-		}
+	case (tokens || password) && !b.takesPasswords(peer):
+		return nil, errors.New("passwords are taken over TLS only (auth.plain_without_tls)")
+	case tokens && (!password || auth.LooksLikeToken(string(l.Password))):
+		return a.Token(peer, string(l.Password))
+	case password:
 		return a.Password(peer, l.UserName, string(l.Password))
-	case l.TLS != nil && len(l.TLS.PeerCertificates) > 0:
+	case l.Takes.Has(mqtt.Certificates) && certificate:
 		return a.Certificate(peer, l.TLS.PeerCertificates[0])
-	case l.Anonymous:
+	case l.Takes.Has(mqtt.Anonymous):
 		return a.Anonymous(peer), nil
 	}
-	return nil, errors.New("this listener wants a user name and password (mqtt.anonymous)")
+	return nil, fmt.Errorf("this listener wants %s (mqtt.listen, auth; mqtt.anonymous)", wanted(l.Takes))
+}
+
+// wanted says how a client may say who it is.
+func wanted(takes mqtt.Kinds) string {
+	var ways []string
+	for _, way := range []struct {
+		kind mqtt.Kinds
+		text string
+	}{{mqtt.Users, "a user name and password"}, {mqtt.Tokens, "a token as the password"}, {mqtt.Certificates, "a client certificate"}} {
+		if takes.Has(way.kind) {
+			ways = append(ways, way.text)
+		}
+	}
+	return strings.Join(ways, " or ")
 }
 
 // takesPasswords reports whether a connection is safe enough to send a password over.

@@ -16,9 +16,7 @@ func (b *box) startBridge() error {
 	o := bridgeOptions(&b.cfg, b.log)
 	o.MQTT.Now, o.MQTT.Age = b.broker.Clock().Now, b.broker.Clock().Age
 	o.MQTT.Identify, o.MQTT.Exchange = b.identify, b.exchange
-	if b.certs != nil {
-		o.TLS = b.certs.Server()
-	}
+	encrypt(&b.cfg, o.Listeners, b.certs)
 	devices, err := bridge.Start(o, deviceLog{b.broker.Topics()})
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/vfs"
+	"github.com/weirmq/weir/appliance/wal"
+	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
 const (
@@ -44,12 +46,19 @@ func (c *catalog) DeleteTopic(name string) error {
 	return nil
 }
 
-// open makes a log in a folder of its own, in the sync profile: no linger.
+// open makes a log in a folder of its own, in the sync profile, which has no linger,
+// with the write-ahead log that this machine's board profile gives it.
 func open(o options, name string) (*topic.Set, string, error) {
 	dir := filepath.Join(o.dir, name)
+	cfg, err := firmwareconfig.Load("")
+	if err != nil {
+		return nil, dir, err
+	}
+	s := cfg.Storage
 	set, err := topic.Open(topic.Options{
 		FS: vfs.OS(dir), Catalog: &catalog{entries: map[string]topic.Entry{}}, LeaderEpoch: 1,
 		MaxPartitions: 1 << 20, ReserveBytes: freeBytes,
+		WAL: wal.Options{FileBytes: int64(s.WALFileBytes), MaxFiles: s.WALFiles, RoundBytes: int(s.CommitBytes)},
 	})
 	return set, dir, err
 }

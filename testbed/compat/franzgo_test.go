@@ -40,7 +40,7 @@ const franzGoTests = `^(Test848.*|TestAddRemovePartitions|TestClient_Produce.*|T
 // The integration tests of the Go client, as its authors run them against Apache Kafka.
 func TestFranzGosOwnTests(t *testing.T) {
 	compat.Require(t)
-	s := startWeir(t, "")
+	s := startWeir(t, "kafka:\n  max.connections.per.ip: 512\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	dir, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", franzGo).Output()

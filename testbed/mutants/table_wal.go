@@ -4,18 +4,20 @@ const (
 	walRing       = "appliance/wal/ring.go"
 	walRound      = "appliance/wal/round.go"
 	walCommit     = "appliance/wal/commit.go"
+	walApply      = "appliance/wal/apply.go"
 	walCheckpoint = "appliance/wal/checkpoint.go"
 	walRecover    = "appliance/wal/recover.go"
 )
 
 var walMutants = []mutant{
-	without("wal: fdatasync of a round", walRing, "g.cur.f.Sync()", walTests),
-	without("wal: header of a file, before its first round", walRing, "f.f.Sync()", walTests),
+	instead("wal: fdatasync of a round", walRing, "if err := f.f.Sync(); err != nil {\n		g.unsynced", "if err := error(nil); err != nil {\n		g.unsynced", walTests),
+	instead("wal: header of a file, before its first round", walRing, "if err := f.f.Sync(); err != nil {\n		return fmt", "if err := error(nil); err != nil {\n		return fmt", walTests),
 	without("wal: name of a file, before its first round", walRing, "g.opts.FS.SyncDir(g.opts.Dir)", walTests),
 	// The sync of a new file's zeros is not here: that of its header, which follows
 	// before the file is used, covers them too.
-	instead("wal: rounds without a sync, before the next file", walRing, "	if err := g.sync(); err != nil {\n		return err\n	}\n	f, err := g.spare()", "	f, err := g.spare()", walHoles),
-	instead("wal: a failed sync is not tried again", walRing, "	g.unsynced = false // also if it fails: nothing is tried twice\n", "	defer func() { g.unsynced = false }()\n	_ = g.cur.f.Sync()\n", walTests, topicCrash),
+	instead("wal: rounds without a sync, before the next file", walRing, "	if _, err := g.sync(); err != nil {\n		return err\n	}\n	f, err := g.spare()", "	f, err := g.spare()", walHoles),
+	instead("wal: a failed sync is not tried again", walRing, "g.unsynced != nil || ", "", walTests),
+	instead("wal: a sync counts for what was written before it began", walRing, "	g.durable.Store(seq)", "	g.durable.Store(g.seq)", walTests),
 	instead("wal: header, CRC", walRing, "crc32.Checksum(b[12:fileHeaderLen], castagnoli) != binary.BigEndian.Uint32(b[8:])", "false", walTests),
 	instead("wal: header, number of the file", walRing, "binary.BigEndian.Uint64(b[12:]) == f.number", "true", walTests),
 	instead("wal: round, CRC", walRound, "crc32.Checksum(b[8:end], castagnoli) != binary.BigEndian.Uint32(b[4:])", "false", walTests),
@@ -23,13 +25,13 @@ var walMutants = []mutant{
 
 	instead("wal: readers are let in after the sync", walCommit, "	r.last, r.rounds = l.ring.seq, 1\n",
 		"	r.last, r.rounds = l.ring.seq, 1\n	for i := range r.entries {\n		r.entries[i].sink.Commit(r.buf[r.entries[i].start:r.entries[i].end])\n	}\n", walTests, topicCrash),
-	instead("wal: acknowledgements come after the sync", walCommit, "		if r.relaxed > 0 {\n",
-		"		for i := range r.entries {\n			r.entries[i].relaxed = true\n		}\n		if true {\n", walTests),
-	instead("wal: a failed sync is no acknowledgement", walCommit, "	if err := l.ring.sync(); err != nil {\n		return err\n	}\n	l.stats", "	_ = l.ring.sync()\n	l.stats", walTests),
-	instead("wal: a failed write is no acknowledgement", walCommit, "		if err := l.write(r); err != nil {\n			return err\n		}\n", "		if err := l.write(r); err != nil {\n			r.last, r.rounds = l.ring.seq, 1\n		}\n", walTests),
+	instead("wal: acknowledgements come after the sync", walCommit, "	if r.relaxed > 0 {\n",
+		"	for i := range r.entries {\n		r.entries[i].relaxed = true\n	}\n	if true {\n", walTests),
+	instead("wal: a failed sync is no acknowledgement", walCommit, "	synced, err := l.ring.sync()\n	if err != nil {\n		return err\n	}\n", "	synced, _ := l.ring.sync()\n", walTests),
+	instead("wal: a failed write is no acknowledgement", walCommit, "	if err := l.ring.write(r); err != nil {\n		return err\n	}\n", "	_ = l.ring.write(r)\n", walTests),
 	instead("wal: nothing is committed after a failure", walCommit, "if isFailed(l.failed) || l.closed && len", "if l.closed && len", walTests, topicCrash),
-	instead("wal: a round counts as applied when it is", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(l.opts.CrowdedRuns); err != nil {", walTests),
-	instead("wal: a failure to apply stops the log", walCommit, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n				l.fail(err)\n", "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n", walTests, topicCrash),
+	instead("wal: a round counts as applied when it is", walApply, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {", "			l.applied.Store(max(l.applied.Load(), r.last))\n			if err := r.apply(l.opts.CrowdedRuns); err != nil {", walTests),
+	instead("wal: a failure to apply stops the log", walApply, "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n				l.fail(err)\n", "			if err := r.apply(l.opts.CrowdedRuns); err != nil {\n", walTests, topicCrash),
 
 	without("wal: checkpoint, fdatasync", walCheckpoint, "c.f.Sync()", walTests),
 	// The sync of the folder when the checkpoint file is made is not here: that of the
