@@ -108,6 +108,9 @@ func unbind(bound []net.Listener) error {
 func (b *Bridge) serve(opts *Options) {
 	for i, l := range b.bound {
 		want := opts.Listeners[i]
+		if scheme, ok := strings.CutSuffix(want.MQTT.Name, want.Addr); ok { // port 0 is no name
+			want.MQTT.Name = scheme + l.Addr().String()
+		}
 		l = opts.dress(l, want)
 		b.serving.Go(func() { b.server.ServeFor(l, want.MQTT) })
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/pires/go-proxyproto"
 
+	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/bridge"
 	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -56,7 +57,7 @@ func entrances(t *testing.T, set func(*mqtt.Options), run func(*entrance)) {
 			set(&e.opts)
 			e.openLog()
 			o := bridge.Options{MQTT: e.opts}
-			l := bridge.Listener{Addr: "127.0.0.1:0", WebSocket: strings.HasPrefix(kind, "ws"), MQTT: mqtt.Listener{Name: kind, Takes: mqtt.AnyKind}}
+			l := bridge.Listener{Addr: "127.0.0.1:0", WebSocket: strings.HasPrefix(kind, "ws"), MQTT: mqtt.Listener{Name: kind + "://127.0.0.1:0", Takes: mqtt.AnyKind}}
 			if kind == "tls" || kind == "wss" {
 				l.TLS = serve
 			}
@@ -225,6 +226,11 @@ func TestVanishedClients(t *testing.T) {
 		c.expect("DISCONNECT 8d", "closed")
 		e.connections(1)
 		stays.quiet()
+		w := new(metric.Writer)
+		e.bridge.Metrics(w)
+		if want := fmt.Sprintf("weir_mqtt_listener_connections{listener=\"%s://%s\"} 1", e.kind, e.address); !strings.Contains(string(w.Bytes()), want) {
+			e.t.Errorf("the metrics lack %s", want)
+		}
 	})
 }
 
