@@ -332,7 +332,7 @@ func Default() Config {
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
 			GroupMaxSize: 500, GroupMinSessionTimeout: Duration(6 * time.Second), GroupMaxSessionTimeout: Duration(30 * time.Minute), GroupInitialDelay: Duration(3 * time.Second),
 			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
-			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
+			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1<<20 + 12, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 256, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{
