@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,6 +43,9 @@ const (
 // metadataRoom is what a write of metadata may need on the disk, at most: the store
 // grows, and its copy stands there twice for a moment.
 const metadataRoom = 8 << 20
+
+// configsBucket is where the metadata have the broker's configs that were set.
+const configsBucket = "broker-configs"
 
 // quotasBucket is where the metadata have the quotas.
 const quotasBucket = "quotas"
@@ -131,6 +133,7 @@ type Broker struct {
 	store   *metadata.Store
 	ballast *vfs.Ballast
 	clock   *clock.Clock
+	configs *kafka.BrokerConfigs
 	meter   *device.Meter // nil where no block device can be asked
 	topics  *topic.Set
 	groups  *group.Coordinator
@@ -210,11 +213,15 @@ func (b *Broker) openLog(o Options) (err error) {
 	if b.epoch, err = b.store.NextEpoch(); err != nil {
 		return err
 	}
+	// What was set at run time counts from the first moment on: it says what may be deleted.
+	if b.configs, err = kafka.OpenBrokerConfigs(b.store.Bucket(configsBucket), o.TopicConfigs, o.Log); err != nil {
+		return err
+	}
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
-		TrashRetention: o.TrashRetention, Configs: o.TopicConfigs,
+		TrashRetention: o.TrashRetention, Configs: b.configs.TopicDefaults(),
 		WritebackBytesPerSecond: o.WritebackBytesPerSecond,
 		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
@@ -292,9 +299,7 @@ func (b *Broker) listen(o Options) (err error) {
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
 		return fmt.Errorf("appliance: data directory %s: %w", o.Data, err)
 	}
-	if n, err := strconv.Atoi(o.TopicConfigs["max.message.bytes"]); err == nil {
-		w.MaxMessageBytes = n
-	}
+	w.Configs = b.configs
 	if b.server, err = kafka.New(w); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
 // Route maps messages whose MQTT topic matches Filter to a Kafka topic.
@@ -34,15 +35,22 @@ type Route struct {
 	// Empty, or where the payload has none, the record's time is that of arrival.
 	Timestamp     string `yaml:"timestamp"`
 	TimestampUnit string `yaml:"timestamp_unit"`
+	// Continue has the messages go on to the routes below, too: each that matches stores
+	// a record of its own, up to and with the first without Continue.
+	Continue bool `yaml:"continue"`
 	// Drop takes the messages and stores nothing.
 	Drop bool `yaml:"drop"`
 }
 
+// MaxWays is to how many routes one message goes at most. What matches more is refused.
+const MaxWays = 16
+
 // DefaultTopic is the Kafka topic of messages that no route matches.
 const DefaultTopic = "mqtt"
 
-// Router decides by the first route that matches; messages that none matches go to
-// DefaultTopic under the MQTT topic name as key. It is safe for concurrent use.
+// Router decides by the first route that matches, and those that match below it as long
+// as they have Continue; messages that none matches go to DefaultTopic under the MQTT
+// topic name as key. It is safe for concurrent use.
 type Router struct {
 	routes    atomic.Pointer[[]route]
 	downlinks []mqtt.Downlink
@@ -52,6 +60,7 @@ type Router struct {
 type route struct {
 	levels    []level
 	drop      bool
+	goesOn    bool
 	topic     template
 	fixed     string // the topic when it needs no capture
 	names     *nameCache
@@ -108,8 +117,12 @@ func newRoute(spec Route) (rt route, err error) {
 		if spec.Topic != "" {
 			return rt, fmt.Errorf("has both drop and topic %q; remove one", spec.Topic)
 		}
+		if spec.Continue {
+			return rt, fmt.Errorf("has both drop and continue, but what is dropped goes no further; remove one")
+		}
 		return rt, nil
 	}
+	rt.goesOn = spec.Continue
 	if rt.topic, err = parseTemplate(spec.Topic, names); err != nil {
 		return rt, fmt.Errorf("topic: %w", err)
 	}
@@ -229,28 +242,46 @@ func (rt *route) match(topic []byte, c *captures) bool {
 	return !more
 }
 
-// Route fills r for a message on topic; it implements mqtt.Router.
-func (r *Router) Route(topic, payload []byte, out *mqtt.Route) error {
+// Route appends the ways of a message on topic; it implements mqtt.Router.
+func (r *Router) Route(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, error) {
 	c := captures{topic: topic}
-	out.Timestamp, out.Untimed = 0, false
 	routes := *r.routes.Load()
 	for i := range routes {
-		if rt := &routes[i]; rt.match(topic, &c) {
-			return rt.fill(&c, payload, out)
+		rt := &routes[i]
+		switch {
+		case !rt.match(topic, &c):
+			continue
+		case rt.drop:
+			return ways, nil
+		case len(ways) == MaxWays:
+			return ways, &packet.Error{Reason: packet.QuotaExceeded, Text: fmt.Sprintf("message matches more than %d routes, which is the limit", MaxWays)}
+		}
+		ways = another(ways)
+		if err := rt.fill(&c, payload, &ways[len(ways)-1]); err != nil || !rt.goesOn {
+			return ways, err
 		}
 	}
-	out.Topic, out.Partition = DefaultTopic, -1
-	out.Key = append(out.Key[:0], topic...)
-	out.Headers, out.Count = out.Headers[:0], 0
-	return nil
+	if len(ways) == 0 {
+		ways = another(ways)
+		ways[0].Topic, ways[0].Partition = DefaultTopic, -1
+		ways[0].Key = append(ways[0].Key, topic...)
+	}
+	return ways, nil
+}
+
+// another lengthens ways by one that is empty, in the memory of an earlier one if there is.
+func another(ways []mqtt.Route) []mqtt.Route {
+	if len(ways) == cap(ways) {
+		return append(ways, mqtt.Route{})
+	}
+	ways = ways[:len(ways)+1]
+	r := &ways[len(ways)-1]
+	*r = mqtt.Route{Key: r.Key[:0], Headers: r.Headers[:0]}
+	return ways
 }
 
 func (rt *route) fill(c *captures, payload []byte, out *mqtt.Route) error {
-	out.Headers, out.Count, out.Partition = out.Headers[:0], len(rt.headers), rt.partition
-	if rt.drop {
-		out.Topic = ""
-		return nil
-	}
+	out.Count, out.Partition = len(rt.headers), rt.partition
 	if out.Topic = rt.fixed; out.Topic == "" {
 		name := rt.topic.append(out.Key[:0], c)
 		out.Key = name

@@ -44,18 +44,62 @@ func TestRoute(t *testing.T) {
 		{"exactly", "mqtt exactly -1"},
 		{"/", "mqtt / -1"},
 	} {
-		var out mqtt.Route
-		got := "refused"
-		if err := r.Route([]byte(c.topic), nil, &out); err == nil {
-			got = fmt.Sprintf("%s %s %d", out.Topic, out.Key, out.Partition)
-			if out.Topic == "" {
-				got = "drop"
-			}
-			got += headerText(t, &out)
-		}
-		if got != c.want {
+		if got := waysText(t, r, c.topic); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.topic, got, c.want)
 		}
+	}
+}
+
+// waysText is where a message goes: "drop", "refused" or topic, key, partition and headers.
+func waysText(t *testing.T, r *bridge.Router, topic string) string {
+	t.Helper()
+	ways, err := r.Route([]byte(topic), nil, nil)
+	if err != nil {
+		return "refused"
+	}
+	if len(ways) == 0 {
+		return "drop"
+	}
+	var texts []string
+	for i := range ways {
+		w := &ways[i]
+		texts = append(texts, fmt.Sprintf("%s %s %d", w.Topic, w.Key, w.Partition)+headerText(t, w))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// A message goes on behind a route with continue, up to and with the first without.
+func TestContinue(t *testing.T) {
+	r, err := bridge.NewRouter([]bridge.Route{
+		{Filter: "s/#", Topic: "archive", Key: "all", Continue: true},
+		{Filter: "s/{site}/alarm", Topic: "alarms-{site}", Key: "{site}", Headers: map[string]string{"h": "{site}"}, Continue: true},
+		{Filter: "s/debug/#", Drop: true},
+		{Filter: "s/+/temp", Topic: "temp"},
+		{Filter: "s/n/#", Topic: "north"},
+		{Filter: "s/x/{name}", Topic: "{name}"},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ topic, want string }{
+		{"s/m/other", "archive all -1"}, // and not to the default topic
+		{"s/m/temp", "archive all -1, temp s/m/temp -1"},
+		{"s/n/temp", "archive all -1, temp s/n/temp -1"},
+		{"s/n/alarm", "archive all -1, alarms-n n -1 h=n, north s/n/alarm -1"},
+		{"s/debug/x", "archive all -1"},
+		{"other", "mqtt other -1"},
+		{"s/x/__a", "refused"}, // as a whole
+	} {
+		if got := waysText(t, r, c.topic); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.topic, got, c.want)
+		}
+	}
+	all := slices.Repeat([]bridge.Route{{Filter: "#", Topic: "t", Continue: true}}, bridge.MaxWays)
+	if err := r.Replace(all); err != nil || strings.Count(waysText(t, r, "x"), ",") != bridge.MaxWays-1 {
+		t.Error(err, waysText(t, r, "x"))
+	}
+	if err := r.Replace(append(all, bridge.Route{Filter: "y", Topic: "t"})); err != nil || waysText(t, r, "y") != "refused" || waysText(t, r, "x") == "refused" {
+		t.Error(err, waysText(t, r, "x"), waysText(t, r, "y"))
 	}
 }
 
@@ -96,10 +140,12 @@ func TestTimestampOfThePayload(t *testing.T) {
 		{"/ts", "", "\x00\xff", 0},
 		{"/ts", "s", `{"ts":1700000000123}`, 0}, // the year 55,840: another unit is meant
 	} {
-		out := mqtt.Route{Timestamp: 99, Untimed: true}
-		if err := router(c.pointer, c.unit).Route([]byte("x"), []byte(c.payload), &out); err != nil {
+		used := []mqtt.Route{{Timestamp: 99, Untimed: true}}
+		ways, err := router(c.pointer, c.unit).Route([]byte("x"), []byte(c.payload), used[:0])
+		if err != nil {
 			t.Fatal(err)
 		}
+		out := ways[0]
 		if out.Timestamp != c.want || out.Untimed != (c.pointer != "" && c.want == 0) {
 			t.Errorf("%s %s of %q: %d, untimed %v; want %d", c.pointer, c.unit, c.payload, out.Timestamp, out.Untimed, c.want)
 		}
@@ -128,9 +174,9 @@ func TestTimestampOfAnyPayload(t *testing.T) {
 				payload[rnd.IntN(len(payload))] = byte(rnd.IntN(256))
 			}
 		}
-		var out mqtt.Route
-		if err := r.Route([]byte("x"), payload, &out); err != nil || out.Timestamp < 0 || out.Untimed == (out.Timestamp != 0) {
-			t.Fatalf("%q: %+v, %v", payload, out, err)
+		ways, err := r.Route([]byte("x"), payload, nil)
+		if err != nil || ways[0].Timestamp < 0 || ways[0].Untimed == (ways[0].Timestamp != 0) {
+			t.Fatalf("%q: %+v, %v", payload, ways, err)
 		}
 	}
 }
@@ -142,11 +188,11 @@ func TestReplace(t *testing.T) {
 		t.Fatal(err)
 	}
 	topic := func() string {
-		var out mqtt.Route
-		if err := r.Route([]byte("x"), nil, &out); err != nil {
+		ways, err := r.Route([]byte("x"), nil, nil)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return out.Topic
+		return ways[0].Topic
 	}
 	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "not/valid"}}); err == nil || topic() != "before" {
 		t.Errorf("after routes that cannot be: %v, messages go to %s", err, topic())
@@ -175,16 +221,17 @@ func headerText(t *testing.T, r *mqtt.Route) (s string) {
 func TestRouteAllocatesNothing(t *testing.T) {
 	r, err := bridge.NewRouter([]bridge.Route{
 		{Filter: "a/{x}/+", Topic: "fixed", Key: "{x}", Headers: map[string]string{"h": "text"}},
-		{Filter: "b/{x}/#", Topic: "t-{x}", Key: "{topic}"},
+		{Filter: "b/{x}/#", Topic: "t-{x}", Key: "{topic}", Continue: true},
+		{Filter: "b/#", Topic: "all"},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out mqtt.Route
+	var ways []mqtt.Route
 	topics := [][]byte{[]byte("a/1/2"), []byte("b/1/2/3"), []byte("c/d")}
 	if n := testing.AllocsPerRun(100, func() {
 		for _, topic := range topics {
-			if err := r.Route(topic, nil, &out); err != nil {
+			if ways, err = r.Route(topic, nil, ways[:0]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -217,6 +264,7 @@ func TestRefusedAtLoad(t *testing.T) {
 		{bridge.Route{Filter: "{x}", Topic: "t", Headers: map[string]string{"mqtt.topic": ""}}, "bridge's own"},
 		{bridge.Route{Filter: "{x}", Topic: "t", Partition: &minus}, "0 or more"},
 		{bridge.Route{Filter: "{x}", Topic: "t", Drop: true}, "both drop and topic"},
+		{bridge.Route{Filter: "{x}", Drop: true, Continue: true}, "both drop and continue"},
 		{bridge.Route{Filter: strings.Repeat("{a}/", 1) + "{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}/{j}/{k}/{l}/{m}/{n}/{o}/{p}/{q}", Topic: "t"}, "17 captures"},
 	} {
 		_, err := bridge.NewRouter([]bridge.Route{c.route}, nil)
@@ -253,10 +301,11 @@ func FuzzRoute(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var out mqtt.Route
-		if r.Route([]byte(topic), nil, &out) != nil {
+		ways, err := r.Route([]byte(topic), nil, nil)
+		if err != nil {
 			return
 		}
+		out := ways[0]
 		if len(out.Topic) == 0 || len(out.Topic) > 249 || strings.HasPrefix(out.Topic, "__") ||
 			strings.Trim(out.Topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 			t.Errorf("Kafka topic %q", out.Topic)

@@ -27,7 +27,7 @@ type Config struct {
 	TLS      TLS        `yaml:"tls" doc:"The identity of the listeners that encrypt. weir init makes one; changed files are taken in without a restart."`
 	Auth     Auth       `yaml:"auth" doc:"Who may do what: one set of users and access rules for Kafka, MQTT and HTTP. See security.md."`
 	Topics   []Topic    `yaml:"topics" doc:"Topics that exist from the first start. Existing topics are left as they are."`
-	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins. What no route matches goes to the topic mqtt."`
+	Routes   []Route    `yaml:"routes" doc:"MQTT to Kafka, first match wins, unless it says continue. What no route matches goes to the topic mqtt."`
 	Downlink []Downlink `yaml:"downlink" doc:"Kafka to MQTT: records of a topic published to devices."`
 	Upstream []Upstream `yaml:"upstream" doc:"MQTT brokers that the site has already: Weir subscribes there and publishes there."`
 	Plugins  Plugins    `yaml:"plugins" doc:"Limits of WASM plugins. The plugins themselves are deployed by weir plugin deploy."`
@@ -197,6 +197,7 @@ type Route struct {
 	Headers   map[string]string `yaml:"headers" doc:"Further record headers; values may use {name}."`
 	Timestamp string            `yaml:"timestamp" doc:"JSON pointer to the time in the payload, such as /ts: a number, or a text as of RFC 3339. Empty, or where there is none: the time of arrival."`
 	Unit      string            `yaml:"timestamp_unit" doc:"Unit of a number: s, ms, us or ns. Empty: ms."`
+	Continue  bool              `yaml:"continue" doc:"Let the messages go on to the routes below, too: each that matches stores a record, up to and with the first without continue; at most 16. All are stored, or none, before the device has its answer. MQTT subscribers get a message once; the further records have the header mqtt.copy."`
 	Drop      bool              `yaml:"drop" doc:"Acknowledge the messages and store nothing."`
 }
 
@@ -332,7 +333,7 @@ func Default() Config {
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
 			GroupMaxSize: 500, GroupMinSessionTimeout: Duration(6 * time.Second), GroupMaxSessionTimeout: Duration(30 * time.Minute), GroupInitialDelay: Duration(3 * time.Second),
 			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
-			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1 << 20, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
+			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1<<20 + 12, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 256, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
 		},
 		MQTT: MQTT{

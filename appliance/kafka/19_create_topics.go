@@ -17,8 +17,12 @@ import (
 // answer describes the topic: Java's admin client throws when configs is null
 // without a topic_config_error_code and when num_partitions is -1, so both are
 // always filled in, and for a topic that was not created configs is empty.
+// Partitions count against controller_mutation_rate, strictly from 6 (KIP-599).
 // A topic named twice in one request is refused, both times (as Kafka does).
-const createTopicsKey = 19
+const (
+	createTopicsKey    = 19
+	createTopicsStrict = 6
+)
 
 func init() {
 	register(api{key: createTopicsKey, name: "CreateTopics", needs: "CREATE Topic or Cluster", min: 2, max: 7, handle: (*Server).createTopics,
@@ -47,6 +51,9 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 		case err == nil && req.ValidateOnly:
 			err = s.checkTopic(&rt, spec)
 		case err == nil:
+			err = s.admitTopic(r, want.Topic, spec)
+		}
+		if err == nil && !req.ValidateOnly {
 			wanted, places = append(wanted, topic.New{Name: want.Topic, Spec: spec}), append(places, i)
 		}
 		rt.ErrorCode, rt.ErrorMessage = errorCode(err), errorMessage(err)
@@ -56,12 +63,23 @@ func (s *Server) createTopics(r *request) kmsg.Response {
 	for i, t := range topics {
 		rt := &resp.Topics[places[i]]
 		if rt.ErrorCode, rt.ErrorMessage = errorCode(errs[i]), errorMessage(errs[i]); errs[i] == nil {
-			describeCreated(r, rt, t)
+			s.describeCreated(r, rt, t)
 			r.audit(auth.TopicChanged, auth.Create, auth.Topic, t.Name(), "")
 			s.logTopic("topic created", t)
 		}
 	}
 	return resp
+}
+
+// admitTopic counts a topic that can be made against the client's quota.
+func (s *Server) admitTopic(r *request, name string, spec topic.Spec) error {
+	if err := errors.Join(topic.CheckName(name), topic.CheckConfigs(spec.Configs)); err != nil {
+		return err
+	}
+	if s.o.Topics.Topic(name) != nil {
+		return fmt.Errorf("%w: %q", topic.ErrExists, name)
+	}
+	return r.mutate(int(spec.Partitions), createTopicsStrict)
 }
 
 // authorizeCreate: a topic may be created by who may create topics of its name, or
@@ -85,7 +103,7 @@ func (s *Server) checkTopic(rt *kmsg.CreateTopicsResponseTopic, spec topic.Spec)
 	return nil
 }
 
-func describeCreated(r *request, rt *kmsg.CreateTopicsResponseTopic, t *topic.Topic) {
+func (s *Server) describeCreated(r *request, rt *kmsg.CreateTopicsResponseTopic, t *topic.Topic) {
 	rt.TopicID, rt.NumPartitions, rt.ReplicationFactor = t.ID(), int32(len(t.Partitions())), 1
 	if !r.may(auth.DescribeConfigs, auth.Topic, t.Name()) {
 		rt.NumPartitions, rt.ReplicationFactor, rt.Configs, rt.ConfigErrorCode = -1, -1, nil, kerr.TopicAuthorizationFailed.Code
@@ -94,7 +112,7 @@ func describeCreated(r *request, rt *kmsg.CreateTopicsResponseTopic, t *topic.To
 	for _, key := range topic.Keys {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value = key.Name, kmsg.StringPtr(t.Config(key.Name))
-		c.Source = int8(topicConfigSource(t, key.Name))
+		c.Source = int8(s.topicSynonyms(t, &key)[0].Source)
 		rt.Configs = append(rt.Configs, c)
 	}
 }

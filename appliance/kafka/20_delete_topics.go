@@ -13,7 +13,11 @@ import (
 
 // DeleteTopics, key 20, versions 1-6 (flexible from 4). Version 6 names topics by
 // name or by id. Internal topics are refused: the parts that own them are at work.
-const deleteTopicsKey = 20
+// Their partitions count against controller_mutation_rate, strictly from 5 (KIP-599).
+const (
+	deleteTopicsKey    = 20
+	deleteTopicsStrict = 5
+)
 
 func init() {
 	register(api{key: deleteTopicsKey, name: "DeleteTopics", needs: "DELETE Topic", min: 1, max: 6, handle: (*Server).deleteTopics,
@@ -59,6 +63,9 @@ func (s *Server) deleteTopic(r *request, name string, t *topic.Topic) error {
 		return record.ErrUnknownTopicOrPartition
 	case t.Internal():
 		return fmt.Errorf("%w: %s belongs to the broker", kerr.InvalidTopicException, t.Name())
+	}
+	if err := r.mutate(len(t.Partitions()), deleteTopicsStrict); err != nil {
+		return err
 	}
 	if err := s.o.Topics.Delete(t.Name()); err != nil {
 		return err

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,14 +16,14 @@ import (
 )
 
 // DescribeConfigs, key 32, versions 1-4 (flexible from 4): the configuration of
-// topics (from topic.Keys) and of the broker, with sources and synonyms. Kafka
+// topics (from topic.Keys) and of the broker, with sources and synonyms (KIP-226). Kafka
 // Connect and MirrorMaker 2 look for cleanup.policy=compact here; suites of other
 // projects look for the broker's advertised.listeners.
 const describeConfigsKey = 32
 
 func init() {
 	register(api{key: describeConfigsKey, name: "DescribeConfigs", needs: "DESCRIBE_CONFIGS Topic or Cluster", min: 1, max: 4, handle: (*Server).describeConfigs,
-		notes: "topics and the broker"})
+		notes: "topics and the broker, and what is set for all brokers"})
 }
 
 func (s *Server) describeConfigs(r *request) kmsg.Response {
@@ -60,13 +61,13 @@ func (s *Server) configsOf(r *request, want *kmsg.DescribeConfigsRequestResource
 		if t == nil {
 			return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopicOrPartition, want.ResourceName)
 		}
-		return topicConfigs(t), nil
+		return s.topicConfigs(t), nil
 	case kmsg.ConfigResourceTypeBroker:
 		if err := r.authorizeCluster(auth.DescribeConfigs); err != nil {
 			return nil, err
 		}
 		if want.ResourceName == "" {
-			return nil, nil // the cluster-wide dynamic default, of which there is none
+			return s.clusterConfigs(), nil
 		}
 		if want.ResourceName != strconv.Itoa(nodeID) {
 			return nil, fmt.Errorf("%w: there is no broker %q, this is %d", kerr.InvalidRequest, want.ResourceName, nodeID)
@@ -76,21 +77,27 @@ func (s *Server) configsOf(r *request, want *kmsg.DescribeConfigsRequestResource
 	return nil, fmt.Errorf("%w: configuration of resource type %d is not kept here", kerr.InvalidRequest, want.ResourceType)
 }
 
-func topicConfigSource(t *topic.Topic, key string) kmsg.ConfigSource {
-	if _, ok := t.Overrides()[key]; ok {
-		return kmsg.ConfigSourceDynamicTopicConfig
+// topicSynonyms are what is said of a topic's config, by the topic itself first and
+// then by the broker, whose name of the config is another.
+func (s *Server) topicSynonyms(t *topic.Topic, key *topic.Key) (out []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym) {
+	if value, ok := t.Overrides()[key.Name]; ok {
+		out = append(out, synonym(key.Name, value, kmsg.ConfigSourceDynamicTopicConfig))
 	}
-	return kmsg.ConfigSourceDefaultConfig
+	for name, of := range topicDefaults {
+		if of == key.Name {
+			return append(out, s.o.Configs.synonyms(&s.o, brokerKeys[name])...)
+		}
+	}
+	return append(out, synonym(key.Name, key.Default, kmsg.ConfigSourceDefaultConfig))
 }
 
-func topicConfigs(t *topic.Topic) []kmsg.DescribeConfigsResponseResourceConfig {
+func (s *Server) topicConfigs(t *topic.Topic) []kmsg.DescribeConfigsResponseResourceConfig {
 	var configs []kmsg.DescribeConfigsResponseResourceConfig
-	for _, key := range topic.Keys {
-		source := topicConfigSource(t, key.Name)
-		c := config(key.Name, t.Config(key.Name), key.Type, key.Doc, source)
-		if source != kmsg.ConfigSourceDefaultConfig {
-			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(key.Name, key.Default, kmsg.ConfigSourceDefaultConfig))
-		}
+	for i := range topic.Keys {
+		key := &topic.Keys[i]
+		synonyms := s.topicSynonyms(t, key)
+		c := config(key.Name, t.Config(key.Name), key.Type, key.Doc, synonyms[0].Source)
+		c.ConfigSynonyms = synonyms
 		configs = append(configs, c)
 	}
 	return configs
@@ -127,36 +134,76 @@ func configType(name string) kmsg.ConfigType {
 	return kmsg.ConfigTypeString
 }
 
-// brokerConfigs is what Options say under Kafka's names. None can be changed at run time.
+// readOnlyConfig is a config of the broker that its file alone can change.
+type readOnlyConfig struct {
+	name, typ, doc string
+	value          func(o *Options) string // nil: it depends on the connection
+}
+
+var readOnlyConfigs = []readOnlyConfig{
+	{"advertised.listeners", "string", "Where clients are told to find the broker.", nil},
+	{"auto.create.topics.enable", "boolean", "Create a topic when a client asks for it.", func(o *Options) string { return strconv.FormatBool(!o.NoAutoCreateTopics) }},
+	{"broker.id", "int", "The broker's id.", nil},
+	{"connections.max.idle.ms", "long", "Close connections that ask nothing for this long.", func(o *Options) string { return strconv.FormatInt(o.MaxIdle.Milliseconds(), 10) }},
+	{"default.replication.factor", "int", "Copies of a partition; there is one broker.", func(*Options) string { return "1" }},
+	{"delete.topic.enable", "boolean", "Topics can be deleted.", func(*Options) string { return "true" }},
+	{"fetch.max.bytes", "int", "The most that one Fetch answers.", func(o *Options) string { return strconv.Itoa(o.MaxFetchBytes) }},
+	{"min.insync.replicas", "int", "Copies that acks=all waits for; there is one broker.", func(*Options) string { return "1" }},
+	{"node.id", "int", "The broker's id.", nil},
+	{"num.partitions", "int", "Partitions of a topic that does not say.", func(o *Options) string { return strconv.Itoa(int(o.DefaultPartitions)) }},
+	{"queued.max.request.bytes", "long", "Memory of requests being received.", func(o *Options) string { return strconv.FormatInt(o.MaxQueuedBytes, 10) }},
+	{"socket.request.max.bytes", "int", "The largest Produce request.", func(o *Options) string { return strconv.Itoa(o.MaxProduceBytes) }},
+}
+
+// brokerConfigs are those that the file says, and those that change at run time.
 func (s *Server) brokerConfigs(r *request) []kmsg.DescribeConfigsResponseResourceConfig {
-	host, port := s.address(r)
-	itoa := func(n int) string { return strconv.Itoa(n) }
-	var defaults Options
-	defaults = defaults.withDefaults()
+	defaults := Options{}.withDefaults()
 	configs := []kmsg.DescribeConfigsResponseResourceConfig{}
-	add := func(name, typ, value, byDefault, doc string) {
-		source := kmsg.ConfigSourceDefaultConfig
-		if value != byDefault {
-			source = kmsg.ConfigSourceStaticBrokerConfig
+	for _, c := range readOnlyConfigs {
+		value, source := strconv.Itoa(nodeID), kmsg.ConfigSourceStaticBrokerConfig
+		switch {
+		case c.name == "advertised.listeners":
+			host, port := s.address(r)
+			value = string(r.conn.login.sec.Protocol) + "://" + joinHostPort(host, port)
+		case c.value != nil:
+			if value = c.value(&s.o); value == c.value(&defaults) {
+				source = kmsg.ConfigSourceDefaultConfig
+			}
 		}
-		c := config(name, value, typ, doc, source)
-		c.ReadOnly = true
+		described := config(c.name, value, c.typ, c.doc, source)
+		described.ReadOnly = true
+		configs = append(configs, described)
+	}
+	for _, name := range slices.Sorted(maps.Keys(brokerKeys)) {
+		configs = append(configs, s.dynamicConfig(brokerKeys[name]))
+	}
+	slices.SortFunc(configs, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return strings.Compare(a.Name, b.Name) })
+	return configs
+}
+
+// dynamicConfig is a config that changes at run time, with all that was ever said of it.
+func (s *Server) dynamicConfig(k *brokerKey) kmsg.DescribeConfigsResponseResourceConfig {
+	synonyms := s.o.Configs.synonyms(&s.o, k)
+	c := config(k.Name, *synonyms[0].Value, k.Type, k.Doc, synonyms[0].Source)
+	c.ConfigSynonyms = synonyms
+	return c
+}
+
+// clusterConfigs are those set for all brokers, and no others (resource "").
+func (s *Server) clusterConfigs() []kmsg.DescribeConfigsResponseResourceConfig {
+	configs := []kmsg.DescribeConfigsResponseResourceConfig{}
+	for _, name := range slices.Sorted(maps.Keys(brokerKeys)) {
+		k := brokerKeys[name]
+		synonyms := s.o.Configs.synonyms(&s.o, k)
+		i := slices.IndexFunc(synonyms, func(sy kmsg.DescribeConfigsResponseResourceConfigConfigSynonym) bool {
+			return sy.Source == kmsg.ConfigSourceDynamicDefaultBrokerConfig
+		})
+		if i < 0 {
+			continue
+		}
+		c := config(k.Name, *synonyms[i].Value, k.Type, k.Doc, synonyms[i].Source)
+		c.ConfigSynonyms = synonyms[i:]
 		configs = append(configs, c)
 	}
-	add("advertised.listeners", "string", string(r.conn.login.sec.Protocol)+"://"+joinHostPort(host, port), "", "Where clients are told to find the broker.")
-	add("auto.create.topics.enable", "boolean", strconv.FormatBool(!s.o.NoAutoCreateTopics), "true", "Create a topic when a client asks for it.")
-	add("broker.id", "int", itoa(nodeID), "", "The broker's id.")
-	add("connections.max.idle.ms", "long", strconv.FormatInt(s.o.MaxIdle.Milliseconds(), 10), strconv.FormatInt(defaults.MaxIdle.Milliseconds(), 10), "Close connections that ask nothing for this long.")
-	add("default.replication.factor", "int", "1", "1", "Copies of a partition; there is one broker.")
-	add("delete.topic.enable", "boolean", "true", "true", "Topics can be deleted.")
-	add("fetch.max.bytes", "int", itoa(s.o.MaxFetchBytes), itoa(defaults.MaxFetchBytes), "The most that one Fetch answers.")
-	add("max.connections", "int", itoa(s.o.MaxConnections), itoa(defaults.MaxConnections), "Connections open at a time.")
-	add("max.connections.per.ip", "int", itoa(s.o.MaxConnectionsPerIP), itoa(defaults.MaxConnectionsPerIP), "Connections open from one address at a time.")
-	add("message.max.bytes", "int", itoa(s.o.MaxMessageBytes), itoa(defaults.MaxMessageBytes), "The largest record batch of a topic that does not say.")
-	add("min.insync.replicas", "int", "1", "1", "Copies that acks=all waits for; there is one broker.")
-	add("node.id", "int", itoa(nodeID), "", "The broker's id.")
-	add("num.partitions", "int", itoa(int(s.o.DefaultPartitions)), itoa(int(defaults.DefaultPartitions)), "Partitions of a topic that does not say.")
-	add("queued.max.request.bytes", "long", strconv.FormatInt(s.o.MaxQueuedBytes, 10), strconv.FormatInt(defaults.MaxQueuedBytes, 10), "Memory of requests being received.")
-	add("socket.request.max.bytes", "int", itoa(s.o.MaxProduceBytes), itoa(defaults.MaxProduceBytes), "The largest Produce request.")
 	return configs
 }

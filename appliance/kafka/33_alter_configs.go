@@ -2,7 +2,7 @@ package kafka
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -13,14 +13,14 @@ import (
 )
 
 // AlterConfigs, key 33, versions 0-2 (flexible from 2): replaces all configs set on a
-// topic by those in the request; what it does not name falls back to its default.
+// topic, or on the broker, by those in the request; what it does not name falls back to its default.
 // KIP-339 deprecates it for IncrementalAlterConfigs, kafkajs and older consoles know
 // no other. A resource named twice in one request is refused, both times.
 const alterConfigsKey = 33
 
 func init() {
 	register(api{key: alterConfigsKey, name: "AlterConfigs", needs: "ALTER_CONFIGS Topic or Cluster", min: 0, max: 2, handle: (*Server).alterConfigs,
-		notes: "topics; replaces all overrides; internal topics are refused"})
+		notes: "topics and the broker; replaces all overrides; internal topics are refused"})
 }
 
 func (s *Server) alterConfigs(r *request) kmsg.Response {
@@ -32,7 +32,7 @@ func (s *Server) alterConfigs(r *request) kmsg.Response {
 	for i := range req.Resources {
 		want := &req.Resources[i]
 		target := resource{want.ResourceType, want.ResourceName}
-		err := s.alter(r, target, named[target], req.ValidateOnly, func(*topic.Topic, map[string]string) (map[string]string, error) {
+		err := s.alter(r, target, named[target], req.ValidateOnly, func(configured, map[string]string) (map[string]string, error) {
 			return replacement(want.Configs)
 		})
 		res := kmsg.NewAlterConfigsResponseResource()
@@ -63,20 +63,45 @@ type resource struct {
 	name string
 }
 
-// alter gives a topic the overrides that change makes of those it has, or with
-// validateOnly says whether it could.
-func (s *Server) alter(r *request, target resource, named int, validateOnly bool, change func(t *topic.Topic, overrides map[string]string) (map[string]string, error)) error {
+// configured is a topic or the broker, to those who change single configs of it.
+type configured struct {
+	key   func(name string) (*topic.Key, error)
+	value func(name string) string // in force, be it a default
+}
+
+// alteration makes overrides of those that there are.
+type alteration func(of configured, overrides map[string]string) (map[string]string, error)
+
+// alter gives a topic or the broker the overrides that change makes of those it has,
+// or with validateOnly says whether it could.
+func (s *Server) alter(r *request, target resource, named int, validateOnly bool, change alteration) error {
 	if named > 1 {
 		return fmt.Errorf("%w: %q is named twice in one request", kerr.InvalidRequest, target.name)
 	}
 	if err := r.authorizeAlter(target); err != nil {
 		return err
 	}
-	t, err := s.alterable(target)
+	switch target.kind {
+	case kmsg.ConfigResourceTypeTopic:
+		return s.alterTopic(r, target.name, validateOnly, change)
+	case kmsg.ConfigResourceTypeBroker:
+		return s.alterBrokerConfigs(r, target.name, validateOnly, change)
+	}
+	return fmt.Errorf("%w: configuration of resource type %d is not kept here", kerr.InvalidRequest, target.kind)
+}
+
+func (s *Server) alterTopic(r *request, name string, validateOnly bool, change alteration) error {
+	t, err := s.ownTopic(name)
 	if err != nil {
 		return err
 	}
-	changed := func(overrides map[string]string) (map[string]string, error) { return change(t, overrides) }
+	of := configured{value: t.Config, key: func(name string) (*topic.Key, error) {
+		if k := topic.KeyByName(name); k != nil {
+			return k, nil
+		}
+		return nil, fmt.Errorf("%w: %s is not a topic config that Weir knows", topic.ErrInvalidConfig, name)
+	}}
+	changed := func(overrides map[string]string) (map[string]string, error) { return change(of, overrides) }
 	if validateOnly {
 		return s.o.Topics.CheckAlterConfigs(t.Name(), changed)
 	}
@@ -85,6 +110,22 @@ func (s *Server) alter(r *request, target resource, named int, validateOnly bool
 	}
 	s.logTopic("topic configs altered", t)
 	r.audit(auth.ConfigChanged, auth.AlterConfigs, auth.Topic, t.Name(), fmt.Sprint(t.Overrides()))
+	return nil
+}
+
+func (s *Server) alterBrokerConfigs(r *request, name string, validateOnly bool, change alteration) error {
+	level := slices.IndexFunc(brokerLevels[:], func(l brokerLevel) bool { return l.resource == name })
+	if level < 0 {
+		return fmt.Errorf("%w: there is no broker %q, this is %d", kerr.InvalidRequest, name, nodeID)
+	}
+	altered, err := s.alterBroker(level, validateOnly, func(set map[string]string) (map[string]string, error) {
+		return change(s.configuredBroker(level, set), set)
+	})
+	if err != nil || validateOnly {
+		return err
+	}
+	s.o.Log.Info("broker configs altered", "of", brokerLevels[level].stored, "set", altered)
+	r.audit(auth.ConfigChanged, auth.AlterConfigs, auth.Cluster, auth.ClusterName, fmt.Sprint(brokerLevels[level].stored, " ", altered))
 	return nil
 }
 
@@ -101,21 +142,6 @@ func (s *Server) logTopic(what string, t *topic.Topic) {
 	if t.Relaxed() {
 		s.o.Log.Warn("acked data can be lost on power cut", "topic", t.Name(), "flush.messages", t.Config("flush.messages"), "flush.ms", t.Config("flush.ms"))
 	}
-}
-
-// alterable finds the topic to change. Of the broker nothing can be changed at run
-// time, and internal topics are as the parts need them that own them.
-func (s *Server) alterable(target resource) (*topic.Topic, error) {
-	switch target.kind {
-	case kmsg.ConfigResourceTypeTopic:
-		return s.ownTopic(target.name)
-	case kmsg.ConfigResourceTypeBroker:
-		if target.name != "" && target.name != strconv.Itoa(nodeID) {
-			return nil, fmt.Errorf("%w: there is no broker %q, this is %d", kerr.InvalidRequest, target.name, nodeID)
-		}
-		return nil, fmt.Errorf("%w: the broker's configuration cannot be changed at run time; change its file and restart it", kerr.InvalidRequest)
-	}
-	return nil, fmt.Errorf("%w: configuration of resource type %d is not kept here", kerr.InvalidRequest, target.kind)
 }
 
 // ownTopic finds a topic that is the clients' to change.

@@ -14,7 +14,11 @@ import (
 // partitions; Count is the new total. An assignment of replicas must name this broker
 // for each partition added. A topic named twice in one request is refused, both
 // times. The answer comes once the partitions are durable, whatever the timeout.
-const createPartitionsKey = 37
+// Those added count against controller_mutation_rate, strictly from 3 (KIP-599).
+const (
+	createPartitionsKey    = 37
+	createPartitionsStrict = 3
+)
 
 func init() {
 	register(api{key: createPartitionsKey, name: "CreatePartitions", needs: "ALTER Topic", min: 0, max: 3, handle: (*Server).createPartitions,
@@ -59,6 +63,9 @@ func (s *Server) addPartitions(r *request, want *kmsg.CreatePartitionsRequestTop
 	}
 	if validateOnly {
 		return nil
+	}
+	if err := r.mutate(int(want.Count)-len(t.Partitions()), createPartitionsStrict); err != nil {
+		return err
 	}
 	if err := s.o.Topics.AddPartitions(want.Topic, want.Count); err != nil {
 		return err

@@ -12,13 +12,13 @@ import (
 )
 
 // IncrementalAlterConfigs, key 44, versions 0-1 (flexible from 1, KIP-339): sets and
-// deletes single configs of a topic, and adds to and takes from those that are
+// deletes single configs of a topic or the broker, and adds to and takes from those that are
 // lists. APPEND and SUBTRACT begin with the value in force, be it a default.
 const incrementalAlterConfigsKey = 44
 
 func init() {
 	register(api{key: incrementalAlterConfigsKey, name: "IncrementalAlterConfigs", needs: "ALTER_CONFIGS Topic or Cluster", min: 0, max: 1, handle: (*Server).incrementalAlterConfigs,
-		notes: "topics; internal topics are refused"})
+		notes: "topics and the broker; internal topics are refused"})
 }
 
 func (s *Server) incrementalAlterConfigs(r *request) kmsg.Response {
@@ -30,8 +30,8 @@ func (s *Server) incrementalAlterConfigs(r *request) kmsg.Response {
 	for i := range req.Resources {
 		want := &req.Resources[i]
 		target := resource{want.ResourceType, want.ResourceName}
-		err := s.alter(r, target, named[target], req.ValidateOnly, func(t *topic.Topic, overrides map[string]string) (map[string]string, error) {
-			return increment(t, overrides, want.Configs)
+		err := s.alter(r, target, named[target], req.ValidateOnly, func(of configured, overrides map[string]string) (map[string]string, error) {
+			return increment(of, overrides, want.Configs)
 		})
 		res := kmsg.NewIncrementalAlterConfigsResponseResource()
 		res.ResourceType, res.ResourceName = want.ResourceType, want.ResourceName
@@ -41,28 +41,28 @@ func (s *Server) incrementalAlterConfigs(r *request) kmsg.Response {
 	return resp
 }
 
-// increment changes the overrides of a topic one by one.
-func increment(t *topic.Topic, overrides map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, error) {
+// increment changes overrides one by one.
+func increment(of configured, overrides map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, error) {
 	seen := map[string]bool{}
 	for _, op := range ops {
-		key := topic.KeyByName(op.Name)
+		key, err := of.key(op.Name)
 		switch {
 		case seen[op.Name]:
 			return nil, fmt.Errorf("%w: %s is named twice", kerr.InvalidRequest, op.Name)
-		case key == nil:
-			return nil, fmt.Errorf("%w: %s is not a topic config that Weir knows", topic.ErrInvalidConfig, op.Name)
+		case err != nil:
+			return nil, err
 		case op.Value == nil && op.Op != kmsg.IncrementalAlterConfigOpDelete:
 			return nil, fmt.Errorf("%w: %s has no value", kerr.InvalidRequest, op.Name)
 		}
 		seen[op.Name] = true
-		if err := incrementOne(t, key, overrides, op); err != nil {
+		if err := incrementOne(of, key, overrides, op); err != nil {
 			return nil, err
 		}
 	}
 	return overrides, nil
 }
 
-func incrementOne(t *topic.Topic, key *topic.Key, overrides map[string]string, op kmsg.IncrementalAlterConfigsRequestResourceConfig) error {
+func incrementOne(of configured, key *topic.Key, overrides map[string]string, op kmsg.IncrementalAlterConfigsRequestResourceConfig) error {
 	switch op.Op {
 	case kmsg.IncrementalAlterConfigOpSet:
 		overrides[op.Name] = *op.Value
@@ -72,7 +72,7 @@ func incrementOne(t *topic.Topic, key *topic.Key, overrides map[string]string, o
 		if key.Type != "list" {
 			return fmt.Errorf("%w: %s is no list to add to or take from, set it", topic.ErrInvalidConfig, op.Name)
 		}
-		items := listItems(t.Config(op.Name))
+		items := listItems(of.value(op.Name))
 		for _, item := range listItems(*op.Value) {
 			items = slices.DeleteFunc(items, func(have string) bool { return have == item })
 			if op.Op == kmsg.IncrementalAlterConfigOpAppend {

@@ -65,7 +65,7 @@ func (s *Server) describeClientQuotas(r *request) kmsg.Response {
 				re.Entity = append(re.Entity, e)
 			}
 		}
-		for kind := quota.ProduceBytes; kind <= quota.Connections; kind++ {
+		for kind := range quota.Kinds {
 			if v, ok := entry.Values[kind]; ok {
 				rv := kmsg.NewDescribeClientQuotasResponseEntryValue()
 				rv.Key, rv.Value = kind.String(), v

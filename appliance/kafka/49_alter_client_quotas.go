@@ -11,13 +11,12 @@ import (
 )
 
 // AlterClientQuotas, key 49, versions 0-1 (flexible from 1, KIP-546): sets and removes
-// quotas. They are durable when they are answered and hold for what comes after. Kafka's
-// controller_mutation_rate is refused, for it is not kept.
+// quotas. They are durable when they are answered and hold for what comes after.
 const alterClientQuotasKey = 49
 
 func init() {
 	register(api{key: alterClientQuotasKey, name: "AlterClientQuotas", needs: "ALTER_CONFIGS Cluster", min: 0, max: 1, handle: (*Server).alterClientQuotas,
-		notes: "producer_byte_rate, consumer_byte_rate, request_percentage, connection_creation_rate"})
+		notes: "producer_byte_rate, consumer_byte_rate, request_percentage, controller_mutation_rate, connection_creation_rate"})
 }
 
 func (s *Server) alterClientQuotas(r *request) kmsg.Response {

@@ -54,6 +54,8 @@ type request struct {
 	// has waited for others since.
 	started time.Time
 	waited  time.Duration
+	// owed is for how long the client is to be silent for what it changed, see mutate.
+	owed time.Duration
 }
 
 // localAddr is the address the client dialled, as far as this host can know.

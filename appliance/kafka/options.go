@@ -28,7 +28,9 @@ const (
 	// connection for a client that does not read.
 	maxQueuedReplies = 4
 	// drainTimeout is how long Close lets connections send the answers they owe.
-	drainTimeout = 2 * time.Second
+	drainTimeout               = 2 * time.Second
+	defaultMaxConnections      = 2048
+	defaultMaxConnectionsPerIP = 1024
 	// minDrainRate is the bytes per second a client must take at least; the write
 	// deadline of a long answer grows by it.
 	minDrainRate = 4 << 10
@@ -46,6 +48,9 @@ type Options struct {
 	Auth *auth.Authority
 	// Quotas bounds what clients take. Nil: no quotas, until they are set, and not kept.
 	Quotas *quota.Quotas
+	// Configs are the broker's configs that change at run time. Nil: none is set, and
+	// none is kept.
+	Configs *BrokerConfigs
 	// Transactions coordinates transactions. Nil answers their requests with
 	// COORDINATOR_NOT_AVAILABLE.
 	Transactions *txn.Coordinator
@@ -66,9 +71,6 @@ type Options struct {
 	NoAutoCreateTopics bool
 	// DefaultPartitions is the size of a topic that does not say (num.partitions), 1.
 	DefaultPartitions int32
-	// MaxMessageBytes is the largest batch of a topic that does not say
-	// (message.max.bytes), 1 MiB. The topics enforce it; here it is shown.
-	MaxMessageBytes int
 
 	// MaxProduceBytes bounds a Produce request (socket.request.max.bytes), 100 MiB.
 	MaxProduceBytes int
@@ -125,7 +127,6 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ClusterID, "weir")
 	setDefault(&o.LogDir, "data")
 	setDefault(&o.DefaultPartitions, 1)
-	setDefault(&o.MaxMessageBytes, 1<<20)
 	setDefault(&o.MaxProduceBytes, 100<<20)
 	setDefault(&o.MaxRequestBytes, 1<<20)
 	setDefault(&o.MaxQueuedBytes, 128<<20)
@@ -133,8 +134,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxFetchWait, 30*time.Second)
 	setDefault(&o.MaxFetchSessions, 1000)
 	setDefault(&o.MaxInFlight, 256)
-	setDefault(&o.MaxConnections, 2048)
-	setDefault(&o.MaxConnectionsPerIP, 1024)
+	setDefault(&o.MaxConnections, defaultMaxConnections)
+	setDefault(&o.MaxConnectionsPerIP, defaultMaxConnectionsPerIP)
 	setDefault(&o.MaxIdle, 10*time.Minute)
 	setDefault(&o.HandshakeTimeout, 10*time.Second)
 	setDefault(&o.ReadTimeout, 30*time.Second)
@@ -167,7 +168,7 @@ func (o Options) Validate() error {
 		{"queued.max.request.bytes", o.MaxQueuedBytes}, {"max.connections", int64(o.MaxConnections)},
 		{"max.connections.per.ip", int64(o.MaxConnectionsPerIP)}, {"num.partitions", int64(o.DefaultPartitions)},
 		{"max.connection.creation.rate", int64(o.MaxConnectionRate)},
-		{"connections.max.idle.ms", int64(o.MaxIdle)}, {"message.max.bytes", int64(o.MaxMessageBytes)},
+		{"connections.max.idle.ms", int64(o.MaxIdle)},
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("kafka: %s is %d, it must not be negative", n.name, n.value)

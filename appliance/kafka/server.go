@@ -49,7 +49,9 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 	perIP     map[string]int
-	wg        sync.WaitGroup
+	// The limits of connections, which change at run time.
+	maxConns, maxConnsPerIP int
+	wg                      sync.WaitGroup
 	// Complaints about clients in the current window, see complain.
 	complaints int
 	window     time.Time
@@ -69,9 +71,17 @@ func New(o Options) (*Server, error) {
 		o: o.withDefaults(), drained: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perIP: map[string]int{},
 	}
+	if s.o.Configs == nil {
+		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Log) // without a store nothing can fail
+	}
 	s.budget.limit = s.o.MaxQueuedBytes
 	s.sessions.slots = s.o.MaxFetchSessions
-	s.accepting = quota.NewPace(s.o.MaxConnectionRate)
+	s.accepting = quota.NewPace(0)
+	s.o.Configs.mu.Lock()
+	defer s.o.Configs.mu.Unlock()
+	if err := s.enforce(); err != nil {
+		return nil, err
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s, nil
 }
@@ -183,9 +193,9 @@ func (s *Server) admit(nc net.Conn, sec *Security) (*conn, error) {
 	switch {
 	case s.closed:
 		return nil, errServerClosed
-	case len(s.conns) >= s.o.MaxConnections:
+	case len(s.conns) >= s.maxConns:
 		return nil, fmt.Errorf("%d connections are open, max.connections allows no more", len(s.conns))
-	case s.perIP[ip] >= s.o.MaxConnectionsPerIP:
+	case s.perIP[ip] >= s.maxConnsPerIP:
 		return nil, fmt.Errorf("%d connections are open from %s, max.connections.per.ip allows no more", s.perIP[ip], ip)
 	case !s.o.Quotas.Connect(ip, time.Now()):
 		return nil, fmt.Errorf("%s makes connections faster than its quota connection_creation_rate allows", ip)

@@ -2,7 +2,10 @@ package kafka
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirmq/weir/appliance/quota"
 )
@@ -33,7 +36,7 @@ func (r *request) waiting() (over func()) {
 // throttle charges the client for so many bytes and for the time of handling. The
 // outcome is for the answer, in ms, and holds for the connection.
 func (r *request) throttle(kind quota.Kind, bytes int) (ms int32) {
-	q, client, wait := r.conn.s.o.Quotas, r.conn.client(), time.Duration(0)
+	q, client, wait := r.conn.s.o.Quotas, r.conn.client(), r.owed
 	if bytes > 0 && q.Has(kind) {
 		wait = q.Charge(client, kind, float64(bytes), time.Now())
 	}
@@ -47,6 +50,23 @@ func (r *request) throttle(kind quota.Kind, bytes int) (ms int32) {
 	wait = max(wait, time.Millisecond)
 	r.conn.silence = wait
 	return int32(wait.Milliseconds())
+}
+
+// mutate charges the client for partitions that it makes or removes (KIP-599). From
+// the version on whose clients know the error, who owes something already is refused;
+// before it what was asked is done, and the client is to be silent for the longer.
+func (r *request) mutate(partitions int, strictFrom int16) error {
+	q, client, now := r.conn.s.o.Quotas, r.conn.client(), time.Now()
+	if r.version < strictFrom {
+		r.owed = max(r.owed, q.Charge(client, quota.Mutations, float64(partitions), now))
+		return nil
+	}
+	wait := q.Admit(client, quota.Mutations, float64(partitions), now)
+	if wait == 0 {
+		return nil
+	}
+	r.owed = max(r.owed, wait)
+	return fmt.Errorf("%w: the quota %s allows no more partitions to be made or removed for %v", kerr.ThrottlingQuotaExceeded, quota.Mutations, wait.Round(time.Millisecond))
 }
 
 // rest keeps the silence that the last request has brought about.

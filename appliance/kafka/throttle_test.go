@@ -186,7 +186,7 @@ func TestAlterClientQuotasChecks(t *testing.T) {
 		req  *kmsg.AlterClientQuotasRequest
 		want *kerr.Error
 	}{
-		"unknown key":    {quotaRequest("controller_mutation_rate", 1, "user", "u"), kerr.InvalidRequest},
+		"unknown key":    {quotaRequest("mutation_rate", 1, "user", "u"), kerr.InvalidRequest},
 		"unknown entity": {quotaRequest("producer_byte_rate", 1, "planet", "u"), kerr.UnsupportedVersion},
 		"twice":          {quotaRequest("producer_byte_rate", 1, "user", "u", "user", "v"), kerr.InvalidRequest},
 		"negative":       {quotaRequest("producer_byte_rate", -1, "user", "u"), kerr.InvalidRequest},
@@ -196,5 +196,57 @@ func TestAlterClientQuotasChecks(t *testing.T) {
 		if got.ErrorMessage == nil {
 			t.Errorf("%s: no message", name)
 		}
+	}
+}
+
+// KIP-599: who owes partitions is refused, from the versions whose clients know the
+// error; before them the client is made to be silent. What is only asked costs nothing.
+func TestMutationQuota(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		create, delete int16
+		add            int16
+		want           *kerr.Error
+	}{
+		{"strict", 6, 5, 3, kerr.ThrottlingQuotaExceeded},
+		{"before", 5, 4, 2, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			quotas, err := quota.Open(quota.Options{Window: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, topics := newBroker(t, kafka.Options{Quotas: quotas})
+			create(t, topics, "t", 1)
+			// Each request on a connection of its own: one that owes is not heard for a while.
+			ask1 := func(v int16, req kmsg.Request) kmsg.Response { return ask[kmsg.Response](pipe(t, s), v, req) }
+			setQuota(t, pipe(t, s), "controller_mutation_rate", 0.001, "client-id", "wire-test")
+			created := func(name string, partitions int32, dry bool) kmsg.CreateTopicsResponse {
+				req, rt := kmsg.NewPtrCreateTopicsRequest(), kmsg.NewCreateTopicsRequestTopic()
+				rt.Topic, rt.NumPartitions, rt.ReplicationFactor = name, partitions, 1
+				req.Topics, req.ValidateOnly = append(req.Topics, rt), dry
+				return *ask1(tt.create, req).(*kmsg.CreateTopicsResponse)
+			}
+			wantCode(t, "asked only", created("dry", 50, true).Topics[0].ErrorCode, nil)
+			wantCode(t, "there already", created("t", 50, false).Topics[0].ErrorCode, kerr.TopicAlreadyExists)
+			first := created("first", 5, false)
+			wantCode(t, "the first", first.Topics[0].ErrorCode, nil)
+			if late := first.ThrottleMillis > 0; late != (tt.want == nil) {
+				t.Errorf("the first is throttled for %d ms", first.ThrottleMillis)
+			}
+			second := created("second", 1, false)
+			wantCode(t, "the second", second.Topics[0].ErrorCode, tt.want)
+			if second.ThrottleMillis == 0 {
+				t.Error("the second is not throttled")
+			}
+			if exists := topics.Topic("second") != nil; exists != (tt.want == nil) {
+				t.Errorf("the second exists: %v", exists)
+			}
+			more := ask1(tt.add, partitionsOf("t", 2)).(*kmsg.CreatePartitionsResponse)
+			wantCode(t, "more partitions", more.Topics[0].ErrorCode, tt.want)
+			req := kmsg.NewPtrDeleteTopicsRequest()
+			req.TopicNames = []string{"first"}
+			wantCode(t, "delete", ask1(tt.delete, req).(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode, tt.want)
+		})
 	}
 }

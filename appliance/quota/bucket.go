@@ -48,6 +48,26 @@ func (q *Quotas) Charge(c Client, kind Kind, n float64, now time.Time) time.Dura
 	return wait
 }
 
+// Admit takes n of the client's quota, unless it owes something already: then it takes
+// nothing and returns for how long. Who is admitted may take more than there is.
+func (q *Quotas) Admit(c Client, kind Kind, n float64, now time.Time) (wait time.Duration) {
+	if !q.Has(kind) {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limit, key, ok := q.limitOf(c, kind)
+	if !ok {
+		return 0
+	}
+	if wait = q.take(key, limit, 0, now); wait > 0 {
+		q.throttle[kind]++
+		return wait
+	}
+	q.take(key, limit, n, now)
+	return 0
+}
+
 // Connect takes one connection of the quota of an ip. False: there are too many.
 func (q *Quotas) Connect(ip string, now time.Time) bool {
 	if !q.Has(Connections) {

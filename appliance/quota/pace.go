@@ -18,19 +18,26 @@ const paceBurst = time.Second
 // NewPace allows so many events per second; 0 is any number.
 func NewPace(perSecond int) *Pace {
 	p := &Pace{}
-	if perSecond > 0 {
+	p.Set(perSecond)
+	return p
+}
+
+// Set changes how many.
+func (p *Pace) Set(perSecond int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.every = 0; perSecond > 0 {
 		p.every = time.Second / time.Duration(perSecond)
 	}
-	return p
 }
 
 // Take returns for how long the event that is due at now must wait.
 func (p *Pace) Take(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.every == 0 {
 		return 0
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if earliest := now.Add(-paceBurst); p.next.Before(earliest) {
 		p.next = earliest
 	}

@@ -1,8 +1,8 @@
 // Package quota bounds what clients may take of the broker: bytes per second to
-// produce and to fetch, a share of request handling time, and new connections per
-// second, by Kafka's entities (user, client id, ip) and keys.
+// produce and to fetch, a share of request handling time, new connections per second,
+// and partitions made or removed per second, by Kafka's entities (user, client id, ip) and keys.
 //
-// A quota throttles, it refuses nothing: what goes beyond it is served, the answer
+// A quota throttles, it refuses nothing but connections and what [Quotas.Admit] is asked of: what goes beyond it is served, the answer
 // says for how long the client is to be silent (throttle_time_ms), and for that long
 // nothing is read from it (KIP-219). [Quotas.Charge] says how long that is. It is a
 // token bucket of a quota's worth of the window: a client that was idle may take that
@@ -33,9 +33,14 @@ const (
 	RequestTime
 	// Connections is connection_creation_rate, new connections per second of an ip.
 	Connections
+	// Mutations is controller_mutation_rate, partitions made or removed per second (KIP-599).
+	Mutations
 )
 
-var keys = [...]string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "connection_creation_rate"}
+var keys = [...]string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "connection_creation_rate", "controller_mutation_rate"}
+
+// Kinds is how many there are.
+const Kinds = Kind(len(keys))
 
 // String is Kafka's key.
 func (k Kind) String() string { return keys[k] }

@@ -39,6 +39,7 @@ type group struct {
 	count   int      // messages
 	silent  int      // of count: of QoS 0, whose loss nobody is told of
 	ids     []uint16 // of its QoS 2 messages
+	also    []string // Kafka topics of further ways of its messages
 	base    int64    // offset of the first message, once it is committed
 	err     error
 	patient bool   // a full disk is waited for, not an error
@@ -57,7 +58,7 @@ func (a *acks) group(c *conn, topic string, n int) *group {
 		return &group{c: c, topic: topic, waits: n}
 	}
 	a.free = g.next
-	*g = group{c: c, topic: topic, waits: n, ids: g.ids[:0]}
+	*g = group{c: c, topic: topic, waits: n, ids: g.ids[:0], also: g.also[:0]}
 	return g
 }
 
@@ -168,6 +169,11 @@ func (g *group) Complete(base int64, err error) {
 	c := g.c
 	if err != nil && len(g.ids) > 0 {
 		c.sess.receipts.forget(g.ids) // the client may send them again [MQTT-4.3.3-9]
+	}
+	if err != nil && errors.Is(err, record.ErrUnknownTopicOrPartition) {
+		for _, name := range g.also {
+			c.srv.forgetTopic(name)
+		}
 	}
 	a := &c.acks
 	a.mu.Lock()

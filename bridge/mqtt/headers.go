@@ -16,6 +16,10 @@ const (
 	HeaderRetain = "mqtt.retain"
 	HeaderClient = "mqtt.client"
 
+	// HeaderCopy marks the further records of a message that several routes stored: MQTT
+	// subscribers get the first one alone.
+	HeaderCopy = "mqtt.copy"
+
 	headerFormat      = "mqtt.payload-format"
 	headerExpiry      = "mqtt.message-expiry" // seconds from the record's timestamp
 	headerContentType = "mqtt.content-type"
@@ -47,11 +51,17 @@ func appendHeaderBlock(dst []byte, p *packet.Publish, topic []byte, client strin
 		retain = "true"
 	}
 	count := 4 + r.Count + propertyHeaders(&p.Props)
+	if r.copy {
+		count++
+	}
 	dst = binary.AppendVarint(dst, int64(count))
 	dst = AppendHeader(dst, HeaderTopic, topic)
 	dst = AppendHeader(dst, HeaderQoS, digits[p.QoS])
 	dst = AppendHeader(dst, HeaderRetain, retain)
 	dst = AppendHeader(dst, HeaderClient, client)
+	if r.copy {
+		dst = AppendHeader(dst, HeaderCopy, "true")
+	}
 	dst = appendProperties(dst, &p.Props)
 	return append(dst, r.Headers...)
 }

@@ -26,9 +26,10 @@ type Log interface {
 // Router says where messages go in the log and which records come back out. It is
 // called by many connections at once.
 type Router interface {
-	// Route fills r for a message published on topic. It keeps no reference to
-	// topic and payload and reuses the memory of r's fields. An error refuses the message.
-	Route(topic, payload []byte, r *Route) error
+	// Route appends to ways, which is empty, those of a message published on topic; none
+	// drops it on purpose. It keeps no reference to topic and payload and reuses the memory
+	// of the Routes that ways has room for. An error refuses the message.
+	Route(topic, payload []byte, ways []Route) ([]Route, error)
 	// Topics lists the Kafka topics of routes whose name needs no capture.
 	Topics() []string
 	// Downlinks lists what Kafka clients say to devices, at most one for a topic.
@@ -37,7 +38,7 @@ type Router interface {
 
 // Route is a message's way into the log.
 type Route struct {
-	Topic     string // Kafka topic; "" drops the message on purpose
+	Topic     string // Kafka topic
 	Key       []byte
 	Partition int32 // -1: by Kafka's hash of the key
 	// Headers is further headers, each made by AppendHeader; Count is how many.
@@ -47,6 +48,9 @@ type Route struct {
 	// its payload was to tell, and did not.
 	Timestamp int64
 	Untimed   bool
+
+	copy bool  // not the message's first way
+	feed *feed // of Topic and Partition, when there are several ways
 }
 
 // Downlink turns the records of one Kafka topic into messages.

@@ -42,6 +42,7 @@ type encoding struct {
 // Age is Options.Age.
 func (m *message) decode(r *record.Record, age func(time.Time) time.Duration) (ok bool) {
 	m.reset(r)
+	copied := false
 	for key, value := range func(y func(k, v []byte) bool) { headers(r.HeaderBlock, y) } {
 		switch string(key) {
 		case HeaderTopic:
@@ -54,11 +55,13 @@ func (m *message) decode(r *record.Record, age func(time.Time) time.Duration) (o
 			m.retain = string(value) == "true"
 		case HeaderClient:
 			m.client = value
+		case HeaderCopy:
+			copied = true
 		case headerExpiry:
 			m.expire(value, age(time.UnixMilli(r.Timestamp)))
 		}
 	}
-	return ok && len(m.topic) > 0 && packet.CheckTopic(m.topic) == nil
+	return ok && !copied && len(m.topic) > 0 && packet.CheckTopic(m.topic) == nil
 }
 
 // decodeDown reads a record of a downlink topic.
@@ -113,7 +116,7 @@ func (m *message) properties() *packet.Properties {
 	m.propsOK = true
 	for key, value := range func(y func(k, v []byte) bool) { headers(m.block, y) } {
 		switch string(key) {
-		case HeaderTopic, HeaderQoS, HeaderRetain, HeaderClient, headerOrder:
+		case HeaderTopic, HeaderQoS, HeaderRetain, HeaderClient, HeaderCopy, headerOrder:
 		case headerFormat:
 			if string(value) == "1" {
 				p.SetUint(packet.PayloadFormat, 1)

@@ -18,8 +18,9 @@ type intake struct {
 	c     *conn
 	now   int64 // ms; when the pass began
 	lots  []lot
-	route Route
-	block []byte // header block of the message at hand
+	many  *lot    // messages of several ways, for one commit (ways.go); lots is empty then
+	ways  []Route // of the message at hand
+	block []byte  // and its header block
 	topic *target
 
 	releases *group // of the PUBRELs of this pass, which one commit answers
@@ -30,6 +31,8 @@ type lot struct {
 	feed    *feed
 	builder *record.Builder
 	group   *group
+	batch   record.Batch
+	more    []lot // to be committed together with this one, in its group
 }
 
 var builders = sync.Pool{New: func() any { return new(record.Builder) }}
@@ -38,15 +41,22 @@ func (in *intake) begin() { in.now = in.c.srv.opts.Now().UnixMilli() }
 
 // lot returns the batch under construction for a partition.
 func (in *intake) lot(f *feed) *lot {
+	if in.many != nil {
+		in.stage() // so that nothing is overtaken
+	}
 	for i := range in.lots {
 		if in.lots[i].feed == f {
 			return &in.lots[i]
 		}
 	}
+	in.lots = append(in.lots, in.newLot(f, in.c.acks.group(in.c, f.tp.Topic, 1)))
+	return &in.lots[len(in.lots)-1]
+}
+
+func (in *intake) newLot(f *feed, g *group) lot {
 	b := builders.Get().(*record.Builder)
 	b.Reset()
-	in.lots = append(in.lots, lot{feed: f, builder: b, group: in.c.acks.group(in.c, f.tp.Topic, 1)})
-	return &in.lots[len(in.lots)-1]
+	return lot{feed: f, builder: b, group: g}
 }
 
 // stage hands all batches under construction to the log. It does not wait for them.
@@ -56,6 +66,10 @@ func (in *intake) stage() {
 		in.lots[i] = lot{}
 	}
 	in.lots = in.lots[:0]
+	if l := in.many; l != nil {
+		in.many = nil
+		in.append(l, nil)
+	}
 	if g := in.releases; g != nil {
 		in.releases = nil
 		in.c.storeReceipts(g)
@@ -67,32 +81,30 @@ func (in *intake) stage() {
 // told to wait: meanwhile nothing is read from it.
 func (in *intake) append(l *lot, retained *record.Record) {
 	g := l.group
-	g.count = l.builder.Len()
-	b, err := l.builder.Build(record.None)
-	if err != nil {
+	if err := l.build(); err != nil {
 		for range g.waits {
 			g.Complete(-1, err)
 		}
 		return
 	}
-	for in.put(l, b, retained); g.refused; in.put(l, b, retained) {
+	for in.put(l, retained); g.refused; in.put(l, retained) {
 		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
 		sleep(in.c.ctx, diskRetry)
 		g.refused, g.patient = false, in.c.ctx.Err() == nil
 	}
-	builders.Put(l.builder)
+	l.free()
 }
 
-func (in *intake) put(l *lot, b record.Batch, retained *record.Record) {
+func (in *intake) put(l *lot, retained *record.Record) {
 	switch {
 	case retained != nil:
 		in.c.srv.retained.stage.Lock()
 		defer in.c.srv.retained.stage.Unlock()
-		in.appendTogether(l, b, retained)
-	case len(l.group.ids) > 0:
-		in.appendTogether(l, b, nil)
+		in.appendTogether(l, retained)
+	case len(l.group.ids) > 0, len(l.more) > 0:
+		in.appendTogether(l, nil)
 	default:
-		in.c.srv.log.AppendAsync(l.feed.tp, b, l.group) // copies b
+		in.c.srv.log.AppendAsync(l.feed.tp, l.batch, l.group) // copies the batch
 	}
 }
 
@@ -101,6 +113,8 @@ const diskRetry = 250 * time.Millisecond
 
 // owe notes that the message p is in the batch of g and is to be acknowledged.
 func (in *intake) owe(g *group, p *packet.Publish) {
+	g.count++
+	g.patient = g.patient || p.QoS > 0 && in.c.version != packet.V5
 	switch {
 	case in.c.sess == nil: // a will: nobody waits
 	case p.QoS == 0:
@@ -192,22 +206,26 @@ func (c *conn) admit() error {
 }
 
 // accept routes one message and adds it to the batch of its partition.
-func (c *conn) accept(p *packet.Publish, topic []byte) error {
+func (c *conn) accept(p *packet.Publish, topic []byte) (err error) {
 	in := &c.in
-	r := &in.route
-	if err := c.srv.router.Route(topic, p.Payload, r); err != nil {
+	if in.ways, err = c.srv.router.Route(topic, p.Payload, in.ways[:0]); err != nil {
 		return err
 	}
-	if r.Untimed {
-		c.srv.traffic.untimed.Add(1)
-	}
-	if r.Topic == "" {
+	switch len(in.ways) {
+	case 0:
 		c.srv.drops.route.Add(1)
 		if p.QoS > 0 { // a PUBREL will find no receipt, which is no error
 			c.acks.push(ackOf(p.QoS), p.PacketID, nil, packet.Success)
 			c.out.flush()
 		}
 		return nil
+	case 1:
+	default:
+		return c.acceptMany(p, topic)
+	}
+	r := &in.ways[0]
+	if r.Untimed {
+		c.srv.traffic.untimed.Add(1)
 	}
 	f, err := c.feedFor(r)
 	if err != nil {
@@ -221,7 +239,6 @@ func (c *conn) accept(p *packet.Publish, topic []byte) error {
 	l := in.lot(f)
 	l.builder.Add(&rec)
 	in.owe(l.group, p)
-	l.group.patient = l.group.patient || p.QoS > 0 && c.version != packet.V5
 	if l.builder.Size() >= maxBatchBytes {
 		in.stage()
 	}
@@ -250,22 +267,24 @@ func (c *conn) feedFor(r *Route) (*feed, error) {
 
 // acceptRetained stages a message and its retained form, both or none [MQTT-3.3.1-5].
 func (c *conn) acceptRetained(p *packet.Publish, topic []byte, f *feed, rec *record.Record) error {
-	ret := c.srv.retained
-	if len(p.Payload) > 0 {
-		if err := ret.admit(topic, len(topic)+len(p.Payload)+len(rec.HeaderBlock)); err != nil {
-			return err
-		}
+	if err := c.admitRetained(topic, rec); err != nil {
+		return err
 	}
 	in := &c.in
 	in.stage() // the client's earlier messages go first
-	l := lot{feed: f, builder: builders.Get().(*record.Builder), group: c.acks.group(c, f.tp.Topic, 2)}
-	l.builder.Reset()
+	l := in.newLot(f, c.acks.group(c, f.tp.Topic, 2))
 	l.builder.Add(rec)
 	in.owe(l.group, p)
-	l.group.patient = p.QoS > 0 && c.version != packet.V5
 	kept := retainedForm(topic, p.Payload, rec.HeaderBlock, in.now)
 	in.append(&l, &kept)
 	return nil
+}
+
+func (c *conn) admitRetained(topic []byte, rec *record.Record) error {
+	if len(rec.Value) == 0 {
+		return nil
+	}
+	return c.srv.retained.admit(topic, len(topic)+len(rec.Value)+len(rec.HeaderBlock))
 }
 
 // refuse answers a message that cannot be taken: MQTT 5 is told in the PUBACK, in

@@ -149,12 +149,23 @@ func (s *sender) take(m string) []byte {
 
 // Exactly once into the log, whenever the power goes and whatever the client has been
 // told by then. Three topics go to three partitions, so that a pass of the read loop
-// is several batches.
+// is several batches. With several ways per message it is so for each of them.
 func TestQoS2SurvivesPowerCuts(t *testing.T) {
+	t.Run("one way", func(t *testing.T) { surviveQoS2(t, nil) })
+	t.Run("many ways", func(t *testing.T) {
+		surviveQoS2(t, []bridge.Route{
+			{Filter: "t/#", Topic: "archive", Continue: true},
+			{Filter: "t/1", Topic: "one-more", Continue: true},
+		})
+	})
+}
+
+func surviveQoS2(t *testing.T, more []bridge.Route) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	b := newBox(t)
+	b.routes = more
 	for i := range 3 {
 		b.routes = append(b.routes, bridge.Route{Filter: fmt.Sprint("t/", i), Topic: fmt.Sprint("topic-", i)})
 	}
@@ -207,6 +218,23 @@ func TestQoS2SurvivesPowerCuts(t *testing.T) {
 			all = append(all, string(r.Value))
 		}
 	}
+	onceEach(t, n, all)
+	for _, r := range more {
+		var all []string
+		for _, rec := range b.records(r.Topic) {
+			all = append(all, string(rec.Value))
+		}
+		if r.Topic == "archive" {
+			onceEach(t, n, all)
+		} else if k := len(b.records("topic-1")); len(all) != k {
+			t.Errorf("%s has %d records, topic-1 has %d", r.Topic, len(all), k)
+		}
+	}
+}
+
+// onceEach checks that all is the messages 0 to n-1, each once.
+func onceEach(t *testing.T, n int, all []string) {
+	t.Helper()
 	times := map[string]int{}
 	for _, v := range all {
 		times[v]++

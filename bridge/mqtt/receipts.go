@@ -168,11 +168,16 @@ func (c *conn) storeReceipts(g *group) {
 	c.srv.log.AppendGroup([]record.AsyncWrite{w})
 }
 
-// appendTogether stages a batch in one group with the retained form of its message, if
-// there is one, and with the receipts, if it holds messages of QoS 2.
-func (in *intake) appendTogether(l *lot, b record.Batch, retained *record.Record) {
+// appendTogether stages a batch in one group with those of its messages' other ways, with
+// the retained form of its message, if there is one, and with the receipts, if it holds
+// messages of QoS 2.
+func (in *intake) appendTogether(l *lot, retained *record.Record) {
 	c, g := in.c, l.group
-	writes := []record.AsyncWrite{{Write: record.Write{TopicPartition: l.feed.tp, Batch: b}, Done: g}}
+	writes := []record.AsyncWrite{{Write: record.Write{TopicPartition: l.feed.tp, Batch: l.batch}, Done: g}}
+	for i := range l.more {
+		m := &l.more[i]
+		writes = append(writes, record.AsyncWrite{Write: record.Write{TopicPartition: m.feed.tp, Batch: m.batch}, Done: (*further)(g)})
+	}
 	fail := func(err error) {
 		for range g.waits {
 			g.Complete(-1, err)

@@ -18,7 +18,7 @@ type counters struct {
 		committed         atomic.Uint64
 		bytesIn, bytesOut atomic.Uint64
 		wills             atomic.Uint64
-		untimed           atomic.Uint64
+		untimed, copies   atomic.Uint64
 	}
 	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
@@ -152,6 +152,7 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	srv.doorMetrics(w)
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
+	w.Counter("weir_mqtt_copies_total", "Further records of MQTT messages that several routes store (continue).", float64(srv.traffic.copies.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
 	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
 	w.Counter("weir_mqtt_sent_bytes_total", "Bytes to MQTT clients.", float64(srv.traffic.bytesOut.Load()))

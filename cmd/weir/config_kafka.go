@@ -10,17 +10,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// configOf is whose configs are meant: one topic or one broker.
+// configOf is whose configs are meant: one topic, one broker, or all brokers.
 type configOf struct {
 	kafkaFlags
-	Topic  string `short:"t" xor:"of" help:"Of this topic."`
-	Broker *int32 `xor:"of" placeholder:"ID" help:"Of this broker (without --topic: of the controller)."`
+	Topic   string `short:"t" xor:"of" help:"Of this topic."`
+	Broker  *int32 `xor:"of" placeholder:"ID" help:"Of this broker (without --topic: of the controller)."`
+	Default bool   `xor:"of" help:"What is set for all brokers that do not say."`
 }
 
 // resource finds out the broker where none is named.
 func (c *configOf) resource(s *session, adm *kadm.Client) (name string, broker int32, err error) {
 	if c.Topic != "" {
 		return "topic '" + c.Topic + "'", -1, nil
+	}
+	if c.Default {
+		return "all brokers", -1, nil
 	}
 	if c.Broker != nil {
 		return fmt.Sprint("broker ", *c.Broker), *c.Broker, nil
@@ -30,6 +34,14 @@ func (c *configOf) resource(s *session, adm *kadm.Client) (name string, broker i
 		return "", -1, brokerError("describe", "the cluster", err)
 	}
 	return fmt.Sprint("broker ", meta.Controller), meta.Controller, nil
+}
+
+// brokers is none where all are meant.
+func (c *configOf) brokers(id int32) []int32 {
+	if c.Default {
+		return nil
+	}
+	return []int32{id}
 }
 
 type configDescribeCmd struct {
@@ -59,7 +71,7 @@ func (c *configDescribeCmd) Run(s *session) error {
 	if c.Topic != "" {
 		described, err = adm.DescribeTopicConfigs(s.ctx, c.Topic)
 	} else {
-		described, err = adm.DescribeBrokerConfigs(s.ctx, broker)
+		described, err = adm.DescribeBrokerConfigs(s.ctx, c.brokers(broker)...)
 	}
 	if err == nil && len(described) > 0 {
 		err = described[0].Err
@@ -89,7 +101,8 @@ func (c *configDescribeCmd) rows(name string, described kadm.ResourceConfigs) ([
 	for _, rc := range described {
 		for _, kv := range rc.Configs {
 			known[kv.Key] = true
-			isDefault := kv.Source == kmsg.ConfigSourceDefaultConfig
+			// What the broker's file says is no more of the topic's than a default.
+			isDefault := kv.Source == kmsg.ConfigSourceDefaultConfig || c.Topic != "" && kv.Source == kmsg.ConfigSourceStaticBrokerConfig
 			if len(c.Key) > 0 && !slices.Contains(c.Key, kv.Key) || len(c.Key) == 0 && isDefault && !c.All {
 				continue
 			}
@@ -165,9 +178,9 @@ func (c *configAlterCmd) alter(s *session, adm *kadm.Client, broker int32, chang
 	case c.Topic != "":
 		return adm.AlterTopicConfigs(s.ctx, changes, c.Topic)
 	case c.DryRun:
-		return adm.ValidateAlterBrokerConfigs(s.ctx, changes, broker)
+		return adm.ValidateAlterBrokerConfigs(s.ctx, changes, c.brokers(broker)...)
 	}
-	return adm.AlterBrokerConfigs(s.ctx, changes, broker)
+	return adm.AlterBrokerConfigs(s.ctx, changes, c.brokers(broker)...)
 }
 
 // configChanges are what --config and --delete-config ask for.

@@ -140,7 +140,7 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 
 func bridgeRoutes(cfg *firmwareconfig.Config) (out []bridge.Route) {
 	for _, r := range cfg.Routes {
-		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Timestamp: r.Timestamp, TimestampUnit: r.Unit, Drop: r.Drop}
+		route := bridge.Route{Filter: r.Filter, Topic: r.Topic, Key: r.Key, Headers: r.Headers, Timestamp: r.Timestamp, TimestampUnit: r.Unit, Continue: r.Continue, Drop: r.Drop}
 		if r.Partition >= 0 {
 			partition := int32(r.Partition)
 			route.Partition = &partition

@@ -228,6 +228,16 @@ func TestConfigOfTopicsAndBrokers(t *testing.T) {
 	if out := s.run("", "config", "describe", "advertised.listeners"); !strings.Contains(out, s.kafka) {
 		t.Error(out)
 	}
+	s.run("", "config", "alter", "--default", "-c", "log.roll.ms=3600000")
+	if out := s.run("", "config", "describe", "--default"); !strings.Contains(out, "log.roll.ms  3600000  DYNAMIC_DEFAULT_BROKER_CONFIG") {
+		t.Error(out)
+	}
+	if out := s.run("", "config", "describe", "--topic", "t"); !strings.Contains(out, "segment.ms    3600000  DYNAMIC_DEFAULT_BROKER_CONFIG") {
+		t.Error(out)
+	}
+	if errs := s.fails(exitFailed, "config", "alter", "--broker", "1", "-c", "num.partitions=3"); !strings.Contains(errs, "cannot be changed at run time") {
+		t.Error(errs)
+	}
 	s.fails(exitNotFound, "config", "describe", "--topic", "nope")
 	s.fails(exitNotFound, "config", "describe", "no.such.key")
 	s.fails(exitUsage, "config", "alter", "--topic", "t")

@@ -65,6 +65,7 @@ func (r *results) page() string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, c.codec, mark(c.group), mark(c.consumer), mark(c.admin), mark(c.transactions), mark(c.security))
 	}
 	fmt.Fprintf(&b, "\nThe command line tools of Apache Kafka %s do an administrator's work: %s.\n\n", strings.Join(compat.JavaVersions, " and "), strings.Join(slices.Sorted(maps.Keys(toolsUsed())), ", "))
+	b.WriteString("The integration tests of franz-go itself pass (TestGroupETL and TestTxnEtl among them), but the one by which an expression matches internal topics.\n\n")
 	fmt.Fprintf(&b, "Kafka Streams %[1]s counts words with `exactly_once_v2`, and a Kafka Connect %[1]s worker carries a file into a topic and out of it with exactly-once\n"+
 		"sources; both are killed by SIGKILL meanwhile, and nothing is lost or there twice.\n\n", compat.JavaVersions[len(compat.JavaVersions)-1])
 	return b.String()
