@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/testbed/site"
 )
@@ -30,10 +31,23 @@ func TestMirrorIntoSecuredWeir(t *testing.T) {
 			if _, err := edge.Command(t.Context(), "produce", "--kafka", edge.Addresses().Kafka, "readings", "one", "two"); err != nil {
 				t.Fatal(err)
 			}
+			awaitTopic(t, target, name+".readings")
 			out := target.weir(t, "consume", name+".readings", "--from", "start", "-n", "2", "-f", "%v\n")
 			if out != "one\ntwo\n" {
 				t.Errorf("the target has %q\n%s", out, edge.Output())
 			}
 		})
+	}
+}
+
+// awaitTopic returns once the mirror has made its topic at the target.
+func awaitTopic(t *testing.T, b *secured, name string) {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(b.weir(t, "topic", "list"), name); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("no topic %s at the target after a minute", name)
+		}
 	}
 }
