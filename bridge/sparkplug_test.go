@@ -142,28 +142,42 @@ func waitFor(t *testing.T, what string, is func() bool) {
 }
 
 // stales is what the records of a topic are, in order: TYPE, with ! where they are stale.
+// Commands are left out: they may overtake the message that is their cause.
 func stales(t *testing.T, set *topic.Set, name string) string {
 	t.Helper()
-	bs, err := set.Fetch(context.Background(), record.TopicPartition{Topic: name}, 0, 1<<20)
+	tp := record.TopicPartition{Topic: name}
+	next, end, err := weirLog{set}.Offsets(tp)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
-	for batch := range bs.All() {
-		rs, err := batch.Records()
+	for next < end {
+		bs, err := set.Fetch(context.Background(), tp, next, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range rs {
-			kind, _ := r.Header("type")
-			mark := ""
-			if v, ok := r.Header(bridge.HeaderStale); ok && string(v) == "true" {
-				mark = "!"
+		for batch := range bs.All() {
+			rs, err := batch.Records()
+			if err != nil {
+				t.Fatal(err)
 			}
-			out = append(out, string(kind)+mark)
+			for _, r := range rs {
+				if kind := typeOf(&r); kind != "NCMD" {
+					out = append(out, kind)
+				}
+			}
+			next = batch.NextOffset()
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+func typeOf(r *record.Record) string {
+	kind, _ := r.Header("type")
+	if v, _ := r.Header(bridge.HeaderStale); string(v) == "true" {
+		return string(kind) + "!"
+	}
+	return string(kind)
 }
 
 // An edge node whose messages have a gap is asked for its birth, by the route of any
@@ -186,7 +200,7 @@ func TestSparkplug(t *testing.T) {
 	send("DDATA/n/d", payload(5, -1))
 	send("NBIRTH/n", payload(0, 7))
 	send("NDATA/n", payload(1, -1))
-	if got, want := stales(t, set, "edge"), "NDATA! NCMD NBIRTH DBIRTH DDATA NDATA! DDATA! NBIRTH NDATA"; got != want {
+	if got, want := stales(t, set, "edge"), "NDATA! NBIRTH DBIRTH DDATA NDATA! DDATA! NBIRTH NDATA"; got != want {
 		t.Errorf("records are\n%s, want\n%s", got, want)
 	}
 	st := *b.Status().Sparkplug
