@@ -114,6 +114,8 @@ type Options struct {
 	// Lifetime how long it is to stand them. A status warns when it will not.
 	Endurance int64
 	Lifetime  time.Duration
+	// WritebackBytesPerSecond is that of topic.Options.
+	WritebackBytesPerSecond int64
 	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
 	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
@@ -220,7 +222,8 @@ func (b *Broker) openLog(o Options) (err error) {
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: b.configs.TopicDefaults(),
-		CheckpointInterval: o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
+		WritebackBytesPerSecond: o.WritebackBytesPerSecond,
+		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
 		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},

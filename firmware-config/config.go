@@ -306,6 +306,7 @@ type Storage struct {
 	CommitBytes        Size     `yaml:"commit.max.bytes" min:"64Ki" max:"256Mi" doc:"Bytes that may wait for one commit round; further appends wait."`
 	WALFileBytes       Size     `yaml:"wal.file.bytes" min:"64Ki" max:"1Gi" doc:"Size of one write-ahead log file; at least twice commit.max.bytes."`
 	WALFiles           int      `yaml:"wal.files" min:"2" max:"64" doc:"Most files of the write-ahead log."`
+	WritebackBytes     Size     `yaml:"writeback.max.bytes.per.second" min:"0" max:"1Ti" doc:"How fast segments are written to the disk ahead of the checkpoint, which then keeps it from producers for less time. Faster bursts are left to the checkpoint. 0: nothing is written ahead."`
 	CheckpointInterval Duration `yaml:"checkpoint.interval" min:"0s" max:"10m" doc:"How long the write-ahead log may hold what the segments were not synced for. Shorter recovers faster, longer writes less. 0s takes the profile's: 10 s in sync, 1 m in the others."`
 }
 
@@ -360,7 +361,8 @@ func Default() Config {
 			CallTime: Duration(100 * time.Millisecond), MaxCallTime: Duration(10 * time.Second),
 		},
 		Storage: Storage{
-			CommitProfile: "auto", CommitBytes: 4 << 20, WALFileBytes: 16 << 20, WALFiles: 8,
+			WritebackBytes: 32 << 20,
+			CommitProfile:  "auto", CommitBytes: 4 << 20, WALFileBytes: 16 << 20, WALFiles: 8,
 		},
 		Clock:   Clock{MaxJump: Duration(time.Hour), ConfirmAfter: Duration(5 * time.Minute)},
 		Runtime: Runtime{GCPercent: 100},

@@ -46,6 +46,9 @@ type Options struct {
 	// makes them durable.
 	Redo *Redo
 
+	// Writeback has batches written to the disk ahead of the next Sync; nil: not.
+	Writeback *vfs.Writeback
+
 	// Known is what the owner remembers of the segment that starts at base; of several
 	// any may be there. A file that is none of them is damaged, or another's. It must
 	// not call the Log. nil: nothing is known.

@@ -31,8 +31,9 @@ type segment struct {
 
 	detached bool // from its names: the file is pinned, the index in memory; guarded by idxMu
 
-	dirty  atomic.Bool // is in Log.dirty
-	sealed atomic.Bool // another follows
+	dirty  atomic.Bool  // is in Log.dirty
+	begun  atomic.Int64 // bytes below are on their way to the disk, or were there when it was opened
+	sealed atomic.Bool  // another follows
 
 	refs    atomic.Int32 // readers, plus one for the log itself
 	removed atomic.Bool
@@ -88,6 +89,7 @@ func openSegment(o Options, redo *Redo, base, next int64) (_ *segment, err error
 		return nil, fmt.Errorf("commitlog: size of %s: %w", s.path(logSuffix), err)
 	}
 	s.size.Store(size)
+	s.begun.Store(size)
 	s.foreign.Store(size)
 	if s.next = next; next > 0 {
 		s.end.Store(next)
@@ -256,6 +258,7 @@ func (s *segment) append(batches []byte) error {
 		s.grow(pos, b)
 		pos += int64(len(b))
 	}
+	s.begun.Store(s.opts.Writeback.Appended(s.f, s.begun.Load(), pos))
 	return nil
 }
 
@@ -302,6 +305,7 @@ func (s *segment) sync() error {
 const indexTail = 32
 
 func (s *segment) flushIndex() error {
+	s.begun.Store(s.size.Load()) // a sync of the file, or of all files, goes with it
 	s.idxMu.Lock()
 	defer s.idxMu.Unlock()
 	if s.removed.Load() || !s.sealed.Load() && len(s.idx.tail) < indexTail {

@@ -345,10 +345,12 @@ func (w *world) powerCut() {
 }
 
 func (w *world) goneTo(clone func(*crashfs.FS) *crashfs.FS) {
+	w.moving.Lock()
 	left, _ := w.cut(clone)
-	old := w.fs
-	old.OnOp(nil, nil)
+	w.fs.OnOp(nil, nil)
+	set := w.set.Swap(nil)
 	w.use(left)
-	_ = w.set.Load().Close() // what it still does to the old disk is nobody's business
+	w.moving.Unlock()
+	_ = set.Close() // what it still does to the old disk is nobody's business
 	w.open()
 }

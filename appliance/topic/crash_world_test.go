@@ -39,6 +39,11 @@ type world struct {
 	// tolerant is set once an error was injected: operations may fail from then on.
 	tolerant atomic.Bool
 
+	// moving is held while the world goes to another disk: the applier of the set that it
+	// leaves still works on the old one, and neither its operations nor what its readers
+	// see counts for the new one.
+	moving sync.RWMutex
+
 	mu       sync.Mutex // guards what follows; an ack and a cut exclude one another
 	catalog  map[string]topic.Entry
 	logs     map[logKey]*promises
@@ -107,7 +112,9 @@ func (w *world) use(disk *crashfs.FS) {
 		return w.before(n, op)
 	}, func(op crashfs.Op) {
 		n, _ := index.LoadAndDelete(op.Index)
-		if w.after != nil && !w.quiet.Load() {
+		w.moving.RLock()
+		defer w.moving.RUnlock()
+		if w.after != nil && !w.quiet.Load() && w.fs == disk {
 			w.after(n.(int), op)
 		}
 	})

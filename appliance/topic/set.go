@@ -68,6 +68,9 @@ type Options struct {
 	// CheckpointInterval is how long the write-ahead log may hold what segments
 	// were not synced for; RetentionInterval is log.retention.check.interval.ms.
 	CheckpointInterval, RetentionInterval time.Duration
+	// WritebackBytesPerSecond is how fast segments are written to the disk ahead of the
+	// checkpoint; 0: the checkpoint and the kernel do all of it.
+	WritebackBytesPerSecond int64
 	// ProducerExpiration is how long an idle producer is remembered (producer.id.expiration.ms);
 	// 0: DefaultProducerExpiration.
 	ProducerExpiration time.Duration
@@ -102,11 +105,12 @@ type Entry struct {
 
 // Set is all topics of the box.
 type Set struct {
-	opts    Options
-	wal     *wal.Log
-	space   *space
-	files   *vfs.Pool // of the segments
-	indexes *vfs.Pool
+	opts      Options
+	wal       *wal.Log
+	space     *space
+	files     *vfs.Pool // of the segments
+	indexes   *vfs.Pool
+	writeback *vfs.Writeback
 
 	creating sync.Mutex // one change of the topics at a time
 	trash    sync.Mutex // one at a time empties it
@@ -198,7 +202,7 @@ func Open(o Options) (*Set, error) {
 	}
 	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
 	files := vfs.NewPool(o.FS, o.OpenFiles)
-	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), files: files, indexes: files.Derived(), closing: make(chan struct{}), stop: make(chan struct{})}
+	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), files: files, indexes: files.Derived(), writeback: vfs.NewWriteback(o.WritebackBytesPerSecond, time.Now), closing: make(chan struct{}), stop: make(chan struct{})}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -350,6 +354,6 @@ func (s *Set) markDirty(p *Partition) {
 }
 
 func (p *Partition) options() commitlog.Options {
-	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir,
+	return commitlog.Options{FS: p.set.files, IndexFS: p.set.indexes, Dir: p.dir, Writeback: p.set.writeback,
 		Known: p.known, Epochs: p.epochsAt, Quarantine: quarantineDir, Damaged: p.lose}
 }

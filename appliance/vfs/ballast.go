@@ -265,6 +265,9 @@ func (f ballastFile) WriteAt(p []byte, at int64) (int, error) {
 	return n, err
 }
 
+// StartWriteback implements WritebackStarter.
+func (f ballastFile) StartWriteback(from, n int64) error { return beginWriteback(f.File, from, n) }
+
 func (f ballastFile) Truncate(size int64) error {
 	err := f.File.Truncate(size)
 	for f.b.again(err, 0) {

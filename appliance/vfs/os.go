@@ -177,6 +177,9 @@ func (f osFile) Size() (int64, error) {
 	return st.Size(), nil
 }
 
+// StartWriteback implements [WritebackStarter] on Linux.
+func (f osFile) StartWriteback(from, n int64) error { return startWriteback(f.File, from, n) }
+
 // Sync is fdatasync where there is one: unlike fsync it leaves out the times of
 // the file, which on a journalling file system saves a journal commit per round.
 func (f osFile) Sync() error {

@@ -247,6 +247,16 @@ func (h *pooled) WriteAt(b []byte, at int64) (int, error) {
 	return n, err
 }
 
+// StartWriteback implements WritebackStarter.
+func (h *pooled) StartWriteback(from, n int64) error {
+	f, err := h.Pin()
+	if err != nil {
+		return err
+	}
+	defer h.Unpin()
+	return beginWriteback(f, from, n)
+}
+
 func (h *pooled) Truncate(size int64) error {
 	f, err := h.Pin()
 	if err != nil {

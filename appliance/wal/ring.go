@@ -54,6 +54,10 @@ type ring struct {
 	cur    *file  // being written; nil until the first round after Open
 	seq    uint64 // of the last round written, by who writes rounds
 	err    error
+	making bool           // a spare, on a goroutine of its own
+	made   sync.WaitGroup // it
+
+	hurry atomic.Bool // somebody waits for it, or for its end
 
 	need chan struct{} // a checkpoint is wanted
 
@@ -89,6 +93,9 @@ func (g *ring) write(r *round) error {
 	g.seq++
 	g.cur.last = g.seq
 	g.mu.Unlock()
+	if g.pos > g.opts.FileBytes/2 {
+		g.prepare()
+	}
 	return nil
 }
 
@@ -165,64 +172,6 @@ func (g *ring) resize(f *file) error {
 	return nil
 }
 
-// spare returns a file to write next, under its new number: recycled, or made
-// while the ring may still grow, or waited for.
-func (g *ring) spare() (*file, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.files) >= (g.opts.MaxFiles+1)/2 {
-		g.wantCheckpoint()
-	}
-	for len(g.spares) == 0 && g.err == nil && !g.mayGrow() {
-		g.wantCheckpoint()
-		g.freed.Wait()
-	}
-	if g.err != nil {
-		return nil, g.err
-	}
-	g.number++
-	if n := len(g.spares); n > 0 {
-		f := g.spares[n-1]
-		g.spares = g.spares[:n-1]
-		f.number = g.number
-		return f, nil
-	}
-	return g.create(g.number)
-}
-
-// mayGrow reports whether the ring may have another file. Two it needs in any case:
-// the one being written is never free.
-func (g *ring) mayGrow() bool {
-	n := len(g.files)
-	return n < 2 || n < g.opts.MaxFiles && (g.opts.MayGrow == nil || g.opts.MayGrow())
-}
-
-// create makes a file full of zeros: blocks that are allocated and written cost
-// a small round least. It gets its name once it is whole, when it is taken into
-// use, so one of that name that is shorter was cut off.
-func (g *ring) create(number uint64) (*file, error) {
-	name := fileName(number) + newSuffix
-	f, err := g.opts.FS.Create(g.path(name))
-	if err != nil {
-		return nil, fmt.Errorf("wal: create %s: %w", name, err)
-	}
-	zeros := make([]byte, min(g.opts.FileBytes, 256<<10))
-	for at := int64(0); at < g.opts.FileBytes; at += int64(len(zeros)) {
-		chunk := zeros[:min(int64(len(zeros)), g.opts.FileBytes-at)]
-		if _, err = f.WriteAt(chunk, at); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		err = errors.Join(err, f.Close(), g.opts.FS.Remove(g.path(name)))
-		return nil, fmt.Errorf("wal: zero %s: %w", name, err)
-	}
-	return &file{name: name, number: number, f: f}, nil
-}
-
 func (g *ring) wantCheckpoint() {
 	select {
 	case g.need <- struct{}{}:
@@ -254,10 +203,13 @@ func (g *ring) stop(err error) {
 	if g.err == nil {
 		g.err = err
 	}
+	g.hurry.Store(true)
 	g.freed.Broadcast()
 }
 
 func (g *ring) close() error {
+	g.stop(ErrClosed)
+	g.made.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var errs []error

@@ -93,8 +93,9 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			MaxJump: time.Duration(cfg.Clock.MaxJump), Confirm: time.Duration(cfg.Clock.ConfirmAfter), Battery: cfg.Clock.Battery,
 		},
 		Endurance: int64(cfg.Data.Endurance), Lifetime: time.Duration(cfg.Data.Lifetime),
-		CheckpointInterval: time.Duration(s.CheckpointInterval),
-		RetentionInterval:  time.Duration(k.RetentionCheck),
+		WritebackBytesPerSecond: int64(s.WritebackBytes),
+		CheckpointInterval:      time.Duration(s.CheckpointInterval),
+		RetentionInterval:       time.Duration(k.RetentionCheck),
 		Cleaner: topic.CleanerOptions{
 			Disabled: !k.CleanerEnable, Interval: time.Duration(k.CleanerBackoff),
 			MapBytes: int(k.CleanerMapBytes), IOBytesPerSecond: int64(k.CleanerIOBytes),

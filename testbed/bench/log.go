@@ -58,7 +58,8 @@ func open(o options, name string) (*topic.Set, string, error) {
 	set, err := topic.Open(topic.Options{
 		FS: vfs.OS(dir), Catalog: &catalog{entries: map[string]topic.Entry{}}, LeaderEpoch: 1,
 		MaxPartitions: 1 << 20, ReserveBytes: freeBytes,
-		WAL: wal.Options{FileBytes: int64(s.WALFileBytes), MaxFiles: s.WALFiles, RoundBytes: int(s.CommitBytes)},
+		WritebackBytesPerSecond: int64(s.WritebackBytes),
+		WAL:                     wal.Options{FileBytes: int64(s.WALFileBytes), MaxFiles: s.WALFiles, RoundBytes: int(s.CommitBytes)},
 	})
 	return set, dir, err
 }
