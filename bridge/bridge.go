@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/sparkplug"
 )
 
 // Log is the partition log as the bridge needs it.
@@ -29,6 +30,7 @@ type Options struct {
 	Origins   []string
 	Routes    []Route
 	Downlinks []Downlink
+	Sparkplug Sparkplug
 	MQTT      mqtt.Options // limits, TLS, log
 }
 
@@ -44,6 +46,7 @@ func (o Options) Validate() error {
 type Bridge struct {
 	server  *mqtt.Server
 	router  *Router
+	stop    chan struct{} // ends edge
 	bound   []net.Listener
 	serving sync.WaitGroup
 }
@@ -58,11 +61,15 @@ func Start(opts Options, log Log) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	edge := opts.follow(router)
 	server, err := mqtt.New(context.Background(), opts.MQTT, log, router)
 	if err != nil {
 		return nil, errors.Join(err, unbind(bound))
 	}
-	b := &Bridge{server: server, router: router, bound: bound}
+	b := &Bridge{server: server, router: router, bound: bound, stop: make(chan struct{})}
+	if edge != nil {
+		go edge.run(server, b.stop)
+	}
 	b.serve(&opts)
 	return b, nil
 }
@@ -83,6 +90,10 @@ func (b *Bridge) Addr() net.Addr { return b.bound[0].Addr() }
 // Close ends all connections and returns when all goroutines have ended. The log
 // must still be open: sessions are stored.
 func (b *Bridge) Close() error {
+	if e := b.router.edge; e != nil {
+		close(b.stop)
+		<-e.done
+	}
 	err := b.server.Close()
 	b.serving.Wait()
 	return err
@@ -92,10 +103,16 @@ func (b *Bridge) Close() error {
 type Status struct {
 	Addr string `json:"addr"`
 	mqtt.Status
+	Sparkplug *sparkplug.Status `json:"sparkplug,omitempty"`
 }
 
 // Status returns a snapshot.
-func (b *Bridge) Status() Status { return Status{Addr: b.addrs(), Status: b.server.Status()} }
+func (b *Bridge) Status() Status {
+	return Status{Addr: b.addrs(), Status: b.server.Status(), Sparkplug: b.router.edge.status()}
+}
 
 // Metrics writes the bridge's figures.
-func (b *Bridge) Metrics(w *metric.Writer) { b.server.Metrics(w) }
+func (b *Bridge) Metrics(w *metric.Writer) {
+	b.server.Metrics(w)
+	b.router.edge.metrics(w)
+}

@@ -54,6 +54,7 @@ const DefaultTopic = "mqtt"
 type Router struct {
 	routes    atomic.Pointer[[]route]
 	downlinks []mqtt.Downlink
+	edge      *edge // nil: topics of Sparkplug B are as others
 }
 
 // route is a Route made ready.
@@ -242,8 +243,8 @@ func (rt *route) match(topic []byte, c *captures) bool {
 	return !more
 }
 
-// Route appends the ways of a message on topic; it implements mqtt.Router.
-func (r *Router) Route(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, error) {
+// ways appends the ways of a message on topic.
+func (r *Router) ways(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, error) {
 	c := captures{topic: topic}
 	routes := *r.routes.Load()
 	for i := range routes {

@@ -123,6 +123,15 @@ type MQTT struct {
 	SysInterval         Duration       `yaml:"sys_interval" min:"1s" max:"1h" doc:"How often the $SYS topics are sent to those who are subscribed, as far as they have changed."`
 	ServerReference     string         `yaml:"server_reference" doc:"Where MQTT 5 devices are sent when Weir shuts down: HOST:PORT, or several with blanks between. Empty: they are told no other server."`
 	MaxTopics           int            `yaml:"max_topics" min:"1" max:"100000" doc:"Kafka topics that routes with captures may make."`
+	Sparkplug           Sparkplug      `yaml:"sparkplug" doc:"Follow the edge nodes of Sparkplug B, topics spBv1.0/GROUP/TYPE/NODE[/DEVICE]: see guarantees.md."`
+}
+
+// Sparkplug follows edge nodes.
+type Sparkplug struct {
+	Enable          bool     `yaml:"enable" doc:"Know from births, deaths and sequence numbers which edge nodes and devices are online, mark the records of data that came without a birth or after a gap with the header mqtt.sparkplug-stale, and ask the edge node for its birth then (NCMD, Node Control/Rebirth)."`
+	MaxNodes        int      `yaml:"max_nodes" min:"1" max:"100000" doc:"Edge nodes followed. Those that are offline make room for others; the messages of what is beyond are stored, marked as stale."`
+	MaxDevices      int      `yaml:"max_devices" min:"1" max:"1000000" doc:"Devices followed, of all edge nodes together."`
+	RebirthInterval Duration `yaml:"rebirth_interval" min:"1s" max:"24h" doc:"How often one edge node is asked for its birth, at most."`
 }
 
 // MQTTListener is one place where devices connect.
@@ -342,6 +351,7 @@ func Default() Config {
 			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxTopics: 1_000,
+			Sparkplug: Sparkplug{MaxNodes: 1_000, MaxDevices: 10_000, RebirthInterval: Duration(10 * time.Second)},
 		},
 		HTTP: HTTP{Listen: []string{"127.0.0.1:8080"}, MaxUpload: 32 << 20},
 		TLS:  TLS{ClientAuth: "none"},

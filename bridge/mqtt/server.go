@@ -73,6 +73,9 @@ type Options struct {
 	// Exchange begins an enhanced authentication by a method, such as SCRAM-SHA-256;
 	// nil: none is offered. Its errors may be a Refusal.
 	Exchange func(l Login, method string) (Exchange, error)
+	// Lost is called when messages that the Router has seen are not stored, for no fault
+	// of theirs; nil: nobody is told. It must not wait.
+	Lost func()
 	// Now is the best wall time known, for records; nil: time.Now. Age is how long ago
 	// Now said so, at least; nil: time.Since.
 	Now func() time.Time
@@ -112,6 +115,9 @@ func (o Options) withDefaults() Options {
 	wait(&o.MaxSessionExpiry, 7*24*time.Hour)
 	wait(&o.SessionSaveInterval, 10*time.Second)
 	wait(&o.SysInterval, 10*time.Second)
+	if o.Lost == nil {
+		o.Lost = func() {}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -101,19 +101,22 @@ func (srv *Server) lossList() []reasonCount {
 	return []reasonCount{{"disk_full", &l.disk}, {"quota", &l.quota}, {"refused", &l.refused}, {"storage", &l.storage}}
 }
 
-// lost counts messages of QoS 0 that were not stored because of err.
+// lost counts n messages of QoS 0 that were not stored because of err; others may not
+// have been, either.
 func (srv *Server) lost(err error, n int) {
 	var pe *packet.Error
 	l := &srv.losses
 	switch {
 	case errors.Is(err, record.ErrDiskFull):
 		l.disk.Add(uint64(n))
+		srv.opts.Lost()
 	case errors.As(err, &pe) && pe.Reason == packet.QuotaExceeded:
 		l.quota.Add(uint64(n))
 	case errors.As(err, &pe), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrInvalidRecord):
 		l.refused.Add(uint64(n))
 	default:
 		l.storage.Add(uint64(n))
+		srv.opts.Lost()
 	}
 }
 

@@ -128,8 +128,10 @@ func (l fullLog) AppendGroup(writes []record.AsyncWrite) {
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var full atomic.Bool
+		var lost atomic.Int64
 		b := newBox(t)
 		b.wrap = func(l mqtt.Log) mqtt.Log { return fullLog{l, &full} }
+		b.opts.Lost = func() { lost.Add(1) }
 		b.start()
 		defer b.stop()
 		five, three := b.client(v5, "5", keep), b.client(v3, "3", keep)
@@ -151,6 +153,9 @@ func TestDiskFull(t *testing.T) {
 		default:
 		}
 		five.quiet()
+		if n := lost.Load(); n == 0 {
+			t.Error("nobody is told that messages are lost")
+		}
 		full.Store(false)
 		three.expect("PUBACK #9", "PUBACK #1", "PUBREC #2", "PUBACK #3")
 		<-done

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"net"
 	"time"
 
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -61,19 +62,42 @@ func decodeWill(client string, delay uint32, b string) (*will, error) {
 // publishWill sends a will the way of any message. Nobody waits for its commit, but
 // a failure is counted and logged.
 func (srv *Server) publishWill(w *will) {
-	c := &conn{srv: srv, id: w.client, version: packet.V5, out: outbox{failed: true}} // nobody reads an answer
+	srv.traffic.wills.Add(1)
+	m := w.msg
+	m.PacketID = 1
+	if err := srv.publishFor(w.client, &m); err != nil {
+		srv.opts.Log.Error("mqtt: will cannot be published", "client", w.client, "topic", string(m.Topic), "err", err)
+	}
+}
+
+// publishFor takes a message that comes by no connection, as if client had sent it.
+func (srv *Server) publishFor(client string, m *packet.Publish) error {
+	c := &conn{srv: srv, id: client, version: packet.V5, out: outbox{failed: true}} // nobody reads an answer
 	c.acks.init()
 	c.sitDown()
 	defer c.standUp()
 	c.in.begin()
-	srv.traffic.wills.Add(1)
-	m := w.msg
-	m.PacketID = 1
-	if err := c.accept(&m, m.Topic); err != nil {
+	err := c.accept(m, m.Topic)
+	if err != nil {
 		srv.refusals.storage.Add(1)
-		srv.opts.Log.Error("mqtt: will cannot be published", "client", w.client, "topic", string(m.Topic), "err", err)
 	}
 	c.in.stage()
+	return err
+}
+
+// Publish takes a message of the server's own. Its routes, subscribers and limits are
+// those of any message; no access rule is asked. Nobody waits for its commit, but a
+// failure is counted and logged.
+func (srv *Server) Publish(m *packet.Publish) error {
+	srv.mu.Lock()
+	if srv.closed {
+		srv.mu.Unlock()
+		return net.ErrClosed
+	}
+	srv.wg.Add(1)
+	srv.mu.Unlock()
+	defer srv.wg.Done()
+	return srv.publishFor("", m)
 }
 
 // bequeath decides what becomes of the will of a connection that is over, and returns

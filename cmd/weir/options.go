@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/bridge"
 	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/sparkplug"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 	"github.com/weirmq/weir/mirror"
 	"github.com/weirmq/weir/mirror/membership"
@@ -130,6 +131,9 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 		MaxInflight: m.MaxInflight, MaxRetained: m.MaxRetained, MaxRetainedBytes: int64(m.MaxRetainedBytes), MaxTopics: m.MaxTopics,
 		ServerReference: m.ServerReference, SysInterval: time.Duration(m.SysInterval), Version: versionText(),
 		Log: log,
+	}}
+	o.Sparkplug = bridge.Sparkplug{Enable: m.Sparkplug.Enable, Limits: sparkplug.Limits{
+		MaxNodes: m.Sparkplug.MaxNodes, MaxDevices: m.Sparkplug.MaxDevices, RebirthInterval: time.Duration(m.Sparkplug.RebirthInterval),
 	}}
 	o.Routes = bridgeRoutes(cfg)
 	for _, d := range cfg.Downlink {

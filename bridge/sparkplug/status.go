@@ -1,0 +1,102 @@
+package sparkplug
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/appliance/metric"
+)
+
+// MaxListed is how many edge nodes a Status names at most.
+const MaxListed = 100
+
+// Status is a snapshot for GET /v1/status.
+type Status struct {
+	Nodes         int `json:"nodes"`
+	NodesOnline   int `json:"nodes_online"`
+	NodesStale    int `json:"nodes_stale"` // online, but something is missing
+	Devices       int `json:"devices"`
+	DevicesOnline int `json:"devices_online"`
+	Counts
+	// Listed is up to MaxListed edge nodes, by name, those that are offline or stale first.
+	Listed []NodeStatus `json:"edge_nodes"`
+}
+
+// NodeStatus is one edge node.
+type NodeStatus struct {
+	Name          string     `json:"name"` // GROUP/NODE
+	Online        bool       `json:"online"`
+	Stale         bool       `json:"stale"`
+	Seq           byte       `json:"seq"`
+	Born          *time.Time `json:"born,omitempty"`  // the last time
+	Asked         *time.Time `json:"asked,omitempty"` // for its birth, the last time
+	Devices       int        `json:"devices"`
+	DevicesOnline int        `json:"devices_online"`
+}
+
+// Status returns a snapshot.
+func (t *Tracker) Status() Status {
+	st, all := t.snapshot()
+	rank := func(n NodeStatus) int {
+		if n.Online && !n.Stale {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(all, func(a, b NodeStatus) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Name, b.Name)) })
+	st.Listed = all[:min(len(all), MaxListed)]
+	return st
+}
+
+func (t *Tracker) snapshot() (st Status, all []NodeStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st = Status{Nodes: len(t.nodes), Devices: t.devices, Counts: t.counts}
+	all = make([]NodeStatus, 0, len(t.nodes))
+	for _, n := range t.nodes {
+		s := n.status()
+		if st.DevicesOnline += s.DevicesOnline; s.Online {
+			st.NodesOnline++
+			if s.Stale {
+				st.NodesStale++
+			}
+		}
+		all = append(all, s)
+	}
+	return st, all
+}
+
+func (n *node) status() NodeStatus {
+	s := NodeStatus{Name: n.group + "/" + n.name, Online: n.online, Stale: n.stale, Seq: n.seq, Born: given(n.born), Asked: given(n.asked), Devices: len(n.devices)}
+	for _, d := range n.devices {
+		if d.online {
+			s.DevicesOnline++
+		}
+	}
+	return s
+}
+
+func given(at time.Time) *time.Time {
+	if at.IsZero() {
+		return nil
+	}
+	return &at
+}
+
+// Metrics writes the tracker's figures.
+func (t *Tracker) Metrics(w *metric.Writer) {
+	st, _ := t.snapshot()
+	const nodes, devices = "Edge nodes of Sparkplug B, by state; stale are online, but messages are missing.", "Devices of Sparkplug B, by state."
+	w.Gauge("weir_sparkplug_nodes", nodes, float64(st.NodesOnline-st.NodesStale), "state", "online")
+	w.Gauge("weir_sparkplug_nodes", nodes, float64(st.NodesStale), "state", "stale")
+	w.Gauge("weir_sparkplug_nodes", nodes, float64(st.Nodes-st.NodesOnline), "state", "offline")
+	w.Gauge("weir_sparkplug_devices", devices, float64(st.DevicesOnline), "state", "online")
+	w.Gauge("weir_sparkplug_devices", devices, float64(st.Devices-st.DevicesOnline), "state", "offline")
+	w.Counter("weir_sparkplug_gaps_total", "Messages of edge nodes whose sequence number was not the next one.", float64(st.Gaps))
+	w.Counter("weir_sparkplug_unborn_total", "Messages of edge nodes and devices without the birth before them.", float64(st.Unborn))
+	w.Counter("weir_sparkplug_rebirths_total", "Births that edge nodes were asked for.", float64(st.Rebirths))
+	w.Counter("weir_sparkplug_malformed_total", "Messages in spBv1.0 whose payload is none of Sparkplug B.", float64(st.Malformed))
+	w.Counter("weir_sparkplug_late_deaths_total", "NDEATHs of a connection that another had followed.", float64(st.LateDeaths))
+	w.Counter("weir_sparkplug_untracked_total", "Messages of edge nodes and devices beyond max_nodes and max_devices.", float64(st.Untracked))
+}
