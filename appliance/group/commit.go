@@ -25,6 +25,9 @@ type CommitOffset struct {
 	Offset      int64
 	LeaderEpoch int32
 	Metadata    string // at most offset.metadata.max.bytes
+	// TopicID is the topic that the offset is of: one made later by the same name does
+	// not get it. Zero: whichever has the name.
+	TopicID TopicID
 }
 
 // Commit serves OffsetCommit: it returns when the offsets are on stable storage.
@@ -78,7 +81,7 @@ func (c *Coordinator) commitRecords(group string, offsets []CommitOffset) (rs []
 				continue
 			}
 		}
-		rs = append(rs, encodeOffset(group, o.TopicPartition, Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata, CommitMs: nowMs}))
+		rs = append(rs, encodeOffset(group, o.TopicPartition, Offset{Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata, CommitMs: nowMs, TopicID: o.TopicID}))
 	}
 	return rs, each
 }
@@ -166,8 +169,21 @@ func (c *Coordinator) Committed(group string, tp record.TopicPartition) (o Offse
 	if err := c.log.catchUp(); err != nil {
 		return Offset{}, false, err
 	}
-	o, ok = c.log.table.committed(group, tp)
+	if o, ok = c.log.table.committed(group, tp); ok && c.ofAnother(tp.Topic, o.TopicID) {
+		return Offset{}, false, nil
+	}
 	return o, ok, nil
+}
+
+// ofAnother reports whether an offset was committed for a topic that had the name before.
+// Its delete may have been cut short, or have come before the end of a transaction
+// that commits it.
+func (c *Coordinator) ofAnother(name string, committed TopicID) bool {
+	if committed == (TopicID{}) {
+		return false
+	}
+	id, _, ok := c.opts.Cluster.Topic(name)
+	return ok && id != committed
 }
 
 // CommittedAll is all committed offsets of a group, sorted by topic and partition.
@@ -183,7 +199,10 @@ func (c *Coordinator) committedAll(group string) []CommitOffset {
 	out := make([]CommitOffset, 0, len(offsets))
 	for _, tp := range sortedPartitions(offsets) {
 		o := offsets[tp]
-		out = append(out, CommitOffset{TopicPartition: tp, Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata})
+		if c.ofAnother(tp.Topic, o.TopicID) {
+			continue
+		}
+		out = append(out, CommitOffset{TopicPartition: tp, Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata, TopicID: o.TopicID})
 	}
 	return out
 }

@@ -16,11 +16,19 @@ func EncodeOffsetCommit(group string, tp record.TopicPartition, offset int64, me
 	return encodeOffset(group, tp, Offset{Offset: offset, LeaderEpoch: -1, Metadata: metadata, CommitMs: nowMs})
 }
 
+// topicIDHeader is the header of a committed offset with its topic's id, 16 bytes.
+// Kafka has it in version 4 of the value, which only Kafka 4.1 and later read.
+const topicIDHeader = "weir.topic.id"
+
 func encodeOffset(group string, tp record.TopicPartition, o Offset) record.Record {
 	v := kmsg.NewOffsetCommitValue()
 	v.Version, v.Offset, v.LeaderEpoch = offsetValueVersion, o.Offset, o.LeaderEpoch
 	v.Metadata, v.CommitTimestamp = o.Metadata, o.CommitMs
-	return record.Record{Timestamp: o.CommitMs, Key: offsetKey(group, tp), Value: v.AppendTo(nil)}
+	r := record.Record{Timestamp: o.CommitMs, Key: offsetKey(group, tp), Value: v.AppendTo(nil)}
+	if o.TopicID != (TopicID{}) {
+		r.Headers = []record.Header{{Key: topicIDHeader, Value: o.TopicID[:]}}
+	}
+	return r
 }
 
 func offsetKey(group string, tp record.TopicPartition) []byte {
@@ -41,6 +49,6 @@ func offsetTombstone(group string, tp record.TopicPartition, nowMs int64) record
 
 // copied marks a record as the repetition of the one at offset from.
 func copied(r record.Record, from int64) record.Record {
-	r.Headers = []record.Header{{Key: CopiedFromHeader, Value: binary.BigEndian.AppendUint64(nil, uint64(from))}}
+	r.Headers = append(r.Headers, record.Header{Key: CopiedFromHeader, Value: binary.BigEndian.AppendUint64(nil, uint64(from))})
 	return r
 }

@@ -94,3 +94,8 @@ func Assign(name string, members map[string][]TopicID, held map[string]Share, si
 	}
 	return out
 }
+
+// OffsetRecord is the record of a committed offset.
+func OffsetRecord(group string, tp record.TopicPartition, o Offset) record.Record {
+	return encodeOffset(group, tp, o)
+}

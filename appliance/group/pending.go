@@ -30,6 +30,9 @@ func (t *table) hold(producer int64, r *record.Record) error {
 		return err
 	}
 	c := record.Record{Offset: r.Offset, Timestamp: r.Timestamp, Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}
+	if id, ok := r.Header(topicIDHeader); ok {
+		c.Headers = []record.Header{{Key: topicIDHeader, Value: slices.Clone(id)}}
+	}
 	t.held[producer] = append(t.held[producer], c)
 	t.heldOf[key]++
 	t.holds++

@@ -25,6 +25,9 @@ type Offset struct {
 	LeaderEpoch int32 // -1 when the client did not say
 	Metadata    string
 	CommitMs    int64 // when, ms since 1970
+	// TopicID is whose offset it is, should the name come to mean another topic; zero
+	// when the client did not say.
+	TopicID TopicID
 }
 
 // cell is the last value of one key, and the original offset of its record.
@@ -114,6 +117,9 @@ func (t *table) applyOffset(k *kmsg.OffsetCommitKey, r *record.Record, at int64)
 			v.LeaderEpoch = -1
 		}
 		c.value = Offset{Offset: v.Offset, LeaderEpoch: v.LeaderEpoch, Metadata: v.Metadata, CommitMs: v.CommitTimestamp}
+		if id, ok := r.Header(topicIDHeader); ok && len(id) == len(c.value.TopicID) {
+			c.value.TopicID = TopicID(id)
+		}
 	}
 	tp := record.TopicPartition{Topic: k.Topic, Partition: k.Partition}
 	g := t.group(k.Group)

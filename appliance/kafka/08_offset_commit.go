@@ -41,12 +41,11 @@ func (s *Server) offsetCommit(r *request) kmsg.Response {
 		}
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
-			if _, err := s.o.Topics.Partition(tp); err != nil {
-				continue
+			if id, ok := s.topicIDOf(tp, t.TopicID); ok {
+				c.Offsets = append(c.Offsets, group.CommitOffset{
+					TopicPartition: tp, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: deref(p.Metadata), TopicID: id,
+				})
 			}
-			c.Offsets = append(c.Offsets, group.CommitOffset{
-				TopicPartition: tp, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: deref(p.Metadata),
-			})
 		}
 	}
 	each, err := []error(nil), r.authorize(auth.Read, auth.Group, req.Group)
@@ -98,6 +97,16 @@ func (r *request) authorizeKnown(op auth.Operation, name string) error {
 		return nil
 	}
 	return r.authorize(op, auth.Topic, name)
+}
+
+// topicIDOf is the id of a partition's topic, of which the client may have said which
+// it means. ok is false when there is no such partition.
+func (s *Server) topicIDOf(tp record.TopicPartition, said topic.ID) (id topic.ID, ok bool) {
+	t := s.o.Topics.Topic(tp.Topic)
+	if t == nil || said != (topic.ID{}) && said != t.ID() {
+		return id, false
+	}
+	return t.ID(), tp.Partition >= 0 && int(tp.Partition) < len(t.Partitions())
 }
 
 func (s *Server) topicNameOf(id topic.ID) string {

@@ -39,8 +39,8 @@ func (s *Server) txnOffsetCommit(r *request) kmsg.Response {
 		}
 		for _, p := range t.Partitions {
 			tp := record.TopicPartition{Topic: t.Topic, Partition: p.Partition}
-			if _, err := s.o.Topics.Partition(tp); err == nil {
-				c.Offsets = append(c.Offsets, group.CommitOffset{TopicPartition: tp, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: deref(p.Metadata)})
+			if id, ok := s.topicIDOf(tp, topic.ID{}); ok {
+				c.Offsets = append(c.Offsets, group.CommitOffset{TopicPartition: tp, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: deref(p.Metadata), TopicID: id})
 			}
 		}
 	}

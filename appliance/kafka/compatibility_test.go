@@ -58,7 +58,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 {{seen}}
 ## Not served
 
-WriteTxnMarkers (27), telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
+Telemetry (71, 72), share groups (76-79) and all that only brokers say to one another.
 `
 
 func compatibility(seen []byte) []byte {

@@ -19,6 +19,22 @@ func runLog(t *testing.T, args ...string) (int, string) {
 	return code, out.String() + errs.String()
 }
 
+// verifyBesideAnother verifies a stopped folder while another does: nothing runs there.
+func verifyBesideAnother(t *testing.T, data string) {
+	t.Helper()
+	another, err := lockData(data, toRead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	if code, out := runLog(t, "log", "verify", data); code != exitOK || strings.Contains(out, "running") {
+		t.Fatalf("verify of a stopped folder beside another: %d %s", code, out)
+	}
+	if code, out := runLog(t, "log", "repair", data); code != exitFailed || !strings.Contains(out, "running") {
+		t.Fatalf("repair of a folder that somebody reads: %d %s", code, out)
+	}
+}
+
 func TestLogVerifyAndRepair(t *testing.T) {
 	data := t.TempDir()
 	s := startSite(t, "--data", data)
@@ -36,6 +52,7 @@ func TestLogVerifyAndRepair(t *testing.T) {
 	if code, out := runLog(t, "log", "verify", data); code != exitOK {
 		t.Fatalf("verify of a sound folder: %d %s", code, out)
 	}
+	verifyBesideAnother(t, data)
 	segment := filepath.Join(data, "topics", "t-0", "00000000000000000000.log")
 	b, err := os.ReadFile(segment)
 	if err != nil {

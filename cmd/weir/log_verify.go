@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +58,7 @@ type dataReport struct {
 }
 
 func verifyData(s *session, data string, only []string) error {
-	lock, err := lockData(data)
+	lock, err := lockData(data, toRead)
 	if err != nil && !errors.Is(err, errRunning) {
 		return err
 	}
@@ -168,7 +169,7 @@ func (c *logRepairCmd) Run(s *session) error {
 	if _, only, ok := dataFolder(c.Data); !ok || only != nil {
 		return failf(exitNotFound, "%s is no data folder: it has no folder \"topics\"", c.Data)
 	}
-	lock, err := lockData(c.Data)
+	lock, err := lockData(c.Data, toWrite)
 	if err != nil {
 		return err
 	}
@@ -206,20 +207,38 @@ func (c *logRepairCmd) Run(s *session) error {
 }
 
 // errRunning is returned for a data folder that a process has open.
-var errRunning = errors.New("the appliance is running")
+var errRunning = errors.New("the appliance, or another weir log, is running")
 
-// lockData takes the lock of a data folder, as the appliance does while it runs.
-func lockData(data string) (*os.File, error) {
+// How a data folder is locked: many may read one that nobody writes.
+const (
+	toRead  = unix.LOCK_SH
+	toWrite = unix.LOCK_EX
+)
+
+const (
+	// lockPatience is how long a process that is just ending, or starting a child, is
+	// waited for, as the appliance does at its start.
+	lockPatience = time.Second
+	lockRetry    = 50 * time.Millisecond
+)
+
+// lockData takes the lock of a data folder that the appliance has while it runs.
+func lockData(data string, how int) (*os.File, error) {
 	d, err := os.Open(data)
 	if err != nil {
 		return nil, failf(exitNotFound, "cannot open the data folder: %w", err)
 	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = d.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, failf(exitFailed, "%w on %s: stop it first", errRunning, data)
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
+		if err = unix.Flock(int(d.Fd()), how|unix.LOCK_NB); err == nil {
+			return d, nil
 		}
-		return nil, fmt.Errorf("cannot lock %s: %w", data, err)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
 	}
-	return d, nil
+	_ = d.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, failf(exitFailed, "%w on %s: stop it first", errRunning, data)
+	}
+	return nil, fmt.Errorf("cannot lock %s: %w", data, err)
 }

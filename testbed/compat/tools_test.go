@@ -85,6 +85,7 @@ var toolSteps = []step{
 	{"kafka-consumer-groups", "--bootstrap-server {broker} --timeout 60000 --delete --group perf --group verifiable", "", `Deletion of requested consumer groups .* was successful`},
 	{"kafka-transactions", "--bootstrap-server {broker} list", "", `TransactionalId`},
 	{"kafka-transactions", "--bootstrap-server {broker} describe-producers --topic tools --partition 0", "", `ProducerId`},
+	{"kafka-transactions", "--bootstrap-server {broker} find-hanging --broker-id 1", "", `ProducerId`},
 	{"kafka-topics", "--bootstrap-server {broker} --delete --topic tools", "", ``},
 	{"kafka-topics", "--bootstrap-server {broker} --list --topic tools", "", `^\s*$`},
 }
