@@ -9,7 +9,7 @@ import (
 const (
 	// preparedBytes is from which size on files are made ahead of their use: writing the
 	// zeros of a smaller one delays nobody.
-	preparedBytes = 1 << 20
+	preparedBytes = 2 << 20
 
 	zeroBytes = 256 << 10 // written at once
 	pacedZero = 1 << 20   // and synced, before a pause
