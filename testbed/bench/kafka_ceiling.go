@@ -95,11 +95,10 @@ func (p *peers) ceilingOfConsumers(o options, t *table) error {
 
 // beside lets the ceiling and Kafka take turns, Kafka with a new topic each time.
 func (p *peers) beside(o options, t *table, measures []measure, c *ceiling, partitions int32, use func(addr, topic string) ([]float64, error)) error {
-	topics := 0
 	return t.compare(o.pairs, measures,
 		side{"nothing", func() ([]float64, error) {
-			topics++
-			return use(c.addr(), fmt.Sprint("nothing-", topics))
+			p.made++
+			return use(c.addr(), fmt.Sprint("nothing-", p.made))
 		}},
 		side{p.kafka.name, func() ([]float64, error) {
 			return p.withTopic(p.kafka, partitions, func(topic string) ([]float64, error) { return use(p.kafka.addr, topic) })
