@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -14,13 +16,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ceiling is a broker that does nothing a broker is for: it checks no batch, has no
-// disk, and keeps what is produced in memory, or not at all. What a client reaches
-// with it is the most that it would reach with any broker beside it on this machine.
+// ceiling is a broker that does nothing a broker is for: it checks no batch, syncs no
+// disk, and keeps what is produced in memory, or in files that nobody reads, or not at
+// all. What a client reaches with it is the most that it would reach with any broker
+// beside it on this machine.
 type ceiling struct {
 	ln         net.Listener
-	keeps      bool  // what is produced can be fetched
-	partitions int32 // of every topic
+	keeps      bool   // what is produced can be fetched
+	dir        string // of the files; "" is without
+	partitions int32  // of every topic
 	mu         sync.Mutex
 	parts      map[shelfName]*shelf
 }
@@ -36,6 +40,8 @@ type shelf struct {
 	batches []kept
 	end     int64
 	grown   chan struct{} // closed by the next append
+	file    *os.File      // of the partition in the newest topic; nil is without
+	size    int64
 }
 
 type kept struct {
@@ -43,12 +49,12 @@ type kept struct {
 	bytes []byte
 }
 
-func newCeiling(keeps bool, partitions int32) (*ceiling, error) {
+func newCeiling(keeps bool, dir string, partitions int32) (*ceiling, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	c := &ceiling{ln: ln, keeps: keeps, partitions: partitions, parts: map[shelfName]*shelf{}}
+	c := &ceiling{ln: ln, keeps: keeps, dir: dir, partitions: partitions, parts: map[shelfName]*shelf{}}
 	go func() {
 		for {
 			conn, err := ln.Accept()
@@ -135,6 +141,10 @@ func (c *ceiling) shelf(topic string, partition int32) *shelf {
 	s := c.parts[name]
 	if s == nil {
 		s = &shelf{grown: make(chan struct{})}
+		if c.dir != "" {
+			// What an older topic had there is gone, as if it had been deleted.
+			s.file, _ = os.Create(filepath.Join(c.dir, fmt.Sprint("nothing-", partition)))
+		}
 		c.parts[name] = s
 	}
 	return s
@@ -145,6 +155,10 @@ func (s *shelf) put(batches []byte, keeps bool) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	base := s.end
+	if s.file != nil {
+		n, _ := s.file.WriteAt(batches, s.size)
+		s.size += int64(n)
+	}
 	for len(batches) >= 61 {
 		n := 12 + int(binary.BigEndian.Uint32(batches[8:]))
 		next := s.end + int64(binary.BigEndian.Uint32(batches[23:])) + 1 // lastOffsetDelta

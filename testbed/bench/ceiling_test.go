@@ -11,7 +11,7 @@ import (
 
 // The ceiling is broker enough for a client: what is produced is consumed, in order.
 func TestCeilingServesAClient(t *testing.T) {
-	c, err := newCeiling(true, 2)
+	c, err := newCeiling(true, t.TempDir(), 2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,17 +10,11 @@ import (
 // Where its ratio is below a goal no broker can reach that goal.
 func kafkaCeiling(o options, t *table) error {
 	return withPeers(o, t, "kafka-ceiling", func(p *peers) error {
-		drops, err := newCeiling(false, loadPartitions)
-		if err != nil {
+		if err := p.ceilingOfProducers(o, t, ceilingName, ""); err != nil {
 			return err
 		}
-		defer drops.ln.Close()
-		for _, client := range p.clients.all() {
-			for _, size := range []int{200, 1024} {
-				if err := p.ceilingOfProducer(o, t, drops, client, size); err != nil {
-					return err
-				}
-			}
+		if err := p.ceilingOfProducers(o, t, filesName, o.dir); err != nil {
+			return err
 		}
 		if err := p.ceilingOfConsumers(o, t); err != nil {
 			return err
@@ -30,9 +24,26 @@ func kafkaCeiling(o options, t *table) error {
 }
 
 func ceilingName(of string) string { return "no broker at all: " + of }
+func filesName(of string) string   { return "no broker but for files without a sync: " + of }
 
-func (p *peers) ceilingOfProducer(o options, t *table, c *ceiling, client load, size int) error {
-	name := ceilingName(fmt.Sprintf("%s producer, acks=all, %d B", client.name, size))
+func (p *peers) ceilingOfProducers(o options, t *table, title func(of string) string, dir string) error {
+	c, err := newCeiling(false, dir, loadPartitions)
+	if err != nil {
+		return err
+	}
+	defer c.ln.Close()
+	for _, client := range p.clients.all() {
+		for _, size := range []int{200, 1024} {
+			if err := p.ceilingOfProducer(o, t, c, client, size, title); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *peers) ceilingOfProducer(o options, t *table, c *ceiling, client load, size int, title func(of string) string) error {
+	name := title(fmt.Sprintf("%s producer, acks=all, %d B", client.name, size))
 	full := []measure{{name, "", "records/s"}, {name + ", p99 at full speed", "", "ms"}}
 	if err := p.beside(o, t, full, c, loadPartitions, func(addr, topic string) ([]float64, error) {
 		return client.produce(addr, topic, o.load/size, size, 0)
@@ -50,7 +61,7 @@ func (p *peers) ceilingOfProducer(o options, t *table, c *ceiling, client load, 
 }
 
 func (p *peers) ceilingOfLatency(o options, t *table) error {
-	c, err := newCeiling(true, 1)
+	c, err := newCeiling(true, "", 1)
 	if err != nil {
 		return err
 	}
@@ -67,7 +78,7 @@ func (p *peers) ceilingOfLatency(o options, t *table) error {
 
 func (p *peers) ceilingOfConsumers(o options, t *table) error {
 	const size = 1024
-	c, err := newCeiling(true, loadPartitions)
+	c, err := newCeiling(true, "", loadPartitions)
 	if err != nil {
 		return err
 	}
