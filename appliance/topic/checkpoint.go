@@ -11,20 +11,28 @@ import (
 	"github.com/weirmq/weir/appliance/vfs"
 )
 
+// roomInterval is after how long a checkpoint that found no room is tried again.
+const roomInterval = 250 * time.Millisecond
+
 // checkpointLoop syncs segments so that the write-ahead log's files can be used
 // again: at intervals, and whenever it runs short of them.
 func (s *Set) checkpointLoop() {
 	defer s.background.Done()
 	tick := time.NewTicker(s.opts.CheckpointInterval)
 	defer tick.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-tick.C:
 		case <-s.wal.CheckpointWanted():
+		case <-again: // the write-ahead log may wait for it
 		case <-s.stop:
 			return
 		}
-		if err := s.checkpoint(); err != nil && !noRoom(err) {
+		again = nil
+		if err := s.checkpoint(); noRoom(err) {
+			again = time.After(roomInterval)
+		} else if err != nil {
 			s.opts.Log.Error("checkpoint failed", "err", err)
 			return // the write-ahead log has stopped accepting
 		}
@@ -75,9 +83,16 @@ func (s *Set) checkpoint() error {
 }
 
 // again judges why there was no checkpoint of partitions. One that found no room is
-// tried again, with all that it was to do; after another failure there is none any more.
+// tried again, with all that it was to do; after another failure there is none any more,
+// nor when the set closes, which may wait for this one.
 func (s *Set) again(dirty []*Partition, err error) error {
-	if !noRoom(err) {
+	closing := false
+	select {
+	case <-s.closing:
+		closing = true
+	default:
+	}
+	if closing || !noRoom(err) {
 		s.wal.Fail(err)
 		return err
 	}
