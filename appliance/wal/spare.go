@@ -19,6 +19,8 @@ const (
 	// altogether: rounds are synced by the same disk meanwhile.
 	pauses   = 4
 	maxPause = 100 * time.Millisecond
+
+	roomPause = 100 * time.Millisecond // before a file that had no room is tried again
 )
 
 // spare returns a file to write next, under its new number: recycled, or made
@@ -29,9 +31,8 @@ func (g *ring) spare() (*file, error) {
 	if len(g.files) >= (g.opts.MaxFiles+1)/2 {
 		g.wantCheckpoint()
 	}
-	full := false
 	for {
-		for len(g.spares) == 0 && g.err == nil && (g.making || full || !g.mayGrow()) {
+		for len(g.spares) == 0 && g.err == nil && (g.making || !g.mayGrow()) {
 			if g.making {
 				g.hurry.Store(true)
 			} else {
@@ -54,10 +55,14 @@ func (g *ring) spare() (*file, error) {
 			g.number++
 			return f, nil
 		}
-		// Where the disk is fuller than it seemed one of the others will do.
-		if full = vfs.Full(err) && !errors.Is(err, vfs.ErrUnsynced) && len(g.files) >= 2; !full {
+		if !vfs.Full(err) || errors.Is(err, vfs.ErrUnsynced) || len(g.files) < 2 {
 			return nil, err
 		}
+		// The disk is fuller than it seemed: one of the others will do, or there is room soon.
+		g.wantCheckpoint()
+		soon := time.AfterFunc(roomPause, g.freed.Broadcast)
+		g.freed.Wait()
+		soon.Stop()
 	}
 }
 
