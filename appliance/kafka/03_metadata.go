@@ -30,12 +30,6 @@ import (
 // it (from 4; before, clients cannot say no). They exist when the answer is sent.
 const metadataKey = 3
 
-const (
-	// maxAutoCreate bounds the topics one request may create; a client asks again for
-	// those answered LEADER_NOT_AVAILABLE.
-	maxAutoCreate = 64
-)
-
 func init() {
 	register(api{key: metadataKey, name: "Metadata", needs: "DESCRIBE Topic; CREATE Topic or Cluster to create", min: 0, max: 13, handle: (*Server).metadata, maxFrame: dataFrame,
 		notes: "auto-creates topics; topic ids (10), also to ask by (12); answers with the address the client dialled unless advertised.listeners is set"})
@@ -72,7 +66,7 @@ func (s *Server) metadata(r *request) kmsg.Response {
 		}
 		if err != nil {
 		} else if t == nil && create {
-			if created++; created > maxAutoCreate {
+			if created++; created > s.o.MaxAutoCreate {
 				err = kerr.LeaderNotAvailable
 			} else {
 				t, err = s.autoCreate(*want.Topic)

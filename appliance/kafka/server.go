@@ -75,7 +75,7 @@ func New(o Options) (*Server, error) {
 		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Log) // without a store nothing can fail
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
-	s.sessions.slots = s.o.MaxFetchSessions
+	s.sessions.slots, s.sessions.maxParts = s.o.MaxFetchSessions, s.o.MaxFetchSessionPartitions
 	s.accepting = quota.NewPace(0)
 	s.o.Configs.mu.Lock()
 	defer s.o.Configs.mu.Unlock()
