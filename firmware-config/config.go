@@ -54,8 +54,8 @@ type Data struct {
 
 // Kafka is the Kafka listener and the broker keys.
 type Kafka struct {
-	Listen     []string `yaml:"listen" listener:"kafka.listen" doc:"Where to listen, one or several: host:port with a protocol before it unless it is PLAINTEXT, as in SASL_SSL://0.0.0.0:9093. Port 0 picks one."`
-	Advertised string   `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
+	Listen     []KafkaListener `yaml:"listen" doc:"Where to listen, one or several entries: an address, or an address with what clients of that listener are told to dial."`
+	Advertised string          `yaml:"advertised" kind:"address" doc:"Address told to the clients of the one listener whose entry does not say. Empty: the one each client dialled."`
 
 	NumPartitions             int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
 	AutoCreateTopics          bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
@@ -115,6 +115,12 @@ type Kafka struct {
 	QuotaEntities             int      `yaml:"quota.max.entities" min:"1" max:"100000" doc:"Users, client ids and addresses that have quotas of their own."`
 	QuotaClients              int      `yaml:"quota.max.clients" min:"100" max:"1000000" doc:"Clients whose use is counted one by one; those beyond share one account."`
 	MaxPartitions             int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
+}
+
+// KafkaListener is one place where Kafka clients connect.
+type KafkaListener struct {
+	Address    string `yaml:"address" listener:"kafka.listen" alone:"true" doc:"host:port with a protocol before it unless it is PLAINTEXT, as in SASL_SSL://0.0.0.0:9093. Port 0 picks one. An entry that is only this may be written without the key."`
+	Advertised string `yaml:"advertised" doc:"host:port that clients of this listener are told to dial, where a NAT, a tunnel or a load balancer stands between. Empty: the address each client dialled, which suits any number of networks."`
 }
 
 // MQTT is the device-facing listener.
@@ -361,7 +367,7 @@ func Default() Config {
 		Profile: "auto",
 		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Trash: Duration(24 * time.Hour), Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
-			Listen: []string{"127.0.0.1:9092"}, NumPartitions: 1, AutoCreateTopics: true,
+			Listen: []KafkaListener{{Address: "127.0.0.1:9092"}}, NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),

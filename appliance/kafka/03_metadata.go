@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strconv"
@@ -140,8 +141,8 @@ func describeTopic(r *request, t *topic.Topic, req *kmsg.MetadataRequest) kmsg.M
 
 // address is where the client is to find this broker.
 func (s *Server) address(r *request) (host string, port int32) {
-	if s.o.AdvertisedListener != "" {
-		host, port, _ = splitListener(s.o.AdvertisedListener) // Validate has read it
+	if advertised := cmp.Or(r.conn.login.sec.Advertised, s.o.AdvertisedListener); advertised != "" {
+		host, port, _ = splitListener(advertised) // it was checked
 		return host, port
 	}
 	host, p, err := net.SplitHostPort(r.localAddr().String())

@@ -57,8 +57,9 @@ type Options struct {
 	Log *slog.Logger
 
 	// AdvertisedListener is the "host:port" clients are told to dial, with or without
-	// "PLAINTEXT://" or another protocol before it (advertised.listeners). Empty means the address that
-	// the client has dialled already, which is right unless there is a NAT between.
+	// "PLAINTEXT://" or another protocol before it (advertised.listeners), where their
+	// listener does not say (Security.Advertised). Empty means the address that the
+	// client has dialled already, which is right unless there is a NAT between.
 	AdvertisedListener string
 	// NoAutoCreateTopics refuses topics nobody created (auto.create.topics.enable=false).
 	NoAutoCreateTopics bool
@@ -168,10 +169,8 @@ func (o Options) Validate() error {
 	if o.Topics == nil {
 		return errors.New("kafka: Options.Topics is required")
 	}
-	if o.AdvertisedListener != "" {
-		if _, _, err := splitListener(o.AdvertisedListener); err != nil {
-			return fmt.Errorf("kafka: advertised.listeners %q: %w", o.AdvertisedListener, err)
-		}
+	if err := CheckAdvertised(o.AdvertisedListener); err != nil {
+		return fmt.Errorf("kafka: %w", err)
 	}
 	for _, n := range []struct {
 		name  string
@@ -186,6 +185,17 @@ func (o Options) Validate() error {
 		if n.value < 0 {
 			return fmt.Errorf("kafka: %s is %d, it must not be negative", n.name, n.value)
 		}
+	}
+	return nil
+}
+
+// CheckAdvertised says why clients cannot be told to dial an address; "" is none.
+func CheckAdvertised(address string) error {
+	if address == "" {
+		return nil
+	}
+	if _, _, err := splitListener(address); err != nil {
+		return fmt.Errorf("advertised.listeners %q: %w", address, err)
 	}
 	return nil
 }

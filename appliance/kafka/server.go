@@ -93,6 +93,9 @@ func (s *Server) Serve(l net.Listener) error { return s.ServeSecure(l, Security{
 // it returns nil, or until l fails. It closes l.
 func (s *Server) ServeSecure(l net.Listener, sec Security) error {
 	defer l.Close()
+	if err := CheckAdvertised(sec.Advertised); err != nil {
+		return fmt.Errorf("kafka: listener %s: %w", l.Addr(), err)
+	}
 	if sec.Protocol.TLS() && sec.TLS == nil {
 		return fmt.Errorf("kafka: listener %s: %s without a certificate", l.Addr(), sec.Protocol)
 	}

@@ -68,8 +68,8 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		TrashRetention: trash,
 		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
-			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
-			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
+			NoAutoCreateTopics: !k.AutoCreateTopics,
+			MaxProduceBytes:    int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
 			MaxFetchSessions: orNone(k.MaxFetchSessions), MaxFetchSessionPartitions: k.MaxFetchPartitions, MaxConnectionRate: k.MaxConnectionRate,
 			MaxRequestBytes: int(k.MaxOtherBytes), MaxAdminBytes: int(k.MaxAdminBytes), MaxFetchWait: time.Duration(k.FetchMaxWait),

@@ -18,7 +18,7 @@ import (
 
 func kafkaListeners(cfg *firmwareconfig.Config) (out []appliance.Listener) {
 	for _, l := range cfg.KafkaListeners() {
-		out = append(out, appliance.Listener{Address: l.Address, Protocol: kafka.Protocol(l.Scheme)})
+		out = append(out, appliance.Listener{Address: l.Address, Protocol: kafka.Protocol(l.Scheme), Advertised: l.Advertised})
 	}
 	return out
 }
