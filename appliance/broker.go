@@ -80,8 +80,8 @@ type Options struct {
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
 	// Logger are filled in.
 	Groups group.Options
-	// QuotaWindow is what clients may save up of a quota; 0: quota.DefaultWindow.
-	QuotaWindow time.Duration
+	// Quotas is how clients are limited. Store is filled in.
+	Quotas quota.Options
 	// Transactions is how transactions are coordinated. Topics, Partition,
 	// NextProducerID, Epoch and Logger are filled in.
 	Transactions txn.Options
@@ -293,7 +293,8 @@ func (b *Broker) listen(o Options) (err error) {
 	w.Transactions, w.Auth = b.txns, b.auth
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
-	if w.Quotas, err = quota.Open(quota.Options{Store: b.store.Bucket(quotasBucket), Window: o.QuotaWindow}); err != nil {
+	o.Quotas.Store = b.store.Bucket(quotasBucket)
+	if w.Quotas, err = quota.Open(o.Quotas); err != nil {
 		return err
 	}
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
