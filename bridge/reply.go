@@ -178,6 +178,7 @@ type answer struct {
 	at      record.TopicPartition
 	reply   *reply
 	problem string // why it goes by the routes; "": it does not
+	detail  string // the same for the log
 }
 
 // find returns the answer that a message on topic is; ok is false when it is none.
@@ -191,7 +192,7 @@ func (rs *replies) find(topic []byte) (a answer, ok bool) {
 		if !may {
 			continue
 		}
-		ok, a.problem = true, "unmatched"
+		ok, a.problem, a.detail = true, "unmatched", "no command of "+r.kafka+" asked for an answer by this name"
 		partition, offset, sound := parseID(id)
 		if !sound {
 			continue
@@ -210,7 +211,7 @@ func (rs *replies) find(topic []byte) (a answer, ok bool) {
 			continue
 		}
 		if a.reply, a.problem = r, ""; rs.age(time.UnixMilli(a.command.Timestamp)) > r.timeout {
-			a.problem = "late"
+			a.problem, a.detail = "late", fmt.Sprintf("the command is older than reply.timeout (%v)", r.timeout)
 		}
 		return a, true
 	}
@@ -262,7 +263,7 @@ func (rs *replies) route(a *answer, topic []byte, ways []mqtt.Route) (out []mqtt
 		if p, ok := mqtt.Header(a.command.HeaderBlock, mqtt.HeaderKafkaReplyPartition); ok && len(p) == 4 {
 			partition = int32(binary.BigEndian.Uint32(p))
 		}
-		if !rs.may(a.reply, record.TopicPartition{Topic: to, Partition: max(partition, 0)}) {
+		if a.detail = rs.forbids(a.reply, record.TopicPartition{Topic: to, Partition: max(partition, 0)}); a.detail != "" {
 			a.problem = "refused"
 			return ways, false
 		}
@@ -279,14 +280,16 @@ func (rs *replies) route(a *answer, topic []byte, ways []mqtt.Route) (out []mqtt
 	return ways, true
 }
 
-// may reports whether answers may go to a partition that a record names: one that exists,
-// of a topic that the downlink allows.
-func (rs *replies) may(r *reply, tp record.TopicPartition) bool {
+// forbids says why answers may not go to a partition that a record names; "": they may. It
+// has to exist, in a topic that the downlink allows.
+func (rs *replies) forbids(r *reply, tp record.TopicPartition) string {
 	if !r.allows(tp.Topic) {
-		return false
+		return fmt.Sprintf("the command asks for the answer in the Kafka topic %.249q, which reply.topics does not allow", tp.Topic)
 	}
-	_, _, err := rs.log.Offsets(tp)
-	return err == nil
+	if _, _, err := rs.log.Offsets(tp); err != nil {
+		return fmt.Sprintf("the command asks for the answer in %s, which does not exist", tp)
+	}
+	return ""
 }
 
 // mark gives an answer's records the headers by which it is matched.
@@ -302,7 +305,7 @@ func (rs *replies) mark(a *answer, topic []byte, ways []mqtt.Route) {
 		rs.unmatched.Add(1)
 	}
 	if a.problem != "" && rs.mayLog() {
-		rs.slog.Warn("bridge: an answer of a device goes by the routes", "topic", string(topic), "cause", a.problem)
+		rs.slog.Warn("bridge: an answer of a device goes by the routes", "topic", string(topic), "outcome", a.problem, "cause", a.detail)
 	}
 	for i := range ways {
 		w := &ways[i]
