@@ -214,16 +214,19 @@ func (b *Broker) openLog(o Options) (err error) {
 		return err
 	}
 	// What was set at run time counts from the first moment on: it says what may be deleted.
-	if b.configs, err = kafka.OpenBrokerConfigs(b.store.Bucket(configsBucket), o.TopicConfigs, o.Log); err != nil {
+	file := topic.Tuning{CleanerInterval: o.Cleaner.Interval, CleanerMapBytes: o.Cleaner.MapBytes, CleanerIOBytesPerSecond: o.Cleaner.IOBytesPerSecond, ProducerExpiration: o.ProducerExpiration}
+	if b.configs, err = kafka.OpenBrokerConfigs(b.store.Bucket(configsBucket), o.TopicConfigs, file, o.Log); err != nil {
 		return err
 	}
+	tuning := b.configs.Tuning()
+	o.Cleaner.Interval, o.Cleaner.MapBytes, o.Cleaner.IOBytesPerSecond = tuning.CleanerInterval, tuning.CleanerMapBytes, tuning.CleanerIOBytesPerSecond
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: b.configs.TopicDefaults(),
 		WritebackBytesPerSecond: o.WritebackBytesPerSecond,
-		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
+		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: tuning.ProducerExpiration, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
 		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},

@@ -70,7 +70,7 @@ func (s *Server) metadata(r *request) kmsg.Response {
 			if created++; created > s.o.MaxAutoCreate {
 				err = kerr.LeaderNotAvailable
 			} else {
-				t, err = s.autoCreate(*want.Topic)
+				t, err = s.autoCreate(r, *want.Topic)
 			}
 		} else if t == nil {
 			err = record.ErrUnknownTopicOrPartition
@@ -84,7 +84,16 @@ func (s *Server) metadata(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) autoCreate(name string) (*topic.Topic, error) {
+// autoCreate counts the topic against controller_mutation_rate, as one asked for by
+// CreateTopics; who owes is to ask again when the silence is over, for the error of
+// KIP-599 is none that Metadata has.
+func (s *Server) autoCreate(r *request, name string) (*topic.Topic, error) {
+	if err := topic.CheckName(name); err != nil {
+		return nil, fmt.Errorf("create topic on demand: %w", err)
+	}
+	if r.mutate(int(s.o.DefaultPartitions), 0) != nil {
+		return nil, kerr.LeaderNotAvailable
+	}
 	t, err := s.o.Topics.Ensure(name, topic.Spec{})
 	if err != nil {
 		return nil, fmt.Errorf("create topic on demand: %w", err)

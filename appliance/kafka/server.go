@@ -72,7 +72,7 @@ func New(o Options) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perIP: map[string]int{},
 	}
 	if s.o.Configs == nil {
-		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Log) // without a store nothing can fail
+		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Topics.Tuning(), s.o.Log) // without a store nothing can fail
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
 	s.sessions.slots, s.sessions.maxParts = s.o.MaxFetchSessions, s.o.MaxFetchSessionPartitions
