@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -59,17 +60,54 @@ func (s *site) open() {
 func (s *site) restart(kill bool) {
 	s.t.Helper()
 	if kill {
-		// The directory as it is now, of a broker that is not told to stop.
-		dead := s.t.TempDir()
-		if err := os.CopyFS(dead, os.DirFS(s.data)); err != nil {
-			s.t.Fatal(err)
-		}
-		s.data = dead
+		s.data = leftByKill(s.t, s.data)
 	}
 	if err := s.b.Close(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.open()
+}
+
+// leftByKill is a copy of the directory of a broker that is not told to stop: what
+// one moment left, as a kill does. A file that came, went or was written meanwhile
+// would make a copy of several moments, which no kill leaves; that one is dropped.
+func leftByKill(t testing.TB, dir string) string {
+	t.Helper()
+	for {
+		before, left := listed(t, dir), t.TempDir()
+		err := os.CopyFS(left, os.DirFS(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err == nil && listed(t, dir) == before {
+			return left
+		}
+		if err := os.RemoveAll(left); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// listed tells every file below the directory with its size and its last change.
+func listed(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil {
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				fmt.Fprintln(&b, path, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went meanwhile
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func (s *site) client(opts ...kgo.Opt) *kgo.Client {

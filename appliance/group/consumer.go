@@ -173,6 +173,9 @@ func (g *ConsumerGroup) checkSubscription(ev *ConsumerHeartbeat) error {
 		n += len(topic)
 	}
 	if ev.Regex != nil {
+		if len(*ev.Regex) > g.limits.MaxRegexBytes {
+			return fmt.Errorf("%w: %d bytes, at most %d (group.max.regex.bytes)", ErrInvalidRegularExpression, len(*ev.Regex), g.limits.MaxRegexBytes)
+		}
 		n += len(*ev.Regex)
 		if _, err := compilePattern(*ev.Regex); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalidRegularExpression, err)

@@ -73,7 +73,7 @@ func newConsumers(t *testing.T) *consumers {
 	start := time.UnixMilli(1_800_000_000_000).UTC()
 	p := &consumers{t: t, start: start, now: start, log: map[string][]byte{}, cluster: topicMap{map[string]int32{}, 1}}
 	p.limits = group.Limits{
-		MaxMembers: 3, MaxSubscriptionBytes: 60, MaxIDBytes: 20,
+		MaxMembers: 3, MaxSubscriptionBytes: 60, MaxRegexBytes: 30, MaxIDBytes: 20,
 		ConsumerSessionTimeout: 45 * time.Second, ConsumerHeartbeatInterval: 5 * time.Second,
 	}
 	p.g = group.NewConsumerGroup(&p.limits)

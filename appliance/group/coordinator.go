@@ -358,3 +358,9 @@ func (c *Coordinator) ask(ctx context.Context, s *slot, ref Ref, ev Event) (Answ
 		return Answer{}, ctx.Err()
 	}
 }
+
+// Limits are those in force.
+func (c *Coordinator) Limits() Limits { return c.opts.Limits }
+
+// OffsetsRetention is how long the offsets of groups without members are kept.
+func (c *Coordinator) OffsetsRetention() time.Duration { return c.opts.OffsetsRetention }

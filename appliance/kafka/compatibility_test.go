@@ -47,7 +47,7 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
 - **transaction.version=2 is finalized**: clients that know it (Java and librdkafka of Kafka 4.0, franz-go) have an epoch for
   each transaction and send neither AddPartitionsToTxn nor AddOffsetsToTxn (KIP-890). Older ones do as they always did.
 - **Broker configs change at run time** (KIP-226) as far as the code honours it: the defaults of topics but those of flushing, which say what an
-  acknowledgement means, and the limits of connections. All others are read-only, and who sets them is told so (INVALID_REQUEST).
+  acknowledgement means, the limits of connections, those of compaction and the life of producer ids. All others are read-only, and who sets them is told so (INVALID_REQUEST).
 - **An expression never matches internal topics**, in the consumer protocol either: a group that is given ` + "`__consumer_offsets`" + ` reads its own commits.
 - **acks=1 means what acks=all means**: the answer follows the commit round that has the batch on stable storage.
 - **Access rules are always in force**, also where nobody logs in: the client is User:ANONYMOUS then, and as long as no listener asks
