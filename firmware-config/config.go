@@ -245,9 +245,18 @@ type Route struct {
 // Downlink publishes a Kafka topic's records to devices.
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
-	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
+	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME}, {topic} and {id}, which names the record, are replaced."`
 	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+	Reply  Reply  `yaml:"reply" doc:"Answers of devices, brought back to who wrote the records."`
+}
+
+// Reply brings answers to a downlink's records to Kafka.
+type Reply struct {
+	To      string   `yaml:"to" doc:"MQTT topic of answers, which devices of MQTT 5 get as Response Topic; as downlink's to, ending in a level of text and {id}, such as devices/{key}/reply/{id}. Empty: no answers are awaited."`
+	Topic   string   `yaml:"topic" doc:"Kafka topic of answers to records without the header kafka_replyTopic. Empty: they go by routes."`
+	Topics  []string `yaml:"topics" doc:"Kafka topics, by name or with * and ?, that the header kafka_replyTopic may name; they must exist. None: it may name none."`
+	Timeout Duration `yaml:"timeout" min:"1s" max:"8760h" doc:"How old a record may be when its answer comes. A later one goes by routes, with the header mqtt.reply."`
 }
 
 // Upstream is an MQTT broker that the site has already.
@@ -413,6 +422,8 @@ type withDefaults interface{ setDefaults() }
 func (l *MQTTListener) setDefaults() { l.ClientAuth = clientAuthDefault }
 
 func (r *Route) setDefaults() { r.Partition = -1 }
+
+func (d *Downlink) setDefaults() { d.Reply.Timeout = Duration(24 * time.Hour) }
 
 func (u *Upstream) setDefaults() {
 	*u = Upstream{MaxInflight: 256, KeepAlive: Duration(30 * time.Second), RetryMax: Duration(time.Minute)}

@@ -171,7 +171,7 @@ func (st *store) restoreFeed(key, name string) error {
 	}
 	st.srv.making.Lock()
 	defer st.srv.making.Unlock()
-	_, err = st.srv.feed(tp, nil)
+	_, err = st.srv.feed(tp)
 	return err
 }
 

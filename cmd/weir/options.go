@@ -141,10 +141,17 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 		MaxNodes: m.Sparkplug.MaxNodes, MaxDevices: m.Sparkplug.MaxDevices, RebirthInterval: time.Duration(m.Sparkplug.RebirthInterval),
 	}}
 	o.Routes = bridgeRoutes(cfg)
-	for _, d := range cfg.Downlink {
-		o.Downlinks = append(o.Downlinks, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain})
-	}
+	o.Downlinks = bridgeDownlinks(cfg)
 	return o
+}
+
+func bridgeDownlinks(cfg *firmwareconfig.Config) (out []bridge.Downlink) {
+	for _, d := range cfg.Downlink {
+		out = append(out, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain, Reply: bridge.Reply{
+			To: d.Reply.To, Topic: d.Reply.Topic, Topics: d.Reply.Topics, Timeout: time.Duration(d.Reply.Timeout),
+		}})
+	}
+	return out
 }
 
 func bridgeRoutes(cfg *firmwareconfig.Config) (out []bridge.Route) {
