@@ -80,8 +80,8 @@ type Options struct {
 	// Groups is how consumer groups are coordinated. Log, Partition, HighWatermark and
 	// Logger are filled in.
 	Groups group.Options
-	// QuotaWindow is what clients may save up of a quota; 0: quota.DefaultWindow.
-	QuotaWindow time.Duration
+	// Quotas is how clients are limited. Store is filled in.
+	Quotas quota.Options
 	// Transactions is how transactions are coordinated. Topics, Partition,
 	// NextProducerID, Epoch and Logger are filled in.
 	Transactions txn.Options
@@ -214,16 +214,19 @@ func (b *Broker) openLog(o Options) (err error) {
 		return err
 	}
 	// What was set at run time counts from the first moment on: it says what may be deleted.
-	if b.configs, err = kafka.OpenBrokerConfigs(b.store.Bucket(configsBucket), o.TopicConfigs, o.Log); err != nil {
+	file := topic.Tuning{CleanerInterval: o.Cleaner.Interval, CleanerMapBytes: o.Cleaner.MapBytes, CleanerIOBytesPerSecond: o.Cleaner.IOBytesPerSecond, ProducerExpiration: o.ProducerExpiration}
+	if b.configs, err = kafka.OpenBrokerConfigs(b.store.Bucket(configsBucket), o.TopicConfigs, file, o.Log); err != nil {
 		return err
 	}
+	tuning := b.configs.Tuning()
+	o.Cleaner.Interval, o.Cleaner.MapBytes, o.Cleaner.IOBytesPerSecond = tuning.CleanerInterval, tuning.CleanerMapBytes, tuning.CleanerIOBytesPerSecond
 	start := time.Now()
 	b.topics, err = topic.Open(topic.Options{
 		FS: b.ballast, Ballast: b.ballast, BudgetBytes: o.BudgetBytes, BudgetPercent: o.BudgetPercent, Mirrored: o.Mirrored, Catalog: catalog{b.store}, LeaderEpoch: b.epoch, Raise: b.raise, WAL: o.WAL,
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: b.configs.TopicDefaults(),
 		WritebackBytesPerSecond: o.WritebackBytesPerSecond,
-		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: o.ProducerExpiration, Clock: b.clock, Log: o.Log,
+		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: tuning.ProducerExpiration, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
 		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},
@@ -293,7 +296,8 @@ func (b *Broker) listen(o Options) (err error) {
 	w.Transactions, w.Auth = b.txns, b.auth
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
-	if w.Quotas, err = quota.Open(quota.Options{Store: b.store.Bucket(quotasBucket), Window: o.QuotaWindow}); err != nil {
+	o.Quotas.Store = b.store.Bucket(quotasBucket)
+	if w.Quotas, err = quota.Open(o.Quotas); err != nil {
 		return err
 	}
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {

@@ -3,6 +3,7 @@ package appliance_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,10 +26,19 @@ func TestBrokerConfigsOutliveTheBroker(t *testing.T) {
 	if err != nil || altered[0].Err != nil {
 		t.Fatal(err, altered)
 	}
+	hour := "3600000"
+	altered, err = kadm.NewClient(client).AlterBrokerConfigs(context.Background(), []kadm.AlterConfig{{Name: "producer.id.expiration.ms", Value: &hour}})
+	if err != nil || altered[0].Err != nil {
+		t.Fatal(err, altered)
+	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := open(t, dir).Topics().Defaults()["retention.ms"]; got != value {
+	b = open(t, dir)
+	if got := b.Topics().Tuning().ProducerExpiration; got != time.Hour {
+		t.Errorf("producers expire after %v after a restart", got)
+	}
+	if got := b.Topics().Defaults()["retention.ms"]; got != value {
 		t.Errorf("retention.ms is %q after a restart", got)
 	}
 }

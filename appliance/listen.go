@@ -13,13 +13,20 @@ import (
 type Listener struct {
 	Address  string // "host:port"; port 0 picks one
 	Protocol kafka.Protocol
+	// Advertised is that of kafka.Security.
+	Advertised string
 }
 
 // serve binds the listeners and has the server accept from them.
 func (b *Broker) serve(o Options) error {
 	wanted := o.Listeners
 	if len(wanted) == 0 {
-		wanted = []Listener{{o.Kafka, kafka.Plaintext}}
+		wanted = []Listener{{Address: o.Kafka, Protocol: kafka.Plaintext}}
+	}
+	for _, w := range wanted {
+		if err := kafka.CheckAdvertised(w.Advertised); err != nil {
+			return fmt.Errorf("kafka listener %s: %w", w.Address, err)
+		}
 	}
 	for i, w := range wanted {
 		l := o.Listener
@@ -32,7 +39,7 @@ func (b *Broker) serve(o Options) error {
 		b.bound = append(b.bound, l)
 	}
 	for i, l := range b.bound {
-		sec := kafka.Security{Protocol: wanted[i].Protocol}
+		sec := kafka.Security{Protocol: wanted[i].Protocol, Advertised: wanted[i].Advertised}
 		if sec.Protocol.TLS() {
 			sec.TLS = o.TLS
 		}

@@ -44,11 +44,12 @@ func (o Options) Validate() error {
 
 // Bridge is a running MQTT server. Its methods may be called concurrently.
 type Bridge struct {
-	server  *mqtt.Server
-	router  *Router
-	stop    chan struct{} // ends edge
-	bound   []net.Listener
-	serving sync.WaitGroup
+	server    *mqtt.Server
+	router    *Router
+	stop      chan struct{} // ends edge
+	replacing sync.Mutex    // guards router.downlinks
+	bound     []net.Listener
+	serving   sync.WaitGroup
 }
 
 // Start listens on Options.Listeners and serves MQTT on log until Close.
@@ -62,6 +63,7 @@ func Start(opts Options, log Log) (*Bridge, error) {
 		return nil, err
 	}
 	edge := opts.follow(router)
+	router.Answer(log, opts.MQTT.Age, opts.MQTT.Log)
 	server, err := mqtt.New(context.Background(), opts.MQTT, log, router)
 	if err != nil {
 		return nil, errors.Join(err, unbind(bound))
@@ -74,8 +76,21 @@ func Start(opts Options, log Log) (*Bridge, error) {
 	return b, nil
 }
 
-// Replace puts other routes in the place of those there are. An error changes nothing.
-func (b *Bridge) Replace(routes []Route) error { return b.router.Replace(routes) }
+// Replace puts other routes and downlinks in the place of those there are, for the messages
+// and the records that come from now on. An error changes nothing.
+func (b *Bridge) Replace(routes []Route, downlinks []Downlink) error {
+	b.replacing.Lock()
+	defer b.replacing.Unlock()
+	oldRoutes, old := *b.router.routes.Load(), b.router.downlinks
+	if err := b.router.Replace(routes, downlinks); err != nil {
+		return err
+	}
+	if err := b.server.Follow(b.router.Downlinks()); err != nil {
+		b.router.put(oldRoutes, old)
+		return err
+	}
+	return nil
+}
 
 // Dial opens a connection from within the process, for a link to another broker.
 func (b *Bridge) Dial() (net.Conn, error) {
@@ -103,16 +118,36 @@ func (b *Bridge) Close() error {
 type Status struct {
 	Addr string `json:"addr"`
 	mqtt.Status
+	Downlinks []DownlinkStatus  `json:"downlinks,omitempty"`
 	Sparkplug *sparkplug.Status `json:"sparkplug,omitempty"`
 }
 
 // Status returns a snapshot.
 func (b *Bridge) Status() Status {
-	return Status{Addr: b.addrs(), Status: b.server.Status(), Sparkplug: b.router.edge.status()}
+	return Status{Addr: b.addrs(), Status: b.server.Status(), Downlinks: b.downlinks(), Sparkplug: b.router.edge.status()}
+}
+
+// DownlinkStatus is a downlink in force.
+type DownlinkStatus struct {
+	Topic  string `json:"topic"`
+	To     string `json:"to"`
+	QoS    byte   `json:"qos"`
+	Retain bool   `json:"retain"`
+	Reply  string `json:"reply_to,omitempty"`
+}
+
+func (b *Bridge) downlinks() (out []DownlinkStatus) {
+	b.replacing.Lock()
+	defer b.replacing.Unlock()
+	for _, d := range b.router.downlinks {
+		out = append(out, DownlinkStatus{Topic: d.spec.Topic, To: d.spec.To, QoS: d.spec.QoS, Retain: d.spec.Retain, Reply: d.spec.Reply.To})
+	}
+	return out
 }
 
 // Metrics writes the bridge's figures.
 func (b *Bridge) Metrics(w *metric.Writer) {
 	b.server.Metrics(w)
+	b.router.replies.metrics(w)
 	b.router.edge.metrics(w)
 }

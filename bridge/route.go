@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -48,15 +47,6 @@ const MaxWays = 16
 // DefaultTopic is the Kafka topic of messages that no route matches.
 const DefaultTopic = "mqtt"
 
-// Router decides by the first route that matches, and those that match below it as long
-// as they have Continue; messages that none matches go to DefaultTopic under the MQTT
-// topic name as key. It is safe for concurrent use.
-type Router struct {
-	routes    atomic.Pointer[[]route]
-	downlinks []mqtt.Downlink
-	edge      *edge // nil: topics of Sparkplug B are as others
-}
-
 // route is a Route made ready.
 type route struct {
 	levels    []level
@@ -81,32 +71,6 @@ type level struct {
 type headerTemplate struct {
 	name  string
 	value template
-}
-
-// NewRouter checks routes and downlinks and makes a Router of them.
-func NewRouter(routes []Route, downlinks []Downlink) (*Router, error) {
-	r := &Router{}
-	if err := r.Replace(routes); err != nil {
-		return nil, err
-	}
-	var err error
-	r.downlinks, err = newDownlinks(downlinks)
-	return r, err
-}
-
-// Replace puts other routes in the place of those there are, for the messages that come
-// from now on. An error changes nothing.
-func (r *Router) Replace(routes []Route) error {
-	ready := make([]route, 0, len(routes))
-	for i, spec := range routes {
-		rt, err := newRoute(spec)
-		if err != nil {
-			return fmt.Errorf("bridge: routes[%d] (filter %q): %w", i, spec.Filter, err)
-		}
-		ready = append(ready, rt)
-	}
-	r.routes.Store(&ready)
-	return nil
 }
 
 func newRoute(spec Route) (rt route, err error) {
@@ -305,17 +269,3 @@ func (rt *route) fill(c *captures, payload []byte, out *mqtt.Route) error {
 	out.Key = rt.key.append(out.Key[:0], c)
 	return nil
 }
-
-// Topics lists the Kafka topics that need no capture; it implements mqtt.Router.
-func (r *Router) Topics() []string {
-	names := []string{DefaultTopic}
-	for _, rt := range *r.routes.Load() {
-		if t := rt.fixed; t != "" && !slices.Contains(names, t) {
-			names = append(names, t)
-		}
-	}
-	return names
-}
-
-// Downlinks lists the downlink routes; it implements mqtt.Router.
-func (r *Router) Downlinks() []mqtt.Downlink { return r.downlinks }

@@ -95,10 +95,10 @@ func TestContinue(t *testing.T) {
 		}
 	}
 	all := slices.Repeat([]bridge.Route{{Filter: "#", Topic: "t", Continue: true}}, bridge.MaxWays)
-	if err := r.Replace(all); err != nil || strings.Count(waysText(t, r, "x"), ",") != bridge.MaxWays-1 {
+	if err := r.Replace(all, nil); err != nil || strings.Count(waysText(t, r, "x"), ",") != bridge.MaxWays-1 {
 		t.Error(err, waysText(t, r, "x"))
 	}
-	if err := r.Replace(append(all, bridge.Route{Filter: "y", Topic: "t"})); err != nil || waysText(t, r, "y") != "refused" || waysText(t, r, "x") == "refused" {
+	if err := r.Replace(append(all, bridge.Route{Filter: "y", Topic: "t"}), nil); err != nil || waysText(t, r, "y") != "refused" || waysText(t, r, "x") == "refused" {
 		t.Error(err, waysText(t, r, "x"), waysText(t, r, "y"))
 	}
 }
@@ -194,10 +194,10 @@ func TestReplace(t *testing.T) {
 		}
 		return ways[0].Topic
 	}
-	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "not/valid"}}); err == nil || topic() != "before" {
+	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "not/valid"}}, nil); err == nil || topic() != "before" {
 		t.Errorf("after routes that cannot be: %v, messages go to %s", err, topic())
 	}
-	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "after"}}); err != nil || topic() != "after" {
+	if err := r.Replace([]bridge.Route{{Filter: "#", Topic: "after"}}, nil); err != nil || topic() != "after" {
 		t.Errorf("%v, messages go to %s", err, topic())
 	}
 }

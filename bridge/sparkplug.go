@@ -54,15 +54,6 @@ func (o *Options) follow(r *Router) *edge {
 	return e
 }
 
-// Route appends the ways of a message on topic; it implements mqtt.Router.
-func (r *Router) Route(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, error) {
-	ways, err := r.ways(topic, payload, ways)
-	if r.edge != nil && err == nil && sparkplug.Owns(topic) {
-		r.edge.mark(topic, payload, ways)
-	}
-	return ways, err
-}
-
 // mark observes a message and marks its records if they cannot be relied on.
 func (e *edge) mark(topic, payload []byte, ways []mqtt.Route) {
 	t, ok := sparkplug.ParseTopic(topic)

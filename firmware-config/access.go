@@ -155,6 +155,19 @@ func (m *MQTT) AllowsClientID(user, id string) bool {
 	return ok && rest != "" && !strings.Contains(rest, separator)
 }
 
+// ListenAt puts other addresses in the place of those of kafka.listen; what is advertised
+// was said of those, so it goes with them.
+func (k *Kafka) ListenAt(addresses []string) {
+	listen := make([]KafkaListener, len(addresses))
+	for i, address := range addresses {
+		if i < len(k.Listen) && k.Listen[i].Address == address {
+			listen[i] = k.Listen[i]
+		}
+		listen[i].Address = address
+	}
+	k.Listen = listen
+}
+
 // ListenAt puts other addresses in the place of those of mqtt.listen; the rest of
 // each entry stays.
 func (m *MQTT) ListenAt(addresses []string) {

@@ -54,8 +54,8 @@ type Data struct {
 
 // Kafka is the Kafka listener and the broker keys.
 type Kafka struct {
-	Listen     []string `yaml:"listen" listener:"kafka.listen" doc:"Where to listen, one or several: host:port with a protocol before it unless it is PLAINTEXT, as in SASL_SSL://0.0.0.0:9093. Port 0 picks one."`
-	Advertised string   `yaml:"advertised" kind:"address" doc:"Address told to clients. Empty: the one each client dialled."`
+	Listen     []KafkaListener `yaml:"listen" doc:"Where to listen, one or several entries: an address, or an address with what clients of that listener are told to dial."`
+	Advertised string          `yaml:"advertised" kind:"address" doc:"Address told to the clients of the one listener whose entry does not say. Empty: the one each client dialled."`
 
 	NumPartitions             int      `yaml:"num.partitions" min:"1" max:"10000" doc:"Partitions of a topic created without a count."`
 	AutoCreateTopics          bool     `yaml:"auto.create.topics.enable" doc:"Create a topic when a client first asks for it."`
@@ -73,25 +73,55 @@ type Kafka struct {
 	GroupInitialDelay         Duration `yaml:"group.initial.rebalance.delay" min:"0s" max:"1h" doc:"How long the first member of a classic group waits for others (Kafka's group.initial.rebalance.delay.ms)."`
 	ConsumerSessionTimeout    Duration `yaml:"group.consumer.session.timeout" min:"1s" max:"24h" doc:"Silence after which a member of the consumer protocol is removed (Kafka's group.consumer.session.timeout.ms)."`
 	ConsumerHeartbeatInterval Duration `yaml:"group.consumer.heartbeat.interval" min:"100ms" max:"1h" doc:"How often members of the consumer protocol are told to send a heartbeat (Kafka's group.consumer.heartbeat.interval.ms)."`
+	ConsumerMigration         string   `yaml:"group.consumer.migration.policy" oneof:"bidirectional|upgrade|downgrade|disabled" doc:"Whether a group that has members may go from the classic protocol to the consumer protocol, and back, while its members are restarted one by one."`
+	GroupMaxProtocols         int      `yaml:"group.max.protocols" min:"1" max:"1000" doc:"Assignors that one classic member offers."`
+	GroupMaxSubscription      Size     `yaml:"group.max.subscription.bytes" min:"4Ki" max:"64Mi" doc:"Subscriptions of all members of one group together, regular expressions included."`
+	GroupMaxRegex             Size     `yaml:"group.max.regex.bytes" min:"16" max:"64Ki" doc:"Length of the regular expression that one member of the consumer protocol subscribes by."`
+	GroupMaxAssignment        Size     `yaml:"group.max.assignment.bytes" min:"4Ki" max:"64Mi" doc:"Assignments of all members of one classic group together."`
+	MaxIDBytes                Size     `yaml:"max.id.bytes" min:"16" max:"4Ki" doc:"Length of group ids, member ids, group.instance.ids and transactional.ids."`
 	MaxGroups                 int      `yaml:"max.groups" min:"1" max:"1000000" doc:"Consumer groups that have members."`
 	MaxOffsets                int      `yaml:"max.committed.offsets" min:"1" max:"100000000" doc:"Committed offsets of all groups together."`
 	OffsetMetadataMaxBytes    Size     `yaml:"offset.metadata.max.bytes" min:"0" max:"1Mi" doc:"Text that a client may keep beside a committed offset."`
 	OffsetsRetentionMinutes   int64    `yaml:"offsets.retention.minutes" min:"1" max:"10000000" doc:"Minutes the offsets of a group without members are kept."`
+	OffsetsRetentionCheck     Duration `yaml:"offsets.retention.check.interval" min:"100ms" max:"24h" doc:"How often there is a look for offsets that have expired (Kafka's offsets.retention.check.interval.ms)."`
 	TransactionMaxTimeout     Duration `yaml:"transaction.max.timeout" min:"1s" max:"24h" doc:"The most a producer may set as its transaction.timeout.ms (Kafka's transaction.max.timeout.ms). Readers of what is committed wait that long for a producer that is gone."`
 	TransactionalIDExpiration Duration `yaml:"transactional.id.expiration" min:"1m" max:"87600h" doc:"How long a transactional.id that is not used is known (Kafka's transactional.id.expiration.ms)."`
 	MaxTransactionalIDs       int      `yaml:"max.transactional.ids" min:"1" max:"1000000" doc:"Transactional ids known at a time."`
+	TransactionCheck          Duration `yaml:"transaction.abort.timed.out.transaction.cleanup.interval" min:"10ms" max:"1h" doc:"How often there is a look for transactions that take too long (Kafka's key with .ms)."`
+	TransactionPartitions     int      `yaml:"transaction.max.partitions" min:"1" max:"100000" doc:"Partitions of one transaction."`
 	ProducerIDExpiration      Duration `yaml:"producer.id.expiration" min:"1m" max:"87600h" doc:"How long a partition knows an idle idempotent producer, so that it recognises what is sent twice (Kafka's producer.id.expiration.ms)."`
 	MessageMaxBytes           Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
 	MaxRequestBytes           Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
 	MaxQueuedBytes            Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
+	MaxOtherBytes             Size     `yaml:"other.request.max.bytes" min:"64Ki" max:"64Mi" doc:"Largest request of those that clients send while they work, other than Produce: Fetch, Metadata, joins and commits."`
+	MaxAdminBytes             Size     `yaml:"admin.request.max.bytes" min:"4Ki" max:"16Mi" doc:"Largest administrative request. One can cost some hundred times its size while it is decoded."`
+	MaxDecompressed           Size     `yaml:"max.decompressed.bytes" min:"1Mi" max:"1Gi" doc:"What one compressed batch may decompress to where Weir looks into it: for compacted topics, MQTT, plugins and mirrors. More is refused as corrupt."`
 	MaxFetchBytes             Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
 	MaxFetchSessions          int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
+	MaxFetchPartitions        int      `yaml:"max.incremental.fetch.session.partitions" min:"1000" max:"10000000" doc:"Partitions that all fetch sessions remember together, about 150 bytes each. A session that finds no room is told to do without."`
+	FetchMaxWait              Duration `yaml:"fetch.max.wait" min:"100ms" max:"1h" doc:"How long a Fetch waits for data at most, whatever the client asks (fetch.max.wait.ms)."`
+	MaxInFlight               int      `yaml:"max.in.flight.requests" min:"1" max:"100000" doc:"Requests of one connection that wait for their answers; the next is not read before."`
+	MaxQueuedReplies          int      `yaml:"max.queued.replies" min:"1" max:"1000" doc:"Answers, other than Produce's, that wait on one connection for a client that does not read."`
+	MaxAutoCreate             int      `yaml:"max.auto.created.topics" min:"1" max:"10000" doc:"Topics that one Metadata request creates; clients ask again for the rest."`
+	MaxDescribed              int      `yaml:"max.request.partition.size.limit" min:"1" max:"100000" doc:"Partitions in one answer of DescribeTopicPartitions."`
+	MaxIdle                   Duration `yaml:"connections.max.idle" min:"10s" max:"24h" doc:"How long a connection may ask nothing before it is closed (Kafka's connections.max.idle.ms)."`
+	SetupTimeout              Duration `yaml:"connection.setup.timeout" min:"1s" max:"10m" doc:"Time a connection may take until its first request, login included."`
+	ReadTimeout               Duration `yaml:"request.read.timeout" min:"1s" max:"10m" doc:"Time in which each 64 KiB of a request must arrive once it has begun."`
+	WriteTimeout              Duration `yaml:"response.write.timeout" min:"1s" max:"10m" doc:"Time a client may leave an answer unread, more by its size at 4 KiB/s."`
 	MaxConnections            int      `yaml:"max.connections" min:"1" max:"100000" doc:"Open connections; one more is closed at once."`
 	MaxConnectionsPerIP       int      `yaml:"max.connections.per.ip" min:"1" max:"100000" doc:"Open connections of one address."`
 	MaxConnectionRate         int      `yaml:"max.connection.creation.rate" min:"0" max:"1000000" doc:"New connections per second; more wait to be accepted. 0: no limit. For single addresses there is the quota connection_creation_rate."`
 	QuotaSamples              int      `yaml:"quota.window.num" min:"1" max:"3600" doc:"Windows of a quota that a client may have saved up and take at once."`
 	QuotaSampleSeconds        int      `yaml:"quota.window.size.seconds" min:"1" max:"3600" doc:"Length of one of them in seconds."`
+	QuotaEntities             int      `yaml:"quota.max.entities" min:"1" max:"100000" doc:"Users, client ids and addresses that have quotas of their own."`
+	QuotaClients              int      `yaml:"quota.max.clients" min:"100" max:"1000000" doc:"Clients whose use is counted one by one; those beyond share one account."`
 	MaxPartitions             int      `yaml:"max.partitions" min:"100" max:"100000" doc:"Partitions of all topics together."`
+}
+
+// KafkaListener is one place where Kafka clients connect.
+type KafkaListener struct {
+	Address    string `yaml:"address" listener:"kafka.listen" alone:"true" doc:"host:port with a protocol before it unless it is PLAINTEXT, as in SASL_SSL://0.0.0.0:9093. Port 0 picks one. An entry that is only this may be written without the key."`
+	Advertised string `yaml:"advertised" doc:"host:port that clients of this listener are told to dial, where a NAT, a tunnel or a load balancer stands between. Empty: the address each client dialled, which suits any number of networks."`
 }
 
 // MQTT is the device-facing listener.
@@ -169,6 +199,8 @@ type Auth struct {
 	PlainWithoutTLS bool     `yaml:"plain_without_tls" doc:"Take passwords (PLAIN, MQTT, HTTP) over connections without TLS beyond loopback."`
 	Iterations      int      `yaml:"scram.iterations" min:"4096" max:"16384" doc:"Hash iterations of the passwords set here."`
 	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves; the login of those too old to know (KIP-368) holds. 0s: for ever."`
+	MaxUsers        int      `yaml:"max_users" min:"1" max:"1000000" doc:"Users that can log in by a password."`
+	MaxRules        int      `yaml:"max_rules" min:"1" max:"1000000" doc:"Access rules."`
 	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
 	Groups          []Group  `yaml:"groups" doc:"Groups of users, for access rules such as weir acl add Group:pumps publish --mqtt 'dev/%u/#'."`
 	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
@@ -213,9 +245,18 @@ type Route struct {
 // Downlink publishes a Kafka topic's records to devices.
 type Downlink struct {
 	Topic  string `yaml:"topic" doc:"Kafka topic to read."`
-	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME} and {topic} are replaced."`
+	To     string `yaml:"to" doc:"MQTT topic to publish to; {key}, {header.NAME}, {topic} and {id}, which names the record, are replaced."`
 	QoS    int    `yaml:"qos" min:"0" max:"2" doc:"QoS of the publishes."`
 	Retain bool   `yaml:"retain" doc:"Publish as retained messages."`
+	Reply  Reply  `yaml:"reply" doc:"Answers of devices, brought back to who wrote the records."`
+}
+
+// Reply brings answers to a downlink's records to Kafka.
+type Reply struct {
+	To      string   `yaml:"to" doc:"MQTT topic of answers, which devices of MQTT 5 get as Response Topic; as downlink's to, ending in a level of text and {id}, such as devices/{key}/reply/{id}. Empty: no answers are awaited."`
+	Topic   string   `yaml:"topic" doc:"Kafka topic of answers to records without the header kafka_replyTopic. Empty: they go by routes."`
+	Topics  []string `yaml:"topics" doc:"Kafka topics, by name or with * and ?, that the header kafka_replyTopic may name; they must exist. None: it may name none."`
+	Timeout Duration `yaml:"timeout" min:"1s" max:"8760h" doc:"How old a record may be when its answer comes. A later one goes by routes, with the header mqtt.reply."`
 }
 
 // Upstream is an MQTT broker that the site has already.
@@ -336,7 +377,7 @@ func Default() Config {
 		Profile: "auto",
 		Data:    Data{Dir: "data", Budget: "100%", Policy: "reject", Reserve: 64 << 20, Trash: Duration(24 * time.Hour), Lifetime: Duration(5 * 365 * 24 * time.Hour)},
 		Kafka: Kafka{
-			Listen: []string{"127.0.0.1:9092"}, NumPartitions: 1, AutoCreateTopics: true,
+			Listen: []KafkaListener{{Address: "127.0.0.1:9092"}}, NumPartitions: 1, AutoCreateTopics: true,
 			RetentionHours: 168, RetentionBytes: -1, RetentionCheck: Duration(5 * time.Minute), SegmentBytes: 64 << 20,
 			CleanerEnable: true, CleanerMapBytes: 16 << 20, CleanerIOBytes: 16 << 20, CleanerBackoff: Duration(15 * time.Second),
 			TransactionMaxTimeout: Duration(15 * time.Minute), TransactionalIDExpiration: Duration(7 * 24 * time.Hour), MaxTransactionalIDs: 10_000, ProducerIDExpiration: Duration(24 * time.Hour),
@@ -344,6 +385,11 @@ func Default() Config {
 			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1<<20 + 12, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 256, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
+			MaxOtherBytes: 1 << 20, MaxAdminBytes: 64 << 10, MaxDecompressed: 32 << 20, MaxFetchPartitions: 100_000, FetchMaxWait: Duration(30 * time.Second),
+			MaxInFlight: 256, MaxQueuedReplies: 4, MaxAutoCreate: 64, MaxDescribed: 2000, MaxIdle: Duration(10 * time.Minute),
+			SetupTimeout: Duration(10 * time.Second), ReadTimeout: Duration(30 * time.Second), WriteTimeout: Duration(30 * time.Second),
+			ConsumerMigration: "bidirectional", GroupMaxProtocols: 32, GroupMaxSubscription: 1 << 20, GroupMaxRegex: 1 << 10, GroupMaxAssignment: 1 << 20, MaxIDBytes: 255,
+			TransactionPartitions: 10_000, TransactionCheck: Duration(time.Second), OffsetsRetentionCheck: Duration(10 * time.Minute), QuotaEntities: 1000, QuotaClients: 10_000,
 		},
 		MQTT: MQTT{
 			Listen: []MQTTListener{{Address: "127.0.0.1:1883", ClientAuth: clientAuthDefault}}, Anonymous: "auto", ClientID: "*", MaxConnections: 5_000, MaxRatePerIP: 500, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
@@ -355,7 +401,7 @@ func Default() Config {
 		},
 		HTTP: HTTP{Listen: []string{"127.0.0.1:8080"}, MaxUpload: 32 << 20},
 		TLS:  TLS{ClientAuth: "none"},
-		Auth: Auth{AllowEveryone: "auto", Iterations: 4096, MaxReauth: Duration(time.Hour), Audit: "auto", OAuth: OAuth{Claim: "sub"}},
+		Auth: Auth{AllowEveryone: "auto", Iterations: 4096, MaxReauth: Duration(time.Hour), MaxUsers: 10_000, MaxRules: 10_000, Audit: "auto", OAuth: OAuth{Claim: "sub"}},
 		Plugins: Plugins{
 			Max: 64, Memory: 16 << 20, MaxMemory: 64 << 20, TotalMemory: 256 << 20,
 			CallTime: Duration(100 * time.Millisecond), MaxCallTime: Duration(10 * time.Second),
@@ -376,6 +422,8 @@ type withDefaults interface{ setDefaults() }
 func (l *MQTTListener) setDefaults() { l.ClientAuth = clientAuthDefault }
 
 func (r *Route) setDefaults() { r.Partition = -1 }
+
+func (d *Downlink) setDefaults() { d.Reply.Timeout = Duration(24 * time.Hour) }
 
 func (u *Upstream) setDefaults() {
 	*u = Upstream{MaxInflight: 256, KeepAlive: Duration(30 * time.Second), RetryMax: Duration(time.Minute)}

@@ -1,6 +1,7 @@
 package firmwareconfig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +14,8 @@ type Listener struct {
 	Scheme    string // PLAINTEXT, mqtts, …
 	Address   string // host:port
 
-	MQTT *MQTTListener // the entry of mqtt.listen; nil: it is another's
+	MQTT       *MQTTListener // the entry of mqtt.listen; nil: it is another's
+	Advertised string        // what clients of Kafka are told to dial; "": what they dialled
 }
 
 // Listeners are all addresses that the configuration listens on.
@@ -23,7 +25,13 @@ func (c *Config) Listeners() []Listener {
 
 // KafkaListeners are those of kafka.listen.
 func (c *Config) KafkaListeners() []Listener {
-	return splitListeners("kafka.listen", "--kafka", "PLAINTEXT", c.Kafka.Listen)
+	var out []Listener
+	for _, entry := range c.Kafka.Listen {
+		l := splitListeners("kafka.listen", "--kafka", "PLAINTEXT", []string{entry.Address})[0]
+		l.Advertised = cmp.Or(entry.Advertised, c.Kafka.Advertised)
+		out = append(out, l)
+	}
+	return out
 }
 
 // MQTTListeners are those of mqtt.listen.
@@ -178,7 +186,7 @@ func (c *Config) checkExposure() error {
 				"listen on 127.0.0.1, or accept it with insecure_lan: true (%s, --insecure-lan)", l.Key, l.Address, why, l.Flag))
 		}
 	}
-	return errors.Join(append(errs, c.checkTLS(), c.checkAccess())...)
+	return errors.Join(append(errs, c.checkAdvertised(), c.checkTLS(), c.checkAccess())...)
 }
 
 func (c *Config) checkTLS() error {

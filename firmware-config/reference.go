@@ -42,8 +42,8 @@ Three layers lie over one another: the defaults, the [board profile](#board-prof
 
 Sizes are bytes or have a unit (64KiB, 16MiB, 1GB); durations are written 250ms, 20s, 1h30m. Broker keys bear Kafka's names.
 
-**SIGHUP** has the file read again: changed routes are in force at once, devices stay connected, and the log names the keys that need a restart.
-A file with a mistake changes nothing.
+**SIGHUP** has the file read again: changed ` + "`routes`" + ` and ` + "`downlink`" + `s are in force at once while devices stay connected (see [bridge.md](bridge.md)); what else has
+changed needs a restart, and the log and ` + "`weir status`" + ` name the keys. A file with a mistake changes nothing, and both say so.
 
 **Listening beyond loopback** needs TLS and a login: ` + "`weir init`" + ` makes certificates, the first user and a file that says so, see [security.md](security.md).
 Without them it takes ` + "`insecure_lan: true`" + ` (or ` + "`--insecure-lan`" + `), which the console shows in red.

@@ -330,7 +330,7 @@ func TestOperationsAreBits(t *testing.T) {
 func TestRulesAreBounded(t *testing.T) {
 	a := open(t, auth.Options{})
 	var rules []auth.Rule
-	for i := range auth.MaxRules + 1 {
+	for i := range auth.DefaultMaxRules + 1 {
 		rules = append(rules, rule(auth.Allow, "User:a", auth.Read, auth.Literal, fmt.Sprint(i)))
 	}
 	if err := a.AddRules(rules); !errors.Is(err, auth.ErrTooMany) {

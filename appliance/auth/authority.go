@@ -11,6 +11,7 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,11 @@ import (
 	"time"
 )
 
-// MaxRules bounds the access rules of a box.
-const MaxRules = 10_000
+// The defaults of Options.MaxUsers and MaxRules.
+const (
+	DefaultMaxUsers = 10_000
+	DefaultMaxRules = 10_000
+)
 
 // Table is where users and rules are kept. A change is durable when it returns.
 // metadata.Bucket is one.
@@ -53,6 +57,9 @@ type Options struct {
 	Iterations int
 	// MaxReauth is how long a Kafka login holds (connections.max.reauth.ms); 0: for ever.
 	MaxReauth time.Duration
+	// MaxUsers and MaxRules bound the users and access rules of the box; 0:
+	// DefaultMaxUsers, DefaultMaxRules.
+	MaxUsers, MaxRules int
 	// Names makes principals of certificates.
 	Names NameRules
 	// Tokens verifies JWTs; nil: none are taken.
@@ -94,6 +101,7 @@ func Open(o Options) (*Authority, error) {
 	if o.Iterations == 0 {
 		o.Iterations = DefaultIterations
 	}
+	o.MaxUsers, o.MaxRules = cmp.Or(o.MaxUsers, DefaultMaxUsers), cmp.Or(o.MaxRules, DefaultMaxRules)
 	if err := CheckIterations(o.Iterations); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
@@ -217,8 +225,8 @@ func (a *Authority) AddRules(rules []Rule) error {
 	switch {
 	case len(added) == 0:
 		return nil
-	case len(x.rules)+len(values) > MaxRules:
-		return fmt.Errorf("%w access rules, the limit is %d", ErrTooMany, MaxRules)
+	case len(x.rules)+len(values) > a.o.MaxRules:
+		return fmt.Errorf("%w access rules, the limit is %d", ErrTooMany, a.o.MaxRules)
 	}
 	if err := a.o.Rules.PutAll(values); err != nil {
 		return err

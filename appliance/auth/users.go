@@ -11,9 +11,6 @@ import (
 	"sync"
 )
 
-// MaxUsers bounds the users of a box.
-const MaxUsers = 10_000
-
 // Errors of users.
 var (
 	ErrUnknownUser = errors.New("no such user")
@@ -130,8 +127,8 @@ func (a *Authority) ChangeCredential(c CredentialChange) error {
 		maps.Copy(next.credentials, old.credentials)
 	}
 	switch _, known := next.credentials[c.Mechanism]; {
-	case c.Credential != nil && old == nil && count >= MaxUsers:
-		return fmt.Errorf("%w users, the limit is %d", ErrTooMany, MaxUsers)
+	case c.Credential != nil && old == nil && count >= a.o.MaxUsers:
+		return fmt.Errorf("%w users, the limit is %d", ErrTooMany, a.o.MaxUsers)
 	case c.Credential != nil:
 		next.credentials[c.Mechanism] = *c.Credential
 	case !known:

@@ -73,7 +73,7 @@ func FuzzRestore(f *testing.F) {
 
 // FuzzRestoreConsumers reads what a disk may give of a consumer group, and runs it on.
 func FuzzRestoreConsumers(f *testing.F) {
-	limits := &group.Limits{MaxMembers: 10, MaxSubscriptionBytes: 1000, MaxIDBytes: 10, ConsumerSessionTimeout: time.Minute}
+	limits := &group.Limits{MaxMembers: 10, MaxSubscriptionBytes: 1000, MaxRegexBytes: 20, MaxIDBytes: 10, ConsumerSessionTimeout: time.Minute}
 	now, topics := time.UnixMilli(1_800_000_000_000), &topicMap{map[string]int32{"t": 3}, 1}
 	g := group.NewConsumerGroup(limits)
 	var values [][]byte

@@ -21,6 +21,8 @@ type Limits struct {
 	MaxProtocols int
 	// MaxSubscriptionBytes bounds the protocol metadata of all members of one group together (1 MiB).
 	MaxSubscriptionBytes int
+	// MaxRegexBytes bounds the regular expression that one member subscribes by (1,024).
+	MaxRegexBytes int
 	// MaxAssignmentBytes bounds the assignments of one generation together (1 MiB).
 	MaxAssignmentBytes int
 	// MaxOffsetMetadataBytes is offset.metadata.max.bytes: the text beside one committed offset (4,096).
@@ -60,6 +62,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxMembers, 500)
 	def(&l.MaxProtocols, 32)
 	def(&l.MaxSubscriptionBytes, 1<<20)
+	def(&l.MaxRegexBytes, 1<<10)
 	def(&l.MaxAssignmentBytes, 1<<20)
 	def(&l.MaxOffsetMetadataBytes, 4096)
 	def(&l.MaxOffsets, 100_000)
@@ -78,7 +81,7 @@ func (l Limits) Validate() error {
 		v    int
 	}{
 		{"MaxGroups", l.MaxGroups}, {"group.max.size", l.MaxMembers}, {"MaxProtocols", l.MaxProtocols},
-		{"MaxSubscriptionBytes", l.MaxSubscriptionBytes}, {"MaxAssignmentBytes", l.MaxAssignmentBytes},
+		{"MaxSubscriptionBytes", l.MaxSubscriptionBytes}, {"MaxAssignmentBytes", l.MaxAssignmentBytes}, {"MaxRegexBytes", l.MaxRegexBytes},
 		{"offset.metadata.max.bytes", l.MaxOffsetMetadataBytes}, {"MaxOffsets", l.MaxOffsets}, {"MaxIDBytes", l.MaxIDBytes},
 	} {
 		if f.v < 0 {

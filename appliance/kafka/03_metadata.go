@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strconv"
@@ -29,12 +30,6 @@ import (
 // Topics are created on demand when auto.create.topics.enable and the client allow
 // it (from 4; before, clients cannot say no). They exist when the answer is sent.
 const metadataKey = 3
-
-const (
-	// maxAutoCreate bounds the topics one request may create; a client asks again for
-	// those answered LEADER_NOT_AVAILABLE.
-	maxAutoCreate = 64
-)
 
 func init() {
 	register(api{key: metadataKey, name: "Metadata", needs: "DESCRIBE Topic; CREATE Topic or Cluster to create", min: 0, max: 13, handle: (*Server).metadata, maxFrame: dataFrame,
@@ -72,10 +67,10 @@ func (s *Server) metadata(r *request) kmsg.Response {
 		}
 		if err != nil {
 		} else if t == nil && create {
-			if created++; created > maxAutoCreate {
+			if created++; created > s.o.MaxAutoCreate {
 				err = kerr.LeaderNotAvailable
 			} else {
-				t, err = s.autoCreate(*want.Topic)
+				t, err = s.autoCreate(r, *want.Topic)
 			}
 		} else if t == nil {
 			err = record.ErrUnknownTopicOrPartition
@@ -89,7 +84,16 @@ func (s *Server) metadata(r *request) kmsg.Response {
 	return resp
 }
 
-func (s *Server) autoCreate(name string) (*topic.Topic, error) {
+// autoCreate counts the topic against controller_mutation_rate, as one asked for by
+// CreateTopics; who owes is to ask again when the silence is over, for the error of
+// KIP-599 is none that Metadata has.
+func (s *Server) autoCreate(r *request, name string) (*topic.Topic, error) {
+	if err := topic.CheckName(name); err != nil {
+		return nil, fmt.Errorf("create topic on demand: %w", err)
+	}
+	if r.mutate(int(s.o.DefaultPartitions), 0) != nil {
+		return nil, kerr.LeaderNotAvailable
+	}
 	t, err := s.o.Topics.Ensure(name, topic.Spec{})
 	if err != nil {
 		return nil, fmt.Errorf("create topic on demand: %w", err)
@@ -146,8 +150,8 @@ func describeTopic(r *request, t *topic.Topic, req *kmsg.MetadataRequest) kmsg.M
 
 // address is where the client is to find this broker.
 func (s *Server) address(r *request) (host string, port int32) {
-	if s.o.AdvertisedListener != "" {
-		host, port, _ = splitListener(s.o.AdvertisedListener) // Validate has read it
+	if advertised := cmp.Or(r.conn.login.sec.Advertised, s.o.AdvertisedListener); advertised != "" {
+		host, port, _ = splitListener(advertised) // it was checked
 		return host, port
 	}
 	host, p, err := net.SplitHostPort(r.localAddr().String())

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -140,6 +141,11 @@ type readOnlyConfig struct {
 	value          func(o *Options) string // nil: it depends on the connection
 }
 
+// inMillis is a config whose value is a time of the coordinators.
+func inMillis(of func(o *Options) time.Duration) func(o *Options) string {
+	return func(o *Options) string { return strconv.FormatInt(of(o).Milliseconds(), 10) }
+}
+
 var readOnlyConfigs = []readOnlyConfig{
 	{"advertised.listeners", "string", "Where clients are told to find the broker.", nil},
 	{"auto.create.topics.enable", "boolean", "Create a topic when a client asks for it.", func(o *Options) string { return strconv.FormatBool(!o.NoAutoCreateTopics) }},
@@ -148,11 +154,21 @@ var readOnlyConfigs = []readOnlyConfig{
 	{"default.replication.factor", "int", "Copies of a partition; there is one broker.", func(*Options) string { return "1" }},
 	{"delete.topic.enable", "boolean", "Topics can be deleted.", func(*Options) string { return "true" }},
 	{"fetch.max.bytes", "int", "The most that one Fetch answers.", func(o *Options) string { return strconv.Itoa(o.MaxFetchBytes) }},
+	{"group.consumer.heartbeat.interval.ms", "int", "How often members of the consumer protocol send a heartbeat.", inMillis(func(o *Options) time.Duration { return o.Groups.Limits().ConsumerHeartbeatInterval })},
+	{"group.consumer.session.timeout.ms", "int", "Silence after which a member of the consumer protocol is removed.", inMillis(func(o *Options) time.Duration { return o.Groups.Limits().ConsumerSessionTimeout })},
+	{"group.initial.rebalance.delay.ms", "int", "How long the first member of a classic group waits for others.", inMillis(func(o *Options) time.Duration { return max(0, o.Groups.Limits().InitialRebalanceDelay) })},
+	{"group.max.session.timeout.ms", "int", "Greatest session timeout of classic members.", inMillis(func(o *Options) time.Duration { return o.Groups.Limits().MaxSessionTimeout })},
+	{"group.max.size", "int", "Members of one group.", func(o *Options) string { return strconv.Itoa(o.Groups.Limits().MaxMembers) }},
+	{"group.min.session.timeout.ms", "int", "Least session timeout of classic members.", inMillis(func(o *Options) time.Duration { return o.Groups.Limits().MinSessionTimeout })},
 	{"min.insync.replicas", "int", "Copies that acks=all waits for; there is one broker.", func(*Options) string { return "1" }},
 	{"node.id", "int", "The broker's id.", nil},
 	{"num.partitions", "int", "Partitions of a topic that does not say.", func(o *Options) string { return strconv.Itoa(int(o.DefaultPartitions)) }},
+	{"offset.metadata.max.bytes", "int", "Text beside a committed offset.", func(o *Options) string { return strconv.Itoa(o.Groups.Limits().MaxOffsetMetadataBytes) }},
+	{"offsets.retention.minutes", "int", "How long the offsets of a group without members are kept.", func(o *Options) string { return strconv.Itoa(int(o.Groups.OffsetsRetention().Minutes())) }},
 	{"queued.max.request.bytes", "long", "Memory of requests being received.", func(o *Options) string { return strconv.FormatInt(o.MaxQueuedBytes, 10) }},
 	{"socket.request.max.bytes", "int", "The largest Produce request.", func(o *Options) string { return strconv.Itoa(o.MaxProduceBytes) }},
+	{"transaction.max.timeout.ms", "int", "The most that a producer may set as its transaction.timeout.ms.", inMillis(func(o *Options) time.Duration { return o.Transactions.Limits().MaxTimeout })},
+	{"transactional.id.expiration.ms", "int", "How long a transactional.id that is not used is known.", inMillis(func(o *Options) time.Duration { return o.Transactions.Expiration() })},
 }
 
 // brokerConfigs are those that the file says, and those that change at run time.

@@ -17,18 +17,14 @@ import (
 // of Kafka 4 ask this, and fail when eligible_leader_replicas is null.
 const describeTopicPartitionsKey = 75
 
-// maxDescribedPartitions bounds one answer, whatever its request allows
-// (max.request.partition.size.limit).
-const maxDescribedPartitions = 2000
-
 func init() {
 	register(api{key: describeTopicPartitionsKey, name: "DescribeTopicPartitions", needs: "DESCRIBE Topic", min: 0, max: 0, handle: (*Server).describeTopicPartitions,
-		notes: "pages of at most 2,000 partitions"})
+		notes: "pages of at most `max.request.partition.size.limit` partitions"})
 }
 
 func (s *Server) describeTopicPartitions(r *request) kmsg.Response {
 	req, resp := r.body.(*kmsg.DescribeTopicPartitionsRequest), kmsg.NewPtrDescribeTopicPartitionsResponse()
-	room := maxDescribedPartitions
+	room := s.o.MaxDescribedPartitions
 	if limit := int(req.ResponsePartitionLimit); limit > 0 {
 		room = min(room, limit)
 	}

@@ -16,11 +16,13 @@ import (
 )
 
 // brokerKey is a config of the broker that changes while it runs (KIP-226): one that
-// holds for topics that do not say, or a limit of the server.
+// holds for topics that do not say, a limit of the server, or what tunes the log.
 type brokerKey struct {
 	topic.Key
-	topicKey string               // whose default it is
-	static   func(o *Options) int // of a limit: what the file says
+	topicKey string // whose default it is; the others are numbers, and have
+	// static is what the file says, and tune, of what tunes the log, puts it into force.
+	static func(b *BrokerConfigs, o *Options) int64
+	tune   func(t *topic.Tuning, n int64)
 }
 
 // topicDefaults are the topic configs whose defaults are configs of the broker, by
@@ -50,13 +52,16 @@ func makeBrokerKeys() map[string]*brokerKey {
 		k.Name, k.Doc = name, "Of topics that do not say. "+k.Doc
 		keys[name] = k
 	}
-	limit := func(name string, least int64, byDefault int, doc string, static func(o *Options) int) {
-		keys[name] = &brokerKey{static: static, Key: topic.Key{
+	limit := func(name string, least int64, byDefault int, doc string, of func(o *Options) int) {
+		keys[name] = &brokerKey{static: func(_ *BrokerConfigs, o *Options) int64 { return int64(of(o)) }, Key: topic.Key{
 			Name: name, Type: "int", Min: least, Max: maxConnectionLimit, Default: strconv.Itoa(byDefault), Doc: doc}}
 	}
 	limit("max.connections", 1, defaultMaxConnections, "Connections open at a time.", func(o *Options) int { return o.MaxConnections })
 	limit("max.connections.per.ip", 1, defaultMaxConnectionsPerIP, "Connections open from one address at a time.", func(o *Options) int { return o.MaxConnectionsPerIP })
 	limit("max.connection.creation.rate", 0, 0, "New connections per second; 0 is no limit.", func(o *Options) int { return o.MaxConnectionRate })
+	for _, k := range tuningKeys() {
+		keys[k.Name] = k
+	}
 	return keys
 }
 
@@ -86,16 +91,18 @@ type ConfigStore interface {
 type BrokerConfigs struct {
 	store  ConfigStore       // nil: they are forgotten at the end
 	topics map[string]string // topic configs by the file
+	file   topic.Tuning      // the log's tuning by the file
 
 	mu     sync.Mutex
 	levels [len(brokerLevels)]map[string]string
 }
 
 // OpenBrokerConfigs reads what was set. Topics are the topic configs that hold where
-// neither a topic nor what was set says. What cannot be in force any more is left out
+// neither a topic nor what was set says, and tuning is how the log is tuned where nothing
+// was set. What cannot be in force any more is left out
 // and logged.
-func OpenBrokerConfigs(store ConfigStore, topics map[string]string, log *slog.Logger) (*BrokerConfigs, error) {
-	b := &BrokerConfigs{store: store, topics: topics}
+func OpenBrokerConfigs(store ConfigStore, topics map[string]string, tuning topic.Tuning, log *slog.Logger) (*BrokerConfigs, error) {
+	b := &BrokerConfigs{store: store, topics: topics, file: tuning.Resolved()}
 	var all map[string][]byte
 	if store != nil {
 		var err error
@@ -193,7 +200,7 @@ func (b *BrokerConfigs) synonymsFrom(from int, o *Options, k *brokerKey) (out []
 	}
 	static := k.Default
 	if k.topicKey == "" {
-		static = strconv.Itoa(k.static(o))
+		static = strconv.FormatInt(k.static(b, o), 10)
 	} else if value, ok := b.topics[k.topicKey]; ok {
 		static = value
 	}
@@ -263,11 +270,12 @@ func (s *Server) enforce() error {
 			n, _ := strconv.Atoi(text) // checked
 			return n
 		}
-		return brokerKeys[name].static(&s.o)
+		return int(brokerKeys[name].static(b, &s.o))
 	}
 	s.mu.Lock()
 	s.maxConns, s.maxConnsPerIP = value("max.connections"), value("max.connections.per.ip")
 	s.mu.Unlock()
+	s.o.Topics.Tune(b.tuning())
 	s.accepting.Set(value("max.connection.creation.rate"))
 	return s.o.Topics.SetDefaults(b.topicDefaults())
 }

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/appliance/kafka"
@@ -55,7 +57,7 @@ func alterBroker(w *wire, resource string, settings ...setting) {
 func TestBrokerConfigsChangeAtRunTime(t *testing.T) {
 	store := configMemory{}
 	open := func(o kafka.Options) *wire {
-		configs, err := kafka.OpenBrokerConfigs(store, map[string]string{"segment.bytes": "1048576"}, slog.New(slog.DiscardHandler))
+		configs, err := kafka.OpenBrokerConfigs(store, map[string]string{"segment.bytes": "1048576"}, topic.Tuning{CleanerMapBytes: 1 << 20}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,4 +143,32 @@ func TestConnectionLimitsChangeAtRunTime(t *testing.T) {
 	ask[*kmsg.ApiVersionsResponse](dial(t, addr), 3, apiVersionsRequest())
 	alterBroker(w, "1", is("max.connections", "2"), is("max.connections.per.ip", "10"))
 	dial(t, addr).wantClosed()
+}
+
+// What tunes the log is in force at once, and again after a restart before anything is
+// deleted by it.
+func TestTuningChangesAtRunTime(t *testing.T) {
+	s, topics := newBroker(t, kafka.Options{})
+	file := topics.Tuning()
+	w := pipe(t, s)
+	alterBroker(w, "", is("log.cleaner.io.max.bytes.per.second", "1000"), is("log.cleaner.backoff.ms", "20000"), is("producer.id.expiration.ms", "90000"))
+	alterBroker(w, "1", is("log.cleaner.dedupe.buffer.size", "4096"))
+	want := topic.Tuning{CleanerInterval: 20 * time.Second, CleanerMapBytes: 4096, CleanerIOBytesPerSecond: 1000, ProducerExpiration: 90 * time.Second}
+	if got := topics.Tuning(); got != want {
+		t.Errorf("in force is %+v, want %+v", got, want)
+	}
+	if got := described(w, ofBroker, "1", "producer.id.expiration.ms"); got != "90000 DYNAMIC_DEFAULT_BROKER_CONFIG: producer.id.expiration.ms=90000 DYNAMIC_DEFAULT_BROKER_CONFIG, producer.id.expiration.ms=86400000 DEFAULT_CONFIG" {
+		t.Error(got)
+	}
+	for name, value := range map[string]string{"log.cleaner.backoff.ms": "1", "log.cleaner.dedupe.buffer.size": "much", "producer.id.expiration.ms": "-1", "group.max.size": "3", "transactional.id.expiration.ms": "90000"} {
+		got := ask[*kmsg.IncrementalAlterConfigsResponse](w, 1, incrementOf(ofBroker, "", is(name, value))).Resources[0]
+		wantCode(t, name, got.ErrorCode, kerr.InvalidRequest)
+	}
+	for _, name := range []string{"log.cleaner.io.max.bytes.per.second", "log.cleaner.backoff.ms", "producer.id.expiration.ms"} {
+		alterBroker(w, "", setting{name, kmsg.IncrementalAlterConfigOpDelete, nil})
+	}
+	alterBroker(w, "1", setting{"log.cleaner.dedupe.buffer.size", kmsg.IncrementalAlterConfigOpDelete, nil})
+	if got := topics.Tuning(); got != file {
+		t.Errorf("taken back: %+v, the file says %+v", got, file)
+	}
 }

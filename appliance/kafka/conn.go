@@ -74,7 +74,7 @@ type queued struct {
 }
 
 func newConn(s *Server, nc net.Conn, sec *Security) *conn {
-	c := &conn{s: s, nc: nc, replies: make(chan queued, s.o.MaxInFlight), heavy: make(chan struct{}, maxQueuedReplies)}
+	c := &conn{s: s, nc: nc, replies: make(chan queued, s.o.MaxInFlight), heavy: make(chan struct{}, s.o.MaxQueuedReplies)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.frames = frameReader{ctx: c.ctx, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), o: &s.o, budget: &s.budget}
 	c.begin(sec)

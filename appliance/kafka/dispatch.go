@@ -100,7 +100,7 @@ func lookup(key int16) *api {
 
 func (a *api) frameLimit(o *Options) int {
 	if a == nil || a.maxFrame == nil {
-		return maxAdminFrame
+		return o.MaxAdminBytes
 	}
 	return a.maxFrame(o)
 }

@@ -9,9 +9,6 @@ func (f *fetchReply) section(part *fetchPart, maxBytes int) (c topic.Section, er
 	}
 	c, part.aborted, part.stable, err = part.partition.ReadCommitted(part.offset, maxBytes)
 	part.highWatermark = max(part.highWatermark, part.stable)
-	if c.Len() == 0 {
-		part.aborted = nil
-	}
 	return c, err
 }
 

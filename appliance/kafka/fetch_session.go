@@ -25,15 +25,13 @@ const (
 	// sessionIdle is how long a session must have been idle, or have lived, before it
 	// may make room for another.
 	sessionIdle = 2 * time.Minute
-	// maxSessionParts bounds the partitions that all sessions together remember, each
-	// of about 150 bytes.
-	maxSessionParts = 100_000
 )
 
 // fetchSessions is all sessions of the server.
 type fetchSessions struct {
-	slots   int
-	evicted atomic.Int64
+	slots    int
+	maxParts int // that all together remember
+	evicted  atomic.Int64
 
 	mu    sync.Mutex
 	all   map[int32]*fetchSession
@@ -259,7 +257,7 @@ func (c *fetchSessions) create(f *fetchReply) (id int32) {
 // rules: one that has been idle for sessionIdle, or else one that has lived as long
 // and has fewer partitions, for the larger one saves more.
 func (c *fetchSessions) makeRoom(size int, now time.Time) bool {
-	fits := func() bool { return len(c.all) < c.slots && c.parts+size <= maxSessionParts }
+	fits := func() bool { return len(c.all) < c.slots && c.parts+size <= c.maxParts }
 	if fits() {
 		return true
 	}
@@ -298,7 +296,7 @@ func (c *fetchSessions) use(id int32) *fetchSession {
 func (c *fetchSessions) resize(s *fetchSession, size int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all[s.id] != s || c.parts+size-s.size > maxSessionParts {
+	if c.all[s.id] != s || c.parts+size-s.size > c.maxParts {
 		return false
 	}
 	c.parts += size - s.size

@@ -127,7 +127,7 @@ func (fr *frameReader) raw() (*frame, error) {
 		return nil, unexpected(err)
 	}
 	size := int32(binary.BigEndian.Uint32(head))
-	if size < 0 || size > maxAdminFrame {
+	if size < 0 || int(size) > fr.o.MaxAdminBytes {
 		return nil, fmt.Errorf("%w: SASL token of %d bytes", errFrameSize, size)
 	}
 	return fr.take(size)

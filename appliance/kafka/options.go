@@ -20,13 +20,6 @@ import (
 const (
 	// nodeID is the one broker's id. Not 0: kafkajs 2.2.4 takes leader 0 for "no leader".
 	nodeID = 1
-	// maxAdminFrame bounds, in bytes, requests that no client needs to be larger. The
-	// decoder makes room for as many elements as an array claims and there are bytes
-	// left, so a frame can cost some hundred times its size while it is decoded.
-	maxAdminFrame = 64 << 10
-	// maxQueuedReplies bounds the answers, other than Produce's, that wait on one
-	// connection for a client that does not read.
-	maxQueuedReplies = 4
 	// drainTimeout is how long Close lets connections send the answers they owe.
 	drainTimeout               = 2 * time.Second
 	defaultMaxConnections      = 2048
@@ -64,8 +57,9 @@ type Options struct {
 	Log *slog.Logger
 
 	// AdvertisedListener is the "host:port" clients are told to dial, with or without
-	// "PLAINTEXT://" or another protocol before it (advertised.listeners). Empty means the address that
-	// the client has dialled already, which is right unless there is a NAT between.
+	// "PLAINTEXT://" or another protocol before it (advertised.listeners), where their
+	// listener does not say (Security.Advertised). Empty means the address that the
+	// client has dialled already, which is right unless there is a NAT between.
 	AdvertisedListener string
 	// NoAutoCreateTopics refuses topics nobody created (auto.create.topics.enable=false).
 	NoAutoCreateTopics bool
@@ -74,9 +68,12 @@ type Options struct {
 
 	// MaxProduceBytes bounds a Produce request (socket.request.max.bytes), 100 MiB.
 	MaxProduceBytes int
-	// MaxRequestBytes bounds every other request, in bytes, 1 MiB. Administrative
-	// requests are bounded to 64 KiB.
+	// MaxRequestBytes bounds every other request, in bytes, 1 MiB.
 	MaxRequestBytes int
+	// MaxAdminBytes bounds administrative requests, and SASL tokens, in bytes, 64 KiB. The
+	// decoder makes room for as many elements as an array claims and there are bytes
+	// left, so a request can cost some hundred times its size while it is decoded.
+	MaxAdminBytes int
 	// MaxQueuedBytes bounds the memory of all requests being received together
 	// (queued.max.request.bytes), 128 MiB. What goes beyond is disconnected.
 	MaxQueuedBytes int64
@@ -87,8 +84,20 @@ type Options struct {
 	// MaxFetchSessions bounds the incremental fetch sessions
 	// (max.incremental.fetch.session.cache.slots), 1000. Negative: none.
 	MaxFetchSessions int
+	// MaxFetchSessionPartitions bounds what all of them remember together, 100,000: about
+	// 150 bytes each.
+	MaxFetchSessionPartitions int
 	// MaxInFlight bounds the answers one connection may be owed, 256.
 	MaxInFlight int
+	// MaxQueuedReplies bounds the answers, other than Produce's, that wait on one
+	// connection for a client that does not read, 4.
+	MaxQueuedReplies int
+	// MaxAutoCreate bounds the topics that one Metadata request creates; a client asks
+	// again for those answered LEADER_NOT_AVAILABLE, 64.
+	MaxAutoCreate int
+	// MaxDescribedPartitions bounds one answer of DescribeTopicPartitions, whatever its
+	// request allows (max.request.partition.size.limit), 2000.
+	MaxDescribedPartitions int
 	// MaxConnections bounds all connections (max.connections), 2048.
 	MaxConnections int
 	// MaxConnectionsPerIP bounds those of one address (max.connections.per.ip), 1024.
@@ -132,7 +141,12 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxQueuedBytes, 128<<20)
 	setDefault(&o.MaxFetchBytes, 55<<20)
 	setDefault(&o.MaxFetchWait, 30*time.Second)
+	setDefault(&o.MaxAdminBytes, 64<<10)
 	setDefault(&o.MaxFetchSessions, 1000)
+	setDefault(&o.MaxFetchSessionPartitions, 100_000)
+	setDefault(&o.MaxQueuedReplies, 4)
+	setDefault(&o.MaxAutoCreate, 64)
+	setDefault(&o.MaxDescribedPartitions, 2000)
 	setDefault(&o.MaxInFlight, 256)
 	setDefault(&o.MaxConnections, defaultMaxConnections)
 	setDefault(&o.MaxConnectionsPerIP, defaultMaxConnectionsPerIP)
@@ -155,10 +169,8 @@ func (o Options) Validate() error {
 	if o.Topics == nil {
 		return errors.New("kafka: Options.Topics is required")
 	}
-	if o.AdvertisedListener != "" {
-		if _, _, err := splitListener(o.AdvertisedListener); err != nil {
-			return fmt.Errorf("kafka: advertised.listeners %q: %w", o.AdvertisedListener, err)
-		}
+	if err := CheckAdvertised(o.AdvertisedListener); err != nil {
+		return fmt.Errorf("kafka: %w", err)
 	}
 	for _, n := range []struct {
 		name  string
@@ -173,6 +185,17 @@ func (o Options) Validate() error {
 		if n.value < 0 {
 			return fmt.Errorf("kafka: %s is %d, it must not be negative", n.name, n.value)
 		}
+	}
+	return nil
+}
+
+// CheckAdvertised says why clients cannot be told to dial an address; "" is none.
+func CheckAdvertised(address string) error {
+	if address == "" {
+		return nil
+	}
+	if _, _, err := splitListener(address); err != nil {
+		return fmt.Errorf("advertised.listeners %q: %w", address, err)
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ func (p Protocol) SASL() bool { return p == SASLPlaintext || p == SASLSSL }
 type Security struct {
 	Protocol Protocol
 	TLS      *tls.Config // for the protocols that encrypt
+	// Advertised is the "host:port" that clients of this listener are told to dial
+	// (advertised.listeners). Empty: Options.AdvertisedListener.
+	Advertised string
 }
 
 // errLogin is what a client did that has not logged in, or not again.

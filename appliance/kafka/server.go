@@ -72,10 +72,10 @@ func New(o Options) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perIP: map[string]int{},
 	}
 	if s.o.Configs == nil {
-		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Log) // without a store nothing can fail
+		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Topics.Tuning(), s.o.Log) // without a store nothing can fail
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
-	s.sessions.slots = s.o.MaxFetchSessions
+	s.sessions.slots, s.sessions.maxParts = s.o.MaxFetchSessions, s.o.MaxFetchSessionPartitions
 	s.accepting = quota.NewPace(0)
 	s.o.Configs.mu.Lock()
 	defer s.o.Configs.mu.Unlock()
@@ -93,6 +93,9 @@ func (s *Server) Serve(l net.Listener) error { return s.ServeSecure(l, Security{
 // it returns nil, or until l fails. It closes l.
 func (s *Server) ServeSecure(l net.Listener, sec Security) error {
 	defer l.Close()
+	if err := CheckAdvertised(sec.Advertised); err != nil {
+		return fmt.Errorf("kafka: listener %s: %w", l.Addr(), err)
+	}
 	if sec.Protocol.TLS() && sec.TLS == nil {
 		return fmt.Errorf("kafka: listener %s: %s without a certificate", l.Addr(), sec.Protocol)
 	}

@@ -250,3 +250,40 @@ func TestMutationQuota(t *testing.T) {
 		})
 	}
 }
+
+// A topic made on demand is counted as one asked for; a client that owes gets it when
+// it asks again later.
+func TestMutationQuotaOnDemand(t *testing.T) {
+	quotas, err := quota.Open(quota.Options{Window: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, topics := newBroker(t, kafka.Options{Quotas: quotas, DefaultPartitions: 3})
+	setQuota(t, pipe(t, s), "controller_mutation_rate", 0.001, "client-id", "wire-test")
+	demand := func(name string) *kmsg.MetadataResponse {
+		req, rt := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
+		rt.Topic, req.AllowAutoTopicCreation = &name, true
+		req.Topics = append(req.Topics, rt)
+		return ask[*kmsg.MetadataResponse](pipe(t, s), 9, req)
+	}
+	wantCode(t, "no name for a topic", demand("a/b").Topics[0].ErrorCode, kerr.InvalidTopicException)
+	wantCode(t, "the first", demand("first").Topics[0].ErrorCode, nil)
+	second := demand("second")
+	wantCode(t, "the second", second.Topics[0].ErrorCode, kerr.LeaderNotAvailable)
+	if second.ThrottleMillis == 0 || topics.Topic("second") != nil {
+		t.Errorf("the second is throttled for %d ms, and exists: %v", second.ThrottleMillis, topics.Topic("second") != nil)
+	}
+	known := demand("first")
+	wantCode(t, "what there is", known.Topics[0].ErrorCode, nil)
+	if known.ThrottleMillis != 0 {
+		t.Errorf("who asks for what there is was throttled for %d ms", known.ThrottleMillis)
+	}
+	quotas2, err := quota.Open(quota.Options{Window: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = newBroker(t, kafka.Options{Quotas: quotas2})
+	for i := range 5 {
+		wantCode(t, "without a quota", demand(fmt.Sprint("free", i)).Topics[0].ErrorCode, nil)
+	}
+}

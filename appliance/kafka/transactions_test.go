@@ -391,6 +391,19 @@ func TestFetchListsAbortedTransactions(t *testing.T) {
 			t.Errorf("v%d: read uncommitted: aborted %v, up to %d, stable %d", version, p.AbortedTransactions, lastOffset(p.RecordBatches), p.LastStableOffset)
 		}
 	}
+	// One batch is returned: what begins behind it is no concern of its reader.
+	for offset, want := range [][]int64{{0}, {0, 1}} {
+		req := fetchOf("t", int64(offset), 0)
+		req.IsolationLevel, req.Topics[0].Partitions[0].PartitionMaxBytes = 1, 1
+		p := ask[*kmsg.FetchResponse](w, 12, req).Topics[0].Partitions[0]
+		var got []int64
+		for _, a := range p.AbortedTransactions {
+			got = append(got, a.FirstOffset)
+		}
+		if lastOffset(p.RecordBatches) != int64(offset) || !slices.Equal(got, want) {
+			t.Errorf("from %d: read up to %d, aborted begin at %v, want %v", offset, lastOffset(p.RecordBatches), got, want)
+		}
+	}
 	end("c", true)
 	if err := topics.Checkpoint(); err != nil {
 		t.Fatal(err)

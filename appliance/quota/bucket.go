@@ -145,7 +145,7 @@ func (q *Quotas) bucket(key bucketKey, rate float64, now time.Time) *bucket {
 	b := q.buckets[key]
 	if b == nil {
 		q.sweep(now)
-		if len(q.buckets) >= MaxBuckets {
+		if len(q.buckets) >= q.o.MaxClients {
 			key = bucketKey{kind: key.kind, ip: "*"}
 		}
 		if b = q.buckets[key]; b == nil {
@@ -162,7 +162,7 @@ func (q *Quotas) bucket(key bucketKey, rate float64, now time.Time) *bucket {
 // sweep forgets who has been idle: its bucket is full, or will be as soon as it is
 // looked at again. What is owed for longer than a throttle lasts is not forgotten.
 func (q *Quotas) sweep(now time.Time) {
-	if len(q.buckets) < min(q.sweepAt, MaxBuckets) || now.Sub(q.swept) < sweepPause {
+	if len(q.buckets) < min(q.sweepAt, q.o.MaxClients) || now.Sub(q.swept) < sweepPause {
 		return
 	}
 	q.swept = now

@@ -62,9 +62,9 @@ const (
 	MaxThrottle = 30 * time.Second
 	// DefaultMaxEntities bounds the entities that have quotas.
 	DefaultMaxEntities = 1000
-	// MaxBuckets bounds the clients whose use is remembered. Those idle long enough are
+	// DefaultMaxClients bounds the clients whose use is remembered. Those idle long enough are
 	// forgotten; who comes beyond that shares one bucket with all others.
-	MaxBuckets = 10_000
+	DefaultMaxClients = 10_000
 	// MaxNameBytes bounds the name of an entity.
 	MaxNameBytes = 255
 )
@@ -72,7 +72,7 @@ const (
 var (
 	// ErrInvalid is of an entity, a key or a value that makes no sense.
 	ErrInvalid = errors.New("invalid quota")
-	// ErrTooMany is of quotas for more than DefaultMaxEntities entities.
+	// ErrTooMany is of quotas for more than Options.MaxEntities entities.
 	ErrTooMany = errors.New("too many quotas")
 )
 
@@ -85,9 +85,10 @@ type Store interface {
 
 // Options of Quotas; zero fields are defaults.
 type Options struct {
-	Store       Store // nil: quotas are forgotten at the end
-	Window      time.Duration
-	MaxEntities int
+	Store       Store         // nil: quotas are forgotten at the end
+	Window      time.Duration // what may be saved up and taken at once; DefaultWindow
+	MaxEntities int           // that have quotas; DefaultMaxEntities
+	MaxClients  int           // whose use is remembered; DefaultMaxClients
 }
 
 // Quotas is all quotas of a broker. Its methods may be called concurrently.
@@ -117,6 +118,9 @@ func Open(o Options) (*Quotas, error) {
 	}
 	if o.MaxEntities == 0 {
 		o.MaxEntities = DefaultMaxEntities
+	}
+	if o.MaxClients == 0 {
+		o.MaxClients = DefaultMaxClients
 	}
 	q := &Quotas{o: o, limits: map[Entity]Values{}, buckets: map[bucketKey]*bucket{}, sweepAt: firstSweep}
 	if o.Store == nil {

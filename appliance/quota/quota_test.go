@@ -216,11 +216,11 @@ func TestAlterChecks(t *testing.T) {
 func TestBucketsAreBounded(t *testing.T) {
 	q := open(t, quota.Options{Window: time.Second})
 	set(t, q, quota.Entity{ClientID: quota.DefaultName}, quota.ProduceBytes, 100)
-	for i := range 2 * quota.MaxBuckets {
+	for i := range 2 * quota.DefaultMaxClients {
 		q.Charge(quota.Client{ID: fmt.Sprint(i)}, quota.ProduceBytes, 1, start)
 	}
-	if n := q.Buckets(); n > quota.MaxBuckets+1 {
-		t.Errorf("%d buckets, at most %d", n, quota.MaxBuckets+1)
+	if n := q.Buckets(); n > quota.DefaultMaxClients+1 {
+		t.Errorf("%d buckets, at most %d", n, quota.DefaultMaxClients+1)
 	}
 	if wait := q.Charge(quota.Client{ID: "yet another"}, quota.ProduceBytes, 1, start); wait == 0 {
 		t.Error("who comes beyond the bound is not throttled with the others")

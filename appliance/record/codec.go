@@ -2,10 +2,13 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
@@ -44,9 +47,18 @@ func CodecByName(name string) (Codec, error) {
 	return 0, fmt.Errorf("%w: %q is none of none, gzip, snappy, lz4, zstd", ErrUnsupportedCodec, name)
 }
 
-// DefaultMaxDecompressed bounds what one batch may decompress to, in bytes. A
-// 1 MB zstd batch can hold 32 GB of zeros; nobody's records do.
+// DefaultMaxDecompressed bounds what one batch may decompress to, in bytes, unless
+// LimitDecompressed said otherwise. A 1 MB zstd batch can hold 32 GB of zeros; nobody's
+// records do.
 const DefaultMaxDecompressed = 32 << 20
+
+var maxDecompressed atomic.Int64
+
+// LimitDecompressed sets what one batch may decompress to, in bytes, in the whole process
+// and wherever a Decoder does not say. It is to be called before anything is decompressed.
+func LimitDecompressed(n int64) { maxDecompressed.Store(n) }
+
+func decompressLimit() int { return int(cmp.Or(maxDecompressed.Load(), DefaultMaxDecompressed)) }
 
 // xerialMagic opens the framing that Java clients put around snappy blocks; other
 // clients send one bare block. Both are read, the framed form is written.
@@ -91,7 +103,7 @@ func (c Codec) decompress(dst, src []byte, limit int) ([]byte, error) {
 var (
 	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
 	zstdReaders = sync.Pool{New: func() any {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(DefaultMaxDecompressed))
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(max(decompressLimit(), DefaultMaxDecompressed))))
 		if err != nil {
 			panic("record: internal error: " + err.Error())
 		}
@@ -118,10 +130,12 @@ func readBounded(dst []byte, r io.Reader, limit int, c Codec) ([]byte, error) {
 		if len(dst)-start > limit {
 			return dst, fmt.Errorf("%w: %s batch decompresses to more than %d bytes", ErrTooLarge, c, limit)
 		}
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			return dst, nil
-		}
-		if err != nil {
+		case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return dst, fmt.Errorf("%w: %s batch: %w", ErrTooLarge, c, err)
+		case err != nil:
 			return dst, fmt.Errorf("%w: %s: %w", ErrCorrupt, c, err)
 		}
 	}

@@ -38,7 +38,7 @@ func (r *Record) Header(key string) (value []byte, ok bool) {
 // Record from Next is valid until the next call of Next or Reset. The zero
 // value is ready to use.
 type Decoder struct {
-	// MaxBytes bounds the decompressed size; 0 means DefaultMaxDecompressed.
+	// MaxBytes bounds the decompressed size; 0 means what LimitDecompressed said, or DefaultMaxDecompressed.
 	MaxBytes int
 	// RawHeaders leaves Headers nil and sets only HeaderBlock.
 	RawHeaders bool
@@ -57,7 +57,7 @@ type Decoder struct {
 func (d *Decoder) Reset(b Batch) error {
 	limit := d.MaxBytes
 	if limit == 0 {
-		limit = DefaultMaxDecompressed
+		limit = decompressLimit()
 	}
 	d.base, d.baseTS, d.maxTS, d.logTime, d.left = b.BaseOffset(), b.BaseTimestamp(), b.MaxTimestamp(), b.LogAppendTime(), b.Count()
 	if b.Codec() == None {

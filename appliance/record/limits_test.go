@@ -190,3 +190,18 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitDecompressed(t *testing.T) {
+	defer record.LimitDecompressed(0)
+	for _, codec := range codecs[1:] {
+		b := forged(codec, 1, bomb(t, codec, record.DefaultMaxDecompressed/2))
+		record.LimitDecompressed(1 << 20)
+		if _, err := b.Records(); !errors.Is(err, record.ErrTooLarge) {
+			t.Errorf("%s: %v with a limit of 1 MiB, want ErrTooLarge", codec, err)
+		}
+		record.LimitDecompressed(0)
+		if _, err := b.Records(); errors.Is(err, record.ErrTooLarge) {
+			t.Errorf("%s: %v with the default limit", codec, err)
+		}
+	}
+}

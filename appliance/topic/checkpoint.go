@@ -220,7 +220,7 @@ func (p *Partition) takeState() []byte {
 	}
 	hw := p.hw.Load()
 	_, elapsed := p.set.opts.Clock.Read()
-	p.state.producers.expire(elapsed, p.opened, p.set.opts.ProducerExpiration)
+	p.state.producers.expire(elapsed, p.opened, p.set.Tuning().ProducerExpiration)
 	p.state.forget()
 	p.state.generation++
 	b := p.state.encode(hw)

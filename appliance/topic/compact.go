@@ -98,7 +98,7 @@ type work struct {
 
 func newCleaner(s *Set) *cleaner {
 	c := &cleaner{set: s, own: map[string]bool{}, saved: true, status: CleanerStatus{Uncleanable: map[string]string{}}}
-	c.log = commitlog.Cleaner{MapBytes: s.opts.Cleaner.MapBytes, Throttle: c.throttle}
+	c.log = commitlog.Cleaner{Throttle: c.throttle}
 	for _, name := range s.opts.OwnCompaction {
 		c.own[name] = true
 	}
@@ -115,16 +115,14 @@ func (c *cleaner) loop() {
 	if c.set.opts.Cleaner.Disabled {
 		return
 	}
-	interval := c.set.opts.Cleaner.Interval
-	if interval == 0 {
-		interval = DefaultCleanerInterval
-	}
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(c.set.Tuning().CleanerInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			c.set.Compact()
+		case <-c.set.tuned:
+			tick.Reset(c.set.Tuning().CleanerInterval)
 		case <-c.set.stop:
 			return
 		}
@@ -302,6 +300,7 @@ func (p *Partition) oldest(offset int64) time.Time {
 // clean cleans one log and notes what came of it.
 func (c *cleaner) clean(w *work) {
 	c.note(func(st *CleanerStatus) { st.Cleaning = w.p.tp.String() })
+	c.log.MapBytes = c.set.Tuning().CleanerMapBytes
 	done, err := c.run(w)
 	c.note(func(st *CleanerStatus) {
 		st.Cleaning = ""
@@ -414,7 +413,7 @@ var errStopped = errors.New("topic: cleaning was stopped")
 
 // throttle rests as the limit on I/O demands, and ends what has lost its point.
 func (c *cleaner) throttle(n int) error {
-	if limit := c.set.opts.Cleaner.IOBytesPerSecond; limit > 0 {
+	if limit := c.set.Tuning().CleanerIOBytesPerSecond; limit > 0 {
 		c.owed += time.Duration(float64(n) / float64(limit) * float64(time.Second))
 	}
 	for {

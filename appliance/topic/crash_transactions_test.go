@@ -2,6 +2,7 @@ package topic_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -294,18 +295,25 @@ func (x *transaction) check(log *verdict, start int64, sparse bool, newest map[s
 	return nil
 }
 
-// checkAborted checks what readers are told to leave out: all that was aborted, and
-// nothing for which they would not meet a marker, after which the producer's records count
-// again. gone says that the first of them may be.
+// checkAborted checks what readers are told to leave out, with each section of the log:
+// all of it that was aborted, and nothing for which they would not meet a marker, after
+// which the producer's records count again. gone says that the first of them may be.
 func checkAborted(p *topic.Partition, log *verdict, gone bool) error {
-	start := p.LogStartOffset()
-	c, told, _, err := p.ReadCommitted(start, 1<<20)
-	if err != nil {
-		return err
+	for at := p.LogStartOffset(); at < p.LastStableOffset(); {
+		c, told, _, err := p.ReadCommitted(at, 1<<20)
+		if err != nil || c.Len() == 0 {
+			return err
+		}
+		next, err := c.Next()
+		if err = errors.Join(err, c.Close(), checkTold(told, log, at, next, gone)); err != nil {
+			return fmt.Errorf("with offsets %d to %d: %w", at, next, err)
+		}
+		at = next
 	}
-	if err := c.Close(); err != nil {
-		return err
-	}
+	return nil
+}
+
+func checkTold(told []topic.AbortedTransaction, log *verdict, from, to int64, gone bool) error {
 	if !slices.IsSortedFunc(told, func(a, b topic.AbortedTransaction) int { return int(a.First - b.First) }) {
 		return fmt.Errorf("aborted transactions are not sorted: %+v", told)
 	}
@@ -316,12 +324,15 @@ func checkAborted(p *topic.Partition, log *verdict, gone bool) error {
 		if id, ok := log.aborts[a.Last]; !ok || id != a.ProducerID {
 			return fmt.Errorf("readers are told of %+v, which has no marker", a)
 		}
+		if a.Last < from || a.First >= to {
+			return fmt.Errorf("readers are told of %+v, which they have not read of", a)
+		}
 	}
 	for _, a := range log.aborted {
 		is := slices.ContainsFunc(told, func(b topic.AbortedTransaction) bool {
 			return b.ProducerID == a.ProducerID && b.Last == a.Last && (b.First == a.First || gone && b.First < a.First)
 		})
-		if !is && a.First < p.LastStableOffset() {
+		if !is && a.First < to && a.Last >= from {
 			return fmt.Errorf("%+v was aborted, readers are told of %+v", a, told)
 		}
 	}

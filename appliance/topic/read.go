@@ -22,21 +22,6 @@ func (p *Partition) Read(offset int64, maxBytes int) (Section, error) {
 	return p.readBelow(offset, maxBytes, math.MaxInt64)
 }
 
-// ReadCommitted is Read of what lies below the last stable offset, which it returns,
-// and with it which transactions of what it may have read were aborted, by first offset.
-func (p *Partition) ReadCommitted(offset int64, maxBytes int) (c Section, aborted []AbortedTransaction, stable int64, err error) {
-	// In this order: the cleaner removes records of aborted transactions before they
-	// are forgotten.
-	stable = p.LastStableOffset()
-	p.stateMu.Lock()
-	if len(p.state.aborted) > 0 {
-		aborted = p.state.abortedIn(offset, stable)
-	}
-	p.stateMu.Unlock()
-	c, err = p.readBelow(offset, maxBytes, stable)
-	return c, aborted, stable, err
-}
-
 // readBelow is Read of batches below limit.
 func (p *Partition) readBelow(offset int64, maxBytes int, limit int64) (Section, error) {
 	if err := p.Err(); err != nil {

@@ -106,6 +106,8 @@ type Entry struct {
 // Set is all topics of the box.
 type Set struct {
 	opts      Options
+	tuning    atomic.Pointer[Tuning]
+	tuned     chan struct{} // the tuning has changed
 	wal       *wal.Log
 	space     *space
 	files     *vfs.Pool // of the segments
@@ -178,9 +180,6 @@ func Open(o Options) (*Set, error) {
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = DefaultRetentionInterval
 	}
-	if o.ProducerExpiration == 0 {
-		o.ProducerExpiration = DefaultProducerExpiration
-	}
 	if o.TrashRetention == 0 {
 		o.TrashRetention = DefaultTrashRetention
 	}
@@ -205,6 +204,8 @@ func Open(o Options) (*Set, error) {
 	o.WAL.FS, o.WAL.Dir, o.WAL.Log = o.FS, walDir, o.Log
 	files := vfs.NewPool(o.FS, o.OpenFiles)
 	s := &Set{opts: o, topics: map[string]*Topic{}, ids: map[ID]*Topic{}, gaps: make(chan record.Gap, maxPendingGaps), files: files, indexes: files.Derived(), writeback: vfs.NewWriteback(o.WritebackBytesPerSecond, time.Now), closing: make(chan struct{}), stop: make(chan struct{})}
+	s.tuned = make(chan struct{}, 1)
+	s.Tune(o.tuning())
 	if err := s.load(); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ type transactions struct {
 	next    int64 // what lies below is in it: a replay tells of it again
 	open    map[int64]openTransaction
 	aborted []AbortedTransaction // by Last
+	// forgotten counts those that were dropped from aborted since the start.
+	forgotten int64
 }
 
 type openTransaction struct {
@@ -91,6 +93,7 @@ func (t *transactions) abortedIn(from, to int64) (out []AbortedTransaction) {
 func (t *transactions) forget(offset int64) (dropped bool) {
 	i := sort.Search(len(t.aborted), func(i int) bool { return t.aborted[i].Last >= offset })
 	t.aborted = slices.Delete(t.aborted, 0, i)
+	t.forgotten += int64(i)
 	return i > 0
 }
 

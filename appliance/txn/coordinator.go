@@ -318,3 +318,9 @@ func (c *Coordinator) mark(s *slot, e Mark) (marked []record.TopicPartition) {
 	s.stuck = s.stuck && len(marked) < len(e.Partitions)
 	return marked
 }
+
+// Limits are those in force.
+func (c *Coordinator) Limits() Limits { return c.opts.Limits }
+
+// Expiration is how long an id that is not used is known.
+func (c *Coordinator) Expiration() time.Duration { return c.opts.Expiration }

@@ -93,7 +93,7 @@ type digests struct {
 }
 
 func (ds *digests) put(s stretch, d *digest) {
-	if s.feed.down != nil { // its topic names depend on more than the log
+	if s.feed.eras.mapped.Load() { // its topic names depend on more than the log
 		return
 	}
 	ds.mu.Lock()

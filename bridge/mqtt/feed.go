@@ -29,10 +29,10 @@ const (
 type feed struct {
 	srv    *Server
 	tp     record.TopicPartition
-	id     [16]byte  // of the topic when the feed began
-	idx    int       // in Server.feeds and session.cursors
-	origin int64     // offset from which the partition concerns MQTT at all
-	down   *Downlink // nil: records that came in by MQTT
+	id     [16]byte // of the topic when the feed began
+	idx    int      // in Server.feeds and session.cursors
+	origin int64    // offset from which the partition concerns MQTT at all
+	eras   eras     // what its records are
 	wake   chan struct{}
 	gone   atomic.Bool // the topic was deleted; another feed follows the next of that name
 
@@ -58,9 +58,9 @@ type offer struct {
 	share  *share // the message comes by a shared subscription
 }
 
-func newFeed(srv *Server, tp record.TopicPartition, idx int, origin int64, down *Downlink) *feed {
-	f := &feed{srv: srv, tp: tp, idx: idx, origin: origin, down: down, parked: true,
-		wake: make(chan struct{}, 1), seen: make(map[*session]int), dec: record.Decoder{RawHeaders: down == nil}}
+func newFeed(srv *Server, tp record.TopicPartition, idx int, origin int64) *feed {
+	f := &feed{srv: srv, tp: tp, idx: idx, origin: origin, parked: true,
+		wake: make(chan struct{}, 1), seen: make(map[*session]int), dec: record.Decoder{RawHeaders: true}}
 	f.id, _ = srv.log.TopicID(tp.Topic)
 	f.next.Store(origin)
 	return f
@@ -181,7 +181,7 @@ func (f *feed) end(ctx context.Context) {
 			err = f.srv.replace(f, start)
 		}
 		switch {
-		case err == nil || ctx.Err() != nil || f.down == nil && errors.Is(err, record.ErrUnknownTopicOrPartition):
+		case err == nil || ctx.Err() != nil || f.eras.latest() == nil && errors.Is(err, record.ErrUnknownTopicOrPartition):
 			return
 		case !errors.Is(err, record.ErrUnknownTopicOrPartition):
 			f.srv.opts.Log.Error("mqtt: feed cannot begin again", "partition", f.tp.String(), "err", err)
@@ -236,18 +236,10 @@ func (f *feed) batch(b record.Batch) {
 
 // read makes a message of a record; false when it is not one for MQTT.
 func (f *feed) read(r *record.Record, m *message) bool {
-	if f.down == nil {
-		return m.decode(r, f.srv.opts.Age) && (!m.expired || m.late)
+	if d := f.eras.at(r.Offset); d != nil {
+		return f.readDown(d, r, m)
 	}
-	if r.Value == nil {
-		return false // a tombstone of a compacted topic is no command
-	}
-	if err := m.decodeDown(r, f.down); err != nil {
-		f.srv.drops.downlink.Add(1)
-		f.srv.opts.Log.Warn("mqtt: downlink record has no valid MQTT topic", "partition", f.tp.String(), "offset", r.Offset, "err", err)
-		return false
-	}
-	return true
+	return m.decode(r, f.srv.opts.Age) && (!m.expired || m.late)
 }
 
 // offer gives the message once to every session that has a filter for it, by the

@@ -34,8 +34,9 @@ type box struct {
 	downlinks []bridge.Downlink
 	wrap      func(mqtt.Log) mqtt.Log // between server and log, to hold things up
 
-	set *topic.Set
-	srv *mqtt.Server
+	set    *topic.Set
+	srv    *mqtt.Server
+	router *bridge.Router
 }
 
 func (b *box) Topics() (out []topic.Entry, err error) {
@@ -110,6 +111,8 @@ func (b *box) serve() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.router = router
+	router.Answer(weirLog{b.set}, b.opts.Age, b.opts.Log)
 	log := mqtt.Log(weirLog{b.set})
 	if b.wrap != nil {
 		log = b.wrap(log)
@@ -192,10 +195,15 @@ func (b *box) records(name string) (out []record.Record) {
 // produce appends one record as a Kafka client would.
 func (b *box) produce(name, key, value string, headers ...record.Header) {
 	b.t.Helper()
+	b.produceAt(name, time.Now(), key, value, headers...)
+}
+
+func (b *box) produceAt(name string, at time.Time, key, value string, headers ...record.Header) {
+	b.t.Helper()
 	if _, err := b.set.Ensure(name, topic.Spec{}); err != nil {
 		b.t.Fatal(err)
 	}
-	batch, err := record.NewBatch(record.LZ4, record.Record{Key: []byte(key), Value: []byte(value), Headers: headers, Timestamp: time.Now().UnixMilli()})
+	batch, err := record.NewBatch(record.LZ4, record.Record{Key: []byte(key), Value: []byte(value), Headers: headers, Timestamp: at.UnixMilli()})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -355,6 +363,12 @@ func render(t testing.TB, f packet.Frame, v packet.Version) string {
 		}
 		if alias, ok := p.Props.Uint(packet.TopicAlias); ok {
 			s += fmt.Sprintf(" alias%d", alias)
+		}
+		if to, ok := p.Props.Bytes(packet.ResponseTopic); ok {
+			s += fmt.Sprintf(" response=%s", to)
+		}
+		if data, ok := p.Props.Bytes(packet.CorrelationData); ok {
+			s += fmt.Sprintf(" correlation=%s", data)
 		}
 		for _, id := range p.Props.SubscriptionIDs {
 			s += fmt.Sprintf(" sub%d", id)

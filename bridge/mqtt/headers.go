@@ -26,6 +26,11 @@ const (
 	headerResponse    = "mqtt.response-topic"
 	headerCorrelation = "mqtt.correlation-data"
 
+	// Names by which Kafka's clients ask for a reply (as Spring's ReplyingKafkaTemplate does).
+	HeaderKafkaCorrelation    = "kafka_correlationId"
+	HeaderKafkaReplyTopic     = "kafka_replyTopic"
+	HeaderKafkaReplyPartition = "kafka_replyPartition" // 4 bytes, big-endian
+
 	// lostProperty is the user property of the first message after a gap: topic,
 	// partition, first and last offset that retention has removed.
 	lostProperty = "weir-lost"
@@ -143,6 +148,18 @@ func headers(block []byte, yield func(key, value []byte) bool) {
 			return
 		}
 	}
+}
+
+// Header returns the first header of a name in an encoded block.
+func Header(block []byte, name string) (value []byte, ok bool) {
+	headers(block, func(k, v []byte) bool {
+		if string(k) != name {
+			return true
+		}
+		value, ok = v, true
+		return false
+	})
+	return value, ok
 }
 
 func varBytes(src []byte) (value, rest []byte, ok bool) {

@@ -32,8 +32,11 @@ type Router interface {
 	Route(topic, payload []byte, ways []Route) ([]Route, error)
 	// Topics lists the Kafka topics of routes whose name needs no capture.
 	Topics() []string
-	// Downlinks lists what Kafka clients say to devices, at most one for a topic.
-	Downlinks() []Downlink
+	// Downlinks lists what Kafka clients say to devices, at most one for a topic. One that
+	// has not changed since it was last asked is the same Downlink.
+	Downlinks() []*Downlink
+	// Past makes the downlink of a Spec, of which records of before are.
+	Past(spec string) (*Downlink, error)
 }
 
 // Route is a message's way into the log.
@@ -53,11 +56,16 @@ type Route struct {
 	feed *feed // of Topic and Partition, when there are several ways
 }
 
-// Downlink turns the records of one Kafka topic into messages.
+// Downlink turns the records of one Kafka topic into messages. It never changes.
 type Downlink struct {
 	Topic  string // Kafka topic
+	Spec   string // by which the Router makes it again
 	QoS    byte   // 0, 1 or 2
 	Retain bool
-	// AppendTopic appends the MQTT topic name that the record goes to.
-	AppendTopic func(dst []byte, r *record.Record) ([]byte, error)
+	// AppendTopic appends the MQTT topic name that the record goes to. The record's
+	// headers are in its HeaderBlock alone.
+	AppendTopic func(dst []byte, partition int32, r *record.Record) ([]byte, error)
+	// AppendResponse appends the topic name on which an answer to the record is awaited;
+	// nil: none is.
+	AppendResponse func(dst []byte, partition int32, r *record.Record) ([]byte, error)
 }

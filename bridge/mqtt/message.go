@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -22,12 +23,15 @@ type message struct {
 	expired bool
 	late    bool // read expired messages too: their delivery has begun [MQTT-4.3.3-7]
 
-	topicMem []byte // backs topic for downlinks
-	pub      packet.Publish
-	propsOK  bool
-	expiry   uint32 // seconds left
-	expires  bool
-	encoded  [2][3]encoding // by v5, QoS
+	topicMem []byte // backs topic and response for downlinks
+	// of downlinks: where an answer is awaited, and what it is told by
+	response    []byte
+	correlation []byte
+	pub         packet.Publish
+	propsOK     bool
+	expiry      uint32 // seconds left
+	expires     bool
+	encoded     [2][3]encoding // by v5, QoS
 }
 
 // encoding is a PUBLISH ready to be copied into a subscriber's output; only the
@@ -65,22 +69,70 @@ func (m *message) decode(r *record.Record, age func(time.Time) time.Duration) (o
 }
 
 // decodeDown reads a record of a downlink topic.
-func (m *message) decodeDown(r *record.Record, d *Downlink) error {
+func (m *message) decodeDown(r *record.Record, d *Downlink, partition int32, age func(time.Time) time.Duration) error {
 	m.reset(r)
 	m.qos, m.retain = d.QoS, d.Retain
-	topic, err := d.AppendTopic(m.topicMem[:0], r)
+	memory, err := d.AppendTopic(m.topicMem[:0], partition, r)
 	if err != nil {
 		return err
 	}
-	m.topic, m.topicMem = topic, topic
-	if err := packet.CheckString(topic); err != nil {
+	n := len(memory)
+	if d.AppendResponse != nil {
+		if memory, err = d.AppendResponse(memory, partition, r); err != nil {
+			return err
+		}
+	}
+	m.topicMem, m.topic, m.response = memory, memory[:n:n], memory[n:]
+	if err := checkName(m.topic); err != nil {
 		return err
 	}
-	return packet.CheckTopic(topic)
+	for key, value := range func(y func(k, v []byte) bool) { headers(r.HeaderBlock, y) } {
+		if err == nil {
+			err = m.command(string(key), value, age(time.UnixMilli(r.Timestamp)))
+		}
+	}
+	if err == nil && len(m.response) > 0 {
+		err = checkName(m.response)
+	}
+	return err
+}
+
+// command takes a header that a Kafka client gave a record for MQTT; it may be anything.
+func (m *message) command(key string, value []byte, age time.Duration) error {
+	switch key {
+	case headerExpiry:
+		m.expire(value, age)
+	case headerContentType:
+		return packet.CheckString(value)
+	case headerResponse:
+		m.response = value
+	case headerCorrelation:
+		m.correlation = value
+	case HeaderKafkaCorrelation:
+		if m.correlation == nil {
+			m.correlation = value
+		}
+	}
+	if len(value) > 0xFFFF && (key == headerCorrelation || key == HeaderKafkaCorrelation) {
+		return &packet.Error{Reason: packet.PacketTooLarge, Text: fmt.Sprintf("header %s has %d bytes, correlation data can have 65535", key, len(value))}
+	}
+	return nil
+}
+
+// checkName checks a topic name that is no client's.
+func checkName(name []byte) error {
+	if len(name) > 0xFFFF {
+		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d bytes, MQTT's limit is 65535", len(name))}
+	}
+	if err := packet.CheckString(name); err != nil {
+		return err
+	}
+	return packet.CheckTopic(name)
 }
 
 func (m *message) reset(r *record.Record) {
 	m.topic, m.client, m.payload, m.block, m.offset = nil, nil, r.Value, r.HeaderBlock, r.Offset
+	m.response, m.correlation = nil, nil
 	m.qos, m.retain, m.expired, m.expires, m.propsOK = 0, false, false, false, false
 	m.forget()
 }
@@ -124,15 +176,27 @@ func (m *message) properties() *packet.Properties {
 				p.SetUint(packet.PayloadFormat, 0)
 			}
 		case headerExpiry:
-			p.SetUint(packet.MessageExpiry, m.expiry)
+			if m.expires {
+				p.SetUint(packet.MessageExpiry, m.expiry)
+			}
 		case headerContentType:
 			p.SetBytes(packet.ContentType, value)
 		case headerResponse:
 			p.SetBytes(packet.ResponseTopic, value)
 		case headerCorrelation:
 			p.SetBytes(packet.CorrelationData, value)
+		case HeaderKafkaCorrelation, HeaderKafkaReplyTopic, HeaderKafkaReplyPartition:
+			if len(m.response) == 0 { // else they have become properties, or are the broker's business
+				m.userProperty(p, key, value)
+			}
 		default:
 			m.userProperty(p, key, value)
+		}
+	}
+	if len(m.response) > 0 {
+		p.SetBytes(packet.ResponseTopic, m.response)
+		if m.correlation != nil {
+			p.SetBytes(packet.CorrelationData, m.correlation)
 		}
 	}
 	return p

@@ -314,7 +314,7 @@ func (p *pump) catchUp(f *feed, next int64) error {
 	if err != nil {
 		return err
 	}
-	p.dec.RawHeaders = f.down == nil
+	p.dec.RawHeaders = true
 	for b := range bs.All() {
 		if full, err := p.batch(f, b, next); err != nil || full {
 			return err
@@ -326,7 +326,7 @@ func (p *pump) catchUp(f *feed, next int64) error {
 
 // pass returns the offset from which the session has to read, as far as is known.
 func (p *pump) pass(f *feed, next int64) int64 {
-	if f.down != nil {
+	if f.eras.mapped.Load() {
 		return next
 	}
 	p.s.mu.Lock()

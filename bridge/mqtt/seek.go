@@ -44,7 +44,7 @@ func (k *seeker) find(ctx context.Context, f *feed, offset int64, m *message) (b
 	if err != nil {
 		return false, err
 	}
-	k.feed, k.rest, k.dec, k.next = f, bs, record.Decoder{RawHeaders: f.down == nil}, 0
+	k.feed, k.rest, k.dec, k.next = f, bs, record.Decoder{RawHeaders: true}, 0
 	found, _, err := k.forward(offset, m)
 	return found, err
 }

@@ -181,9 +181,10 @@ type Server struct {
 	sharing sync.Mutex // shares; before a share's own lock
 	shares  map[string]*share
 
-	making  sync.Mutex // feeds and targets grow by one maker at a time
-	feeds   atomic.Pointer[[]*feed]
-	targets atomic.Pointer[map[string]*target]
+	making    sync.Mutex  // feeds and targets grow by one maker at a time
+	downlinks []*Downlink // in force; guarded by making
+	feeds     atomic.Pointer[[]*feed]
+	targets   atomic.Pointer[map[string]*target]
 
 	writers writers
 	digests digests
@@ -226,11 +227,8 @@ func (srv *Server) load(ctx context.Context) (err error) {
 	if srv.store, err = openStore(ctx, srv); err != nil {
 		return err
 	}
-	downlinks := srv.router.Downlinks()
-	for i := range downlinks {
-		if err := srv.follow(&downlinks[i]); err != nil {
-			return err
-		}
+	if err := srv.followAll(); err != nil {
+		return err
 	}
 	for _, name := range srv.router.Topics() {
 		if _, err := srv.target(name); err != nil {
@@ -353,7 +351,7 @@ func (srv *Server) target(name string) (*target, error) {
 	}
 	t := &target{name: name}
 	for p := range n {
-		f, err := srv.feed(record.TopicPartition{Topic: name, Partition: p}, nil)
+		f, err := srv.feed(record.TopicPartition{Topic: name, Partition: p})
 		if err != nil {
 			return nil, err
 		}
@@ -374,7 +372,7 @@ func (srv *Server) forgetTopic(name string) {
 
 // feed returns the feed of a partition. Where it begins is stored before the first
 // message goes there, so that sessions that are away miss nothing. making is held.
-func (srv *Server) feed(tp record.TopicPartition, down *Downlink) (*feed, error) {
+func (srv *Server) feed(tp record.TopicPartition) (*feed, error) {
 	for _, f := range srv.feedList() {
 		if f.tp == tp && !f.gone.Load() {
 			return f, nil
@@ -384,7 +382,7 @@ func (srv *Server) feed(tp record.TopicPartition, down *Downlink) (*feed, error)
 	if err != nil {
 		return nil, err
 	}
-	f := srv.addFeed(tp, origin, down)
+	f := srv.addFeed(tp, origin, nil)
 	if srv.live.Load() > 0 {
 		return f, f.unpark()
 	}
@@ -405,19 +403,25 @@ func (srv *Server) replace(old *feed, start int64) error {
 	if err != nil {
 		return err
 	}
-	f := srv.addFeed(old.tp, origin, old.down)
+	f := srv.addFeed(old.tp, origin, old.eras.latest())
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.parked && srv.live.Load() > 0 {
 		f.parked = false // and next is the origin
 		f.rouse()
 	}
+	if f.eras.mapped.Load() {
+		return srv.store.putChanged([]record.Record{f.erasRecord()})
+	}
 	return nil
 }
 
 func (srv *Server) addFeed(tp record.TopicPartition, origin int64, down *Downlink) *feed {
 	feeds := srv.feedList()
-	f := newFeed(srv, tp, len(feeds), origin, down)
+	f := newFeed(srv, tp, len(feeds), origin)
+	if f.eras.set(down) {
+		srv.keep(f, -1)
+	}
 	next := append(slices.Clip(feeds), f)
 	srv.feeds.Store(&next)
 	srv.wg.Add(1)

@@ -374,7 +374,7 @@ func (p *sharePump) catchUp(f *feed, next int64) error {
 	if err != nil {
 		return err
 	}
-	p.dec.RawHeaders = f.down == nil
+	p.dec.RawHeaders = true
 	for b := range bs.All() {
 		if full, err := p.batch(f, b, next); err != nil || full {
 			return err

@@ -43,6 +43,7 @@ type box struct {
 
 	mu        sync.Mutex            // guards what follows; never held while a part is called
 	inForce   firmwareconfig.Config // cfg, with what was reloaded since
+	reloaded  reloaded              // how the last reload went
 	parts     []part
 	addresses map[string]string
 	waiting   error // why the box is not ready; nil: it is
@@ -168,6 +169,9 @@ func (b *box) Snapshot() console.Snapshot {
 	for _, text := range b.cfg.Warnings() {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityWarning, Text: text})
 	}
+	b.mu.Lock()
+	s.Warnings = append(s.Warnings, b.reloaded.warnings()...)
+	b.mu.Unlock()
 	disk, err := diskOf(existing(b.cfg.Data.Dir))
 	if err != nil {
 		s.Warnings = append(s.Warnings, console.Warning{Severity: console.SeverityFailed, Text: err.Error()})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,13 +20,14 @@ import (
 // initCmd makes an appliance that may be reached from the network: certificates, an
 // administrator with a password of its own, and a configuration that demands both.
 type initCmd struct {
-	Dir   string   `arg:"" optional:"" default:"." help:"Folder for weir.yaml, pki and data (${default})."`
-	Site  string   `placeholder:"NAME" help:"Name of this site (the host's name)."`
-	Host  []string `placeholder:"NAME" help:"Further name or address under which clients reach this machine; for the certificate."`
-	Admin string   `default:"admin" placeholder:"USER" help:"The administrator (${default})."`
-	Kafka string   `default:"0.0.0.0:9093" placeholder:"HOST:PORT" help:"Kafka listener, TLS and login (${default})."`
-	MQTT  string   `name:"mqtt" default:"0.0.0.0:8883" placeholder:"HOST:PORT" help:"MQTT listener, TLS and login (${default})."`
-	HTTP  string   `name:"http" default:"0.0.0.0:8443" placeholder:"HOST:PORT" help:"Console and admin listener, TLS and login (${default})."`
+	Dir        string   `arg:"" optional:"" default:"." help:"Folder for weir.yaml, pki and data (${default})."`
+	Site       string   `placeholder:"NAME" help:"Name of this site (the host's name)."`
+	Host       []string `placeholder:"NAME" help:"Further name or address under which clients reach this machine; for the certificate."`
+	Advertised string   `placeholder:"HOST:PORT" help:"What Kafka clients are told to dial, where a NAT or a tunnel stands between; the host goes into the certificate."`
+	Admin      string   `default:"admin" placeholder:"USER" help:"The administrator (${default})."`
+	Kafka      string   `default:"0.0.0.0:9093" placeholder:"HOST:PORT" help:"Kafka listener, TLS and login (${default})."`
+	MQTT       string   `name:"mqtt" default:"0.0.0.0:8883" placeholder:"HOST:PORT" help:"MQTT listener, TLS and login (${default})."`
+	HTTP       string   `name:"http" default:"0.0.0.0:8443" placeholder:"HOST:PORT" help:"Console and admin listener, TLS and login (${default})."`
 }
 
 // initialised is what init has made, for --json and for the text.
@@ -53,6 +55,13 @@ func (c *initCmd) Run(s *session) error {
 		if c.Site, err = siteName(&firmwareconfig.Config{}); err != nil {
 			return err
 		}
+	}
+	if c.Advertised != "" {
+		if err := firmwareconfig.CheckDialable(c.Advertised); err != nil {
+			return failf(exitUsage, "--advertised: %w", err)
+		}
+		host, _, _ := net.SplitHostPort(c.Advertised) // checked
+		c.Host = append(c.Host, host)
 	}
 	done := initialised{
 		Config: filepath.Join(dir, "weir.yaml"), Admin: c.Admin, Password: rand.Text(), Client: filepath.Join(dir, "admin.properties"),
@@ -126,7 +135,7 @@ sasl.mechanism=SCRAM-SHA-256
 sasl.username=%s
 sasl.password=%s
 ssl.ca.location=%s
-`, local(c.Kafka), done.Admin, done.Password, done.CA)
+`, c.kafkaLocal(), done.Admin, done.Password, done.CA)
 }
 
 func (c *initCmd) environment(done *initialised) string {
@@ -163,8 +172,34 @@ tls:
   principal.mapping.rules: ["RULE:^CN=([^,+]+).*$/$1/", DEFAULT]
 auth:
   super.users: [%s]
-`, q(c.Site), q(filepath.Join(dir, "data")), q("SASL_SSL://"+c.Kafka), q("mqtts://"+c.MQTT), q("https://"+c.HTTP),
+`, q(c.Site), q(filepath.Join(dir, "data")), c.kafkaListen(), q("mqtts://"+c.MQTT), q("https://"+c.HTTP),
 		q(filepath.Join(pki, serverCertFile)), q(filepath.Join(pki, serverKeyFile)), q(filepath.Join(pki, caCertFile)), q("User:"+c.Admin))
+}
+
+// kafkaListen is the entry of kafka.listen.
+func (c *initCmd) kafkaListen() string {
+	address := strconv.Quote("SASL_SSL://" + c.Kafka)
+	if c.Advertised == "" {
+		return address
+	}
+	return fmt.Sprintf("[{address: %s, advertised: %s}, %s]", address, strconv.Quote(c.Advertised), strconv.Quote("SASL_SSL://"+c.inside()))
+}
+
+// inside is a listener of this machine's own programs, which need not reach what is
+// advertised to others.
+func (c *initCmd) inside() string {
+	if strings.HasSuffix(c.Kafka, ":9092") {
+		return "127.0.0.1:9094"
+	}
+	return "127.0.0.1:9092"
+}
+
+// kafkaLocal is how a program on this machine reaches Kafka.
+func (c *initCmd) kafkaLocal() string {
+	if c.Advertised != "" {
+		return c.inside()
+	}
+	return local(c.Kafka)
 }
 
 func (c *initCmd) explain(w io.Writer, done *initialised) {

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/group"
 	"github.com/weirmq/weir/appliance/kafka"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/txn"
 	"github.com/weirmq/weir/appliance/wal"
@@ -67,16 +68,19 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		TrashRetention: trash,
 		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
-			AdvertisedListener: k.Advertised, NoAutoCreateTopics: !k.AutoCreateTopics,
-			MaxProduceBytes: int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
+			NoAutoCreateTopics: !k.AutoCreateTopics,
+			MaxProduceBytes:    int(k.MaxRequestBytes), MaxQueuedBytes: int64(k.MaxQueuedBytes), MaxFetchBytes: int(k.MaxFetchBytes),
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
-			MaxFetchSessions: orNone(k.MaxFetchSessions), MaxConnectionRate: k.MaxConnectionRate,
+			MaxFetchSessions: orNone(k.MaxFetchSessions), MaxFetchSessionPartitions: k.MaxFetchPartitions, MaxConnectionRate: k.MaxConnectionRate,
+			MaxRequestBytes: int(k.MaxOtherBytes), MaxAdminBytes: int(k.MaxAdminBytes), MaxFetchWait: time.Duration(k.FetchMaxWait),
+			MaxInFlight: k.MaxInFlight, MaxQueuedReplies: k.MaxQueuedReplies, MaxAutoCreate: k.MaxAutoCreate, MaxDescribedPartitions: k.MaxDescribed,
+			MaxIdle: time.Duration(k.MaxIdle), HandshakeTimeout: time.Duration(k.SetupTimeout), ReadTimeout: time.Duration(k.ReadTimeout), WriteTimeout: time.Duration(k.WriteTimeout),
 		},
-		Transactions: txn.Options{Expiration: time.Duration(k.TransactionalIDExpiration),
-			Limits: txn.Limits{MaxTimeout: time.Duration(k.TransactionMaxTimeout), MaxTransactionalIDs: k.MaxTransactionalIDs}},
+		Transactions: txn.Options{CheckInterval: time.Duration(k.TransactionCheck), Expiration: time.Duration(k.TransactionalIDExpiration),
+			Limits: txn.Limits{MaxTimeout: time.Duration(k.TransactionMaxTimeout), MaxTransactionalIDs: k.MaxTransactionalIDs, MaxPartitions: k.TransactionPartitions, MaxIDBytes: int(k.MaxIDBytes)}},
 		ProducerExpiration: time.Duration(k.ProducerIDExpiration),
 		Groups:             groupOptions(k),
-		QuotaWindow:        time.Duration(k.QuotaSamples*k.QuotaSampleSeconds) * time.Second,
+		Quotas:             quota.Options{Window: time.Duration(k.QuotaSamples*k.QuotaSampleSeconds) * time.Second, MaxEntities: k.QuotaEntities, MaxClients: k.QuotaClients},
 		Partitions:         int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
 		TopicConfigs: map[string]string{
 			"retention.ms":      strconv.FormatInt(retention, 10),
@@ -110,11 +114,12 @@ func groupOptions(k *firmwareconfig.Kafka) group.Options {
 		delay = -1 // 0 is the default there
 	}
 	return group.Options{
-		OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute,
+		MigrationPolicy: k.ConsumerMigration, RetentionCheckInterval: time.Duration(k.OffsetsRetentionCheck), OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute,
 		Limits: group.Limits{
 			MinSessionTimeout: time.Duration(k.GroupMinSessionTimeout), MaxSessionTimeout: time.Duration(k.GroupMaxSessionTimeout), InitialRebalanceDelay: delay,
 			ConsumerSessionTimeout: time.Duration(k.ConsumerSessionTimeout), ConsumerHeartbeatInterval: time.Duration(k.ConsumerHeartbeatInterval),
 			MaxGroups: k.MaxGroups, MaxMembers: k.GroupMaxSize, MaxOffsets: k.MaxOffsets, MaxOffsetMetadataBytes: int(k.OffsetMetadataMaxBytes),
+			MaxProtocols: k.GroupMaxProtocols, MaxSubscriptionBytes: int(k.GroupMaxSubscription), MaxRegexBytes: int(k.GroupMaxRegex), MaxAssignmentBytes: int(k.GroupMaxAssignment), MaxIDBytes: int(k.MaxIDBytes),
 		},
 	}
 }
@@ -136,10 +141,17 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 		MaxNodes: m.Sparkplug.MaxNodes, MaxDevices: m.Sparkplug.MaxDevices, RebirthInterval: time.Duration(m.Sparkplug.RebirthInterval),
 	}}
 	o.Routes = bridgeRoutes(cfg)
-	for _, d := range cfg.Downlink {
-		o.Downlinks = append(o.Downlinks, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain})
-	}
+	o.Downlinks = bridgeDownlinks(cfg)
 	return o
+}
+
+func bridgeDownlinks(cfg *firmwareconfig.Config) (out []bridge.Downlink) {
+	for _, d := range cfg.Downlink {
+		out = append(out, bridge.Downlink{Topic: d.Topic, To: d.To, QoS: byte(d.QoS), Retain: d.Retain, Reply: bridge.Reply{
+			To: d.Reply.To, Topic: d.Reply.Topic, Topics: d.Reply.Topics, Timeout: time.Duration(d.Reply.Timeout),
+		}})
+	}
+	return out
 }
 
 func bridgeRoutes(cfg *firmwareconfig.Config) (out []bridge.Route) {

@@ -18,7 +18,7 @@ import (
 
 func kafkaListeners(cfg *firmwareconfig.Config) (out []appliance.Listener) {
 	for _, l := range cfg.KafkaListeners() {
-		out = append(out, appliance.Listener{Address: l.Address, Protocol: kafka.Protocol(l.Scheme)})
+		out = append(out, appliance.Listener{Address: l.Address, Protocol: kafka.Protocol(l.Scheme), Advertised: l.Advertised})
 	}
 	return out
 }
@@ -61,6 +61,7 @@ func authOptions(cfg *firmwareconfig.Config) *auth.Options {
 	a := &cfg.Auth
 	o := auth.Options{
 		AllowEveryone: cfg.AllowsEveryone(), PlainWithoutTLS: a.PlainWithoutTLS, Iterations: a.Iterations, MaxReauth: time.Duration(a.MaxReauth),
+		MaxUsers: a.MaxUsers, MaxRules: a.MaxRules,
 	}
 	o.Names, _ = nameRules(cfg)
 	for _, p := range a.SuperUsers {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/weirmq/weir/appliance/console"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
@@ -17,24 +18,40 @@ func hangups() (ch <-chan os.Signal, stop func()) {
 	return c, func() { signal.Stop(c) }
 }
 
+// reloadable is the keys that are brought into force while the box runs.
+var reloadable = []string{"routes", "downlink"}
+
+// reloaded is how the configuration in force differs from the file, as far as is known.
+type reloaded struct {
+	refused string   // why the file was not taken; "": it was
+	restart []string // keys that need one
+}
+
 // reload reads the configuration again and brings into force what can be while the box
-// runs: the routes. What needs a restart is named. A mistake in the file changes nothing.
+// runs. What needs a restart is named. A mistake in the file changes nothing.
 func (b *box) reload(load func() (firmwareconfig.Config, error)) {
 	cfg, err := load()
 	if err == nil {
-		err = b.devices.Replace(bridgeRoutes(&cfg))
+		err = b.devices.Replace(bridgeRoutes(&cfg), bridgeDownlinks(&cfg))
 	}
 	if err != nil {
 		b.log.Error("the configuration is not reloaded; what was in force is", "err", err)
+		b.mu.Lock()
+		b.reloaded.refused = err.Error()
+		b.mu.Unlock()
 		return
 	}
 	b.mu.Lock()
 	keys := firmwareconfig.Changed(&b.inForce, &cfg)
-	b.inForce.Routes = cfg.Routes
+	b.inForce.Routes, b.inForce.Downlink = cfg.Routes, cfg.Downlink
+	rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return slices.Contains(reloadable, key) })
+	b.reloaded = reloaded{restart: rest}
 	b.mu.Unlock()
-	rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "routes" })
-	if len(rest) < len(keys) {
+	if slices.Contains(keys, "routes") {
 		b.log.Info("routes reloaded", "routes", len(cfg.Routes))
+	}
+	if slices.Contains(keys, "downlink") {
+		b.log.Info("downlinks reloaded", "downlinks", len(cfg.Downlink))
 	}
 	switch {
 	case len(rest) > 0:
@@ -42,6 +59,19 @@ func (b *box) reload(load func() (firmwareconfig.Config, error)) {
 	case len(keys) == 0:
 		b.log.Info("the configuration has not changed")
 	}
+}
+
+// warnings says what of the file is not in force, for weir status and the console.
+func (r *reloaded) warnings() (out []console.Warning) {
+	if r.refused != "" {
+		out = append(out, console.Warning{Severity: console.SeverityWarning,
+			Text: "the configuration was not reloaded, what was in force is: " + strings.ReplaceAll(r.refused, "\n", "; ")})
+	}
+	if len(r.restart) > 0 {
+		out = append(out, console.Warning{Severity: console.SeverityWarning,
+			Text: "changes of the configuration that need a restart: " + strings.Join(r.restart, " ")})
+	}
+	return out
 }
 
 // shown is the configuration in force, without secrets, as YAML.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metadata"
+	"github.com/weirmq/weir/appliance/record"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 )
 
@@ -18,6 +19,7 @@ import (
 // storage fails. On SIGHUP it reloads the configuration by load.
 func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger, load func() (firmwareconfig.Config, error)) (err error) {
 	limitRuntime(cfg.Runtime)
+	record.LimitDecompressed(int64(cfg.Kafka.MaxDecompressed))
 	if err := probeListeners(&cfg); err != nil {
 		return err
 	}

@@ -404,3 +404,26 @@ func TestTokensLogIn(t *testing.T) {
 		t.Error("MQTT: a token for somebody else was taken")
 	}
 }
+
+// Behind a port forwarding: what is advertised, and a way in for the machine itself.
+func TestInitAdvertises(t *testing.T) {
+	dir := t.TempDir()
+	if _, errs, code := weir(t, "", "init", dir, "--advertised", "plant7"); code != exitUsage || !strings.Contains(errs, "host:port") {
+		t.Errorf("no port: %d %s", code, errs)
+	}
+	out, errs, code := weir(t, "", "init", dir, "--advertised", "plant7.example:19093")
+	if code != exitOK || !strings.Contains(out, "plant7.example") {
+		t.Fatalf("%d %s %s", code, out, errs)
+	}
+	cfg, err := firmwareconfig.Load(filepath.Join(dir, "weir.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := cfg.KafkaListeners()
+	if len(l) != 2 || l[0].Advertised != "plant7.example:19093" || l[1].Advertised != "" || !firmwareconfig.IsLoopback(l[1].Address) {
+		t.Fatalf("listeners %+v", l)
+	}
+	if client, err := os.ReadFile(filepath.Join(dir, "admin.properties")); err != nil || !strings.Contains(string(client), l[1].Address) {
+		t.Errorf("the administrator's client: %v %s", err, client)
+	}
+}

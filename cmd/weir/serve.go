@@ -42,13 +42,11 @@ func (c *serveCmd) configuration() (firmwareconfig.Config, error) {
 			*flag.key = flag.value
 		}
 	}
-	for _, flag := range []struct {
-		value []string
-		key   *[]string
-	}{{c.Kafka, &cfg.Kafka.Listen}, {c.HTTP, &cfg.HTTP.Listen}} {
-		if len(flag.value) > 0 {
-			*flag.key = flag.value
-		}
+	if len(c.HTTP) > 0 {
+		cfg.HTTP.Listen = c.HTTP
+	}
+	if len(c.Kafka) > 0 {
+		cfg.Kafka.ListenAt(c.Kafka)
 	}
 	if len(c.MQTT) > 0 {
 		cfg.MQTT.ListenAt(c.MQTT)
