@@ -48,19 +48,6 @@ func (p *Partition) writeGathered() error {
 	return p.writeOrPutOff(g.at, bytes, batches...)
 }
 
-// writeOrPutOff writes batches, or has them be late if the disk has no room for them
-// or for those before them.
-func (p *Partition) writeOrPutOff(at commitlog.Position, bytes []byte, batches ...lateBatch) error {
-	if p.late.count.Load() > 0 {
-		return p.putOff(errLate, batches...)
-	}
-	err := p.write(at, bytes)
-	if noRoom(err) {
-		err = p.putOff(err, batches...)
-	}
-	return err
-}
-
 // write puts batches into the segment, where readers see them at once.
 func (p *Partition) write(at commitlog.Position, batches []byte) error {
 	if err := p.log.Write(at, batches); err != nil {

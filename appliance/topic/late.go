@@ -77,6 +77,19 @@ func (p *Partition) putOff(why error, batches ...lateBatch) error {
 	return nil
 }
 
+// writeOrPutOff writes batches, or has them be late if the disk has no room for them
+// or for those before them.
+func (p *Partition) writeOrPutOff(at commitlog.Position, bytes []byte, batches ...lateBatch) error {
+	if p.late.count.Load() > 0 {
+		return p.putOff(errLate, batches...)
+	}
+	err := p.write(at, bytes)
+	if noRoom(err) {
+		err = p.putOff(err, batches...)
+	}
+	return err
+}
+
 // rollOrPutOff begins a segment at base, after what is late.
 func (p *Partition) rollOrPutOff(base int64, place wal.Place) error {
 	as := lateBatch{place, commitlog.Position{Segment: base}, 0}
