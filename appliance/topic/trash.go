@@ -291,8 +291,9 @@ func (s *Set) bury(t *Topic, d discarded) error {
 	for _, p := range t.Partitions() {
 		if s.opts.TrashRetention > 0 && p.dirty.Load() {
 			// The write-ahead log forgets it; restored it is to be whole.
-			errs = append(errs, p.identify(), p.log.Sync(), p.saveState())
+			errs = append(errs, p.bring(), p.identify(), p.log.Sync(), p.saveState())
 		}
+		p.forsake()
 		errs = append(errs, p.log.Close())
 		folders = append(folders, p.tp.String())
 	}

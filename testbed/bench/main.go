@@ -57,6 +57,7 @@ var rows = []struct {
 	{"kafka-consume", kafkaConsume},
 	{"kafka-latency", kafkaLatency},
 	{"kafka-transactions", kafkaTransactions},
+	{"kafka-ceiling", kafkaCeiling},
 }
 
 func main() {
