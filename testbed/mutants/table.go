@@ -31,7 +31,7 @@ var (
 	topicIdempotent   = suite{pkg: "./appliance/topic", run: "Idempotent"}
 	topicCatalog      = suite{pkg: "./appliance/topic", run: "CatalogNames"}
 	topicTransactions = suite{pkg: "./appliance/topic", run: "Transaction|StableOffset|Marker"}
-	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
+	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded|WaitsForRoom"}
 	topicAbove        = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
 	walDamage         = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
 	topicOffline      = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}
