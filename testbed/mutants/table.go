@@ -26,7 +26,7 @@ var (
 	commitlogTests    = suite{pkg: "./appliance/commitlog"}
 	topicTests        = suite{pkg: "./appliance/topic"}
 	topicDamage       = suite{pkg: "./appliance/topic", run: "Damaged"}
-	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn"}
+	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn|NamesOfStates"}
 	topicReads        = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
 	topicIdempotent   = suite{pkg: "./appliance/topic", run: "Idempotent"}
 	topicCatalog      = suite{pkg: "./appliance/topic", run: "CatalogNames"}
