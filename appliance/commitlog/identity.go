@@ -54,6 +54,9 @@ func (l *Log) Identity(base int64) (id SegmentID, ok bool, err error) {
 		return id, false, err
 	}
 	h, err := s.first()
+	if s.removed.Load() {
+		return id, false, nil // a closed file is opened by its name, which goes
+	}
 	if err != nil || h == nil {
 		return id, false, err
 	}
