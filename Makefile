@@ -126,7 +126,7 @@ bench: build ## The log against the bare disk and socket, in turns (ARGS=); see 
 
 .PHONY: bench-kafka
 bench-kafka: build ## Weir beside real Apache Kafka under the same clients, in turns (needs cc, librdkafka-dev, a JDK, Maven).
-	go run ./testbed/bench --rows kafka-produce,kafka-consume,kafka-latency $(ARGS)
+	go run ./testbed/bench --rows kafka-produce,kafka-consume,kafka-latency,kafka-transactions $(ARGS)
 
 .PHONY: microbench
 microbench: ## Go benchmarks of the hot paths.

@@ -28,6 +28,9 @@ func TestOffsetsOfATopicMadeAnewAreNotTheOld(t *testing.T) {
 				defer cl.Close()
 				finish := c.commit(t, cl)
 				remake(t, s, cl)
+				if o := offsetOf(t, cl); o != -1 { // what is pending is of the old topic
+					t.Errorf("the new topic has the offset %d of the old one, before the transaction has ended", o)
+				}
 				finish()
 				if o := offsetOf(t, cl); o != -1 {
 					t.Errorf("the new topic has the offset %d of the old one", o)
@@ -129,7 +132,7 @@ func offsetOf(t *testing.T, cl *kgo.Client) int64 {
 	t.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
 	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = "g"
+	g.Group, req.RequireStable = "g", true
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic, gt.Partitions = "t", []int32{0}
 	g.Topics = append(g.Topics, gt)

@@ -2,9 +2,9 @@ package bridge
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -47,7 +47,7 @@ func newDownlinks(specs []Downlink, old []*downlink) ([]*downlink, error) {
 			return nil, fmt.Errorf("bridge: downlink[%d] (topic %q): %w", i, spec.Topic, err)
 		}
 		for _, o := range old {
-			if reflect.DeepEqual(o.spec, spec) {
+			if o.mqtt.Spec == d.mqtt.Spec {
 				d = o
 			}
 		}
@@ -58,6 +58,9 @@ func newDownlinks(specs []Downlink, old []*downlink) ([]*downlink, error) {
 }
 
 func newDownlink(spec Downlink) (*downlink, error) {
+	if len(spec.Reply.Topics) == 0 {
+		spec.Reply.Topics = nil
+	}
 	switch {
 	case !validTopic(spec.Topic):
 		return nil, fmt.Errorf("is no valid Kafka topic name")
@@ -70,7 +73,11 @@ func newDownlink(spec Downlink) (*downlink, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &downlink{spec: spec, mqtt: mqtt.Downlink{Topic: spec.Topic, QoS: spec.QoS, Retain: spec.Retain, AppendTopic: to.append}}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	d := &downlink{spec: spec, mqtt: mqtt.Downlink{Topic: spec.Topic, Spec: string(text), QoS: spec.QoS, Retain: spec.Retain, AppendTopic: to.append}}
 	if d.reply, err = newReply(&spec); err != nil {
 		return nil, err
 	}

@@ -172,6 +172,21 @@ func (rs *replies) replace(downlinks []*downlink) {
 	rs.of.Store(&now)
 }
 
+// retire has answers to a downlink of before matched, too.
+func (rs *replies) retire(r *reply) {
+	now := *rs.of.Load()
+	old := slices.IndexFunc(now, func(r *reply) bool { return !r.until.IsZero() })
+	if old < 0 {
+		old = len(now)
+	}
+	if r == nil || len(now)-old >= maxRetired {
+		return
+	}
+	r.until = time.Now().Add(r.timeout)
+	now = append(slices.Clone(now), r)
+	rs.of.Store(&now)
+}
+
 // answer is what is known of a message on a topic of answers.
 type answer struct {
 	command record.Record

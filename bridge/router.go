@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -92,6 +93,26 @@ func (r *Router) Topics() []string {
 		}
 	}
 	return names
+}
+
+// Past makes a downlink of an earlier configuration; it implements mqtt.Router. Answers to
+// its records are still matched.
+func (r *Router) Past(spec string) (*mqtt.Downlink, error) {
+	for _, d := range r.downlinks {
+		if d.mqtt.Spec == spec {
+			return &d.mqtt, nil
+		}
+	}
+	var of Downlink
+	if err := json.Unmarshal([]byte(spec), &of); err != nil {
+		return nil, err
+	}
+	d, err := newDownlink(of)
+	if err != nil {
+		return nil, err
+	}
+	r.replies.retire(d.reply)
+	return &d.mqtt, nil
 }
 
 // Downlinks lists the downlink routes; it implements mqtt.Router.

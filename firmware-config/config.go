@@ -73,6 +73,7 @@ type Kafka struct {
 	GroupInitialDelay         Duration `yaml:"group.initial.rebalance.delay" min:"0s" max:"1h" doc:"How long the first member of a classic group waits for others (Kafka's group.initial.rebalance.delay.ms)."`
 	ConsumerSessionTimeout    Duration `yaml:"group.consumer.session.timeout" min:"1s" max:"24h" doc:"Silence after which a member of the consumer protocol is removed (Kafka's group.consumer.session.timeout.ms)."`
 	ConsumerHeartbeatInterval Duration `yaml:"group.consumer.heartbeat.interval" min:"100ms" max:"1h" doc:"How often members of the consumer protocol are told to send a heartbeat (Kafka's group.consumer.heartbeat.interval.ms)."`
+	ConsumerMigration         string   `yaml:"group.consumer.migration.policy" oneof:"bidirectional|upgrade|downgrade|disabled" doc:"Whether a group that has members may go from the classic protocol to the consumer protocol, and back, while its members are restarted one by one."`
 	GroupMaxProtocols         int      `yaml:"group.max.protocols" min:"1" max:"1000" doc:"Assignors that one classic member offers."`
 	GroupMaxSubscription      Size     `yaml:"group.max.subscription.bytes" min:"4Ki" max:"64Mi" doc:"Subscriptions of all members of one group together, regular expressions included."`
 	GroupMaxRegex             Size     `yaml:"group.max.regex.bytes" min:"16" max:"64Ki" doc:"Length of the regular expression that one member of the consumer protocol subscribes by."`
@@ -387,7 +388,7 @@ func Default() Config {
 			MaxOtherBytes: 1 << 20, MaxAdminBytes: 64 << 10, MaxDecompressed: 32 << 20, MaxFetchPartitions: 100_000, FetchMaxWait: Duration(30 * time.Second),
 			MaxInFlight: 256, MaxQueuedReplies: 4, MaxAutoCreate: 64, MaxDescribed: 2000, MaxIdle: Duration(10 * time.Minute),
 			SetupTimeout: Duration(10 * time.Second), ReadTimeout: Duration(30 * time.Second), WriteTimeout: Duration(30 * time.Second),
-			GroupMaxProtocols: 32, GroupMaxSubscription: 1 << 20, GroupMaxRegex: 1 << 10, GroupMaxAssignment: 1 << 20, MaxIDBytes: 255,
+			ConsumerMigration: "bidirectional", GroupMaxProtocols: 32, GroupMaxSubscription: 1 << 20, GroupMaxRegex: 1 << 10, GroupMaxAssignment: 1 << 20, MaxIDBytes: 255,
 			TransactionPartitions: 10_000, TransactionCheck: Duration(time.Second), OffsetsRetentionCheck: Duration(10 * time.Minute), QuotaEntities: 1000, QuotaClients: 10_000,
 		},
 		MQTT: MQTT{

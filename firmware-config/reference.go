@@ -42,7 +42,7 @@ Three layers lie over one another: the defaults, the [board profile](#board-prof
 
 Sizes are bytes or have a unit (64KiB, 16MiB, 1GB); durations are written 250ms, 20s, 1h30m. Broker keys bear Kafka's names.
 
-**SIGHUP** has the file read again: changed ` + "`routes`" + ` and ` + "`downlink`" + `s are in force at once while devices stay connected (see [bridge.md](bridge.md)); what else has
+**SIGHUP** has the file read again: changed ` + "`topics`, `routes`, `downlink` and `upstream`" + ` are in force at once while devices stay connected (see [bridge.md](bridge.md)); what else has
 changed needs a restart, and the log and ` + "`weir status`" + ` name the keys. A file with a mistake changes nothing, and both say so.
 
 **Listening beyond loopback** needs TLS and a login: ` + "`weir init`" + ` makes certificates, the first user and a file that says so, see [security.md](security.md).

@@ -282,13 +282,14 @@ func (l *Log) roll(base int64) (*segment, error) {
 // Sync makes all that was written before the call durable: bytes, sizes, names.
 func (l *Log) Sync() error {
 	dirty, names := l.takeDirty()
-	for _, s := range dirty {
+	for i, s := range dirty {
 		if !s.acquire() {
 			continue // removed by retention meanwhile
 		}
 		err := s.sync()
 		s.release()
 		if err != nil {
+			l.putBack(dirty[i:], names)
 			return err
 		}
 	}
@@ -297,7 +298,7 @@ func (l *Log) Sync() error {
 
 // Flush is Sync for a caller who makes the whole file system durable after it.
 func (l *Log) Flush() error {
-	dirty, _ := l.takeDirty()
+	dirty, names := l.takeDirty()
 	for _, s := range dirty {
 		if !s.acquire() {
 			continue // removed by retention meanwhile
@@ -305,10 +306,23 @@ func (l *Log) Flush() error {
 		err := s.flushIndex()
 		s.release()
 		if err != nil {
+			l.putBack(dirty, names)
 			return err
 		}
 	}
 	return nil
+}
+
+// putBack has what takeDirty took be dirty again: its indexes had no room.
+func (l *Log) putBack(dirty []*segment, names bool) {
+	l.dirtyMu.Lock()
+	defer l.dirtyMu.Unlock()
+	for _, s := range dirty {
+		if !s.dirty.Swap(true) {
+			l.dirty = append(l.dirty, s)
+		}
+	}
+	l.newNames = l.newNames || names
 }
 
 func (l *Log) takeDirty() (dirty []*segment, names bool) {
@@ -325,7 +339,7 @@ func (l *Log) takeDirty() (dirty []*segment, names bool) {
 func (l *Log) syncNames(names bool) error {
 	if names {
 		if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
-			return fmt.Errorf("commitlog: sync folder %s: %w", l.opts.Dir, err)
+			return fmt.Errorf("%w: commitlog: sync folder %s: %w", vfs.ErrUnsynced, l.opts.Dir, err)
 		}
 	}
 	return nil

@@ -294,7 +294,7 @@ func (s *segment) grow(pos int64, h record.Batch) {
 // synced: what a crash takes of them is rebuilt.
 func (s *segment) sync() error {
 	if err := s.f.Sync(); err != nil {
-		return fmt.Errorf("commitlog: sync %s: %w", s.path(logSuffix), err)
+		return fmt.Errorf("%w: commitlog: sync %s: %w", vfs.ErrUnsynced, s.path(logSuffix), err)
 	}
 	return s.flushIndex()
 }

@@ -8,6 +8,8 @@ type Cluster interface {
 	Changes() uint64
 	// Topic is a topic's identity and how many partitions it has.
 	Topic(name string) (id TopicID, partitions int32, ok bool)
+	// Name is the name of a topic.
+	Name(id TopicID) (name string, ok bool)
 	// Names lists the topics that a regular expression may match.
 	Names() []string
 }
@@ -17,6 +19,7 @@ type noCluster struct{}
 
 func (noCluster) Changes() uint64                     { return 1 }
 func (noCluster) Topic(string) (TopicID, int32, bool) { return TopicID{}, 0, false }
+func (noCluster) Name(TopicID) (string, bool)         { return "", false }
 func (noCluster) Names() []string                     { return nil }
 
 // TopicsOf lets members subscribe to the topics of s. Nobody means internal topics by
@@ -33,6 +36,13 @@ func (s topicSet) Topic(name string) (id TopicID, partitions int32, ok bool) {
 		return id, 0, false
 	}
 	return t.ID(), int32(len(t.Partitions())), true
+}
+
+func (s topicSet) Name(id TopicID) (name string, ok bool) {
+	if t := s.ByID(id); t != nil {
+		return t.Name(), true
+	}
+	return "", false
 }
 
 func (s topicSet) Names() (names []string) {

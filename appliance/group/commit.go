@@ -142,7 +142,8 @@ func (c *Coordinator) Unstable(group string, tp record.TopicPartition) (bool, er
 	if err := c.log.catchUp(); err != nil {
 		return false, err
 	}
-	return c.log.table.unstable(group, tp), nil
+	// What is pending for a topic that had the name before does not concern this one.
+	return slices.ContainsFunc(c.log.table.unstable(group, tp), func(id TopicID) bool { return !c.ofAnother(tp.Topic, id) }), nil
 }
 
 // write appends records of the locked group and unlocks it. The lock puts the

@@ -56,6 +56,9 @@ type consumer struct {
 
 	session  time.Time // end of the session
 	revokeBy time.Time // when what is revoking must have been let go of; zero: nothing is
+
+	classic  *classicMember // nil unless it speaks the classic protocol
+	rejoinBy time.Time      // when a classic member must have joined again; zero: it need not
 }
 
 // memberState is Kafka's, by its code in the log.
@@ -130,6 +133,8 @@ func (g *ConsumerGroup) Heartbeat(now time.Time, ev *ConsumerHeartbeat, cluster 
 		return Beat{}, nil, err
 	}
 	news, subscribed := m.take(ev)
+	news = news || m.classic != nil
+	m.classic, m.rejoinBy = nil, time.Time{}
 	if news || joined {
 		g.write(RecordMember, m)
 	}
@@ -188,6 +193,9 @@ func (g *ConsumerGroup) checkSubscription(ev *ConsumerHeartbeat) error {
 }
 
 func (m *consumer) subscriptionBytes() (n int) {
+	if m.classic != nil {
+		return subscriptionBytes(m.classic.protocols)
+	}
 	for _, topic := range m.topics {
 		n += len(topic)
 	}
@@ -211,7 +219,7 @@ func (g *ConsumerGroup) speaker(ev *ConsumerHeartbeat) (m *consumer, joined bool
 	}
 	switch {
 	case ev.Epoch == joinEpoch && static != nil && static.id != ev.MemberID:
-		if static.epoch != staticLeaveEpoch {
+		if static.classic == nil && static.epoch != staticLeaveEpoch {
 			return nil, false, fmt.Errorf("%w: %s is member %s", ErrUnreleasedInstanceID, ev.InstanceID, static.id)
 		}
 		return g.replace(static, ev), false, nil
@@ -227,7 +235,7 @@ func (g *ConsumerGroup) speaker(ev *ConsumerHeartbeat) (m *consumer, joined bool
 			m.epoch, m.previous = joinEpoch, joinEpoch
 		}
 		return m, false, nil
-	case ev.InstanceID != "" && static == nil, m == nil && static == nil:
+	case ev.InstanceID != "" && static == nil, m == nil && static == nil, m != nil && m.classic != nil:
 		return nil, false, ErrUnknownMemberID
 	case ev.InstanceID != "" && static.id != ev.MemberID:
 		return nil, false, ErrFencedInstanceID
@@ -360,7 +368,8 @@ func (g *ConsumerGroup) Tick(now time.Time) []Change {
 	g.now, g.out = now, nil
 	for _, id := range slices.Sorted(maps.Keys(g.members)) {
 		m := g.members[id]
-		if !m.session.After(now) || !m.revokeBy.IsZero() && !m.revokeBy.After(now) {
+		late := func(by time.Time) bool { return !by.IsZero() && !by.After(now) }
+		if !m.session.After(now) || late(m.revokeBy) || late(m.rejoinBy) {
 			g.remove(m)
 		}
 	}
@@ -370,7 +379,7 @@ func (g *ConsumerGroup) Tick(now time.Time) []Change {
 // Deadline is when a Tick is due; ok is false when time changes nothing.
 func (g *ConsumerGroup) Deadline() (at time.Time, ok bool) {
 	for _, m := range g.members {
-		for _, t := range []time.Time{m.session, m.revokeBy} {
+		for _, t := range []time.Time{m.session, m.revokeBy, m.rejoinBy} {
 			if !t.IsZero() && (!ok || t.Before(at)) {
 				at, ok = t, true
 			}
@@ -392,6 +401,8 @@ func (g *ConsumerGroup) CheckMember(memberID, instanceID string, epoch int32, re
 	switch {
 	case m == nil:
 		return ErrUnknownMemberID
+	case m.epoch != epoch && m.classic != nil:
+		return ErrIllegalGeneration
 	case m.epoch != epoch:
 		return fmt.Errorf("%w: member %s is at epoch %d, not %d", ErrStaleMemberEpoch, m.id, m.epoch, epoch)
 	}

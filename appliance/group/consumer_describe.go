@@ -19,6 +19,7 @@ type ConsumerMember struct {
 	MemberID, InstanceID, Rack string
 	ClientID, ClientHost       string
 	Epoch                      int32
+	Classic                    bool // speaks the classic protocol
 	Topics                     []string
 	Regex                      string
 	Assigned, Target           Share
@@ -30,7 +31,7 @@ func (g *ConsumerGroup) Describe(id string) ConsumerDescription {
 	for _, id := range slices.Sorted(maps.Keys(g.members)) {
 		m := g.members[id]
 		d.Members = append(d.Members, ConsumerMember{
-			MemberID: m.id, InstanceID: m.instance, Rack: m.rack, ClientID: m.clientID, ClientHost: m.clientHost, Epoch: m.epoch,
+			MemberID: m.id, InstanceID: m.instance, Rack: m.rack, ClientID: m.clientID, ClientHost: m.clientHost, Epoch: m.epoch, Classic: m.classic != nil,
 			Topics: m.topics, Regex: m.regex, Assigned: m.assigned, Target: m.target,
 		})
 	}

@@ -87,6 +87,11 @@ func (g *ConsumerGroup) encode(c Change) []byte {
 		b = kbin.AppendCompactNullableString(b, optional(m.regex))
 		b = kbin.AppendInt32(b, int32(m.rebalance.Milliseconds()))
 		b = kbin.AppendCompactNullableString(b, optional(m.assignor))
+		if m.classic != nil {
+			value := m.classic.appendTo(nil)
+			b = kbin.AppendUvarint(kbin.AppendUvarint(kbin.AppendUvarint(b, 1), classicMemberTag), uint32(len(value)))
+			return append(b, value...)
+		}
 	case RecordTarget:
 		b = m.target.appendTo(b)
 	case RecordCurrent:
@@ -100,6 +105,35 @@ func (g *ConsumerGroup) encode(c Change) []byte {
 // metadataHashTag is the tagged field of a group's record in which Kafka keeps a hash
 // of what the group subscribes to; ours is another hash of the same.
 const metadataHashTag = 0
+
+// classicMemberTag is the tagged field of a member's record that says that it speaks the
+// classic protocol, and how (ClassicMemberMetadata, a struct that may be null).
+const classicMemberTag = 0
+
+func (m *classicMember) appendTo(b []byte) []byte {
+	b = kbin.AppendInt32(kbin.AppendInt8(b, 1), int32(m.session.Milliseconds()))
+	b = kbin.AppendCompactArrayLen(b, len(m.protocols))
+	for _, p := range m.protocols {
+		b = append(kbin.AppendCompactBytes(kbin.AppendCompactString(b, p.Name), p.Metadata), 0)
+	}
+	return append(b, 0)
+}
+
+func readClassicMember(r *kbin.Reader) *classicMember {
+	if r.Int8() != 1 {
+		return nil
+	}
+	m := &classicMember{session: time.Duration(r.Int32()) * time.Millisecond}
+	for n := r.CompactArrayLen(); n > 0 && r.Ok(); n-- {
+		m.protocols = append(m.protocols, Protocol{r.CompactString(), r.CompactBytes()})
+		skipTags(r)
+	}
+	skipTags(r)
+	if len(m.protocols) == 0 {
+		return nil
+	}
+	return m
+}
 
 func optional(s string) *string {
 	if s == "" {
@@ -209,7 +243,7 @@ func (g *ConsumerGroup) decode(kind RecordKind, member string, value []byte, now
 }
 
 func (g *ConsumerGroup) decodeMember(id string, r *kbin.Reader, now time.Time) *consumer {
-	m := &consumer{id: id, state: memberStable, session: now.Add(g.limits.ConsumerSessionTimeout)}
+	m := &consumer{id: id, state: memberStable}
 	text := func(s *string) string {
 		if s == nil {
 			return ""
@@ -225,5 +259,12 @@ func (g *ConsumerGroup) decodeMember(id string, r *kbin.Reader, now time.Time) *
 	m.pattern, _ = compilePattern(m.regex) // one of Kafka's that Go does not know matches nothing
 	m.rebalance = time.Duration(r.Int32()) * time.Millisecond
 	m.assignor = text(r.CompactNullableString())
+	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+		tag, value := r.Uvarint(), kbin.Reader{Src: r.Span(int(r.Uvarint()))}
+		if tag == classicMemberTag {
+			m.classic = readClassicMember(&value)
+		}
+	}
+	m.session = now.Add(g.sessionTimeout(m))
 	return m
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // ConsumerHeartbeat serves ConsumerGroupHeartbeat: it returns when what it has changed
-// is in the log. A classic group without members becomes one of the consumer protocol.
+// is in the log. A classic group becomes one of the consumer protocol when the first
+// member of that joins.
 func (c *Coordinator) ConsumerHeartbeat(group string, ev ConsumerHeartbeat) (Beat, error) {
 	if err := c.opts.Limits.checkGroupID(group); err != nil {
 		return Beat{}, err
@@ -21,13 +22,18 @@ func (c *Coordinator) ConsumerHeartbeat(group string, ev ConsumerHeartbeat) (Bea
 		return Beat{}, ErrGroupIDNotFound
 	}
 	var rs []record.Record
+	var upgraded []Change
 	g, nowMs := s.consumer, c.opts.Now().UnixMilli()
 	switch {
 	case s.group.State() == Dead:
 		err = ErrCoordinatorNotAvailable
 	case g != nil:
-	case ev.Epoch != joinEpoch || !s.group.Disposable():
-		err = fmt.Errorf("%w: %q has members of the classic protocol, or is not a consumer group", ErrGroupIDNotFound, group)
+	case ev.Epoch != joinEpoch:
+		err = fmt.Errorf("%w: %q is not a group of the consumer protocol", ErrGroupIDNotFound, group)
+	case !s.group.Disposable():
+		if g, upgraded, err = c.upgrade(s); err != nil {
+			err = fmt.Errorf("%w: %q has members of the classic protocol", err, group)
+		}
 	default:
 		g = NewConsumerGroup(&c.opts.Limits)
 		if value, _ := c.log.table.metadata(group); value != nil {
@@ -44,12 +50,19 @@ func (c *Coordinator) ConsumerHeartbeat(group string, ev ConsumerHeartbeat) (Bea
 		c.unlock(s)
 		return Beat{}, err
 	}
+	if upgraded != nil {
+		rs = append(rs, c.goOver(s, g)...)
+		changes = append(upgraded, changes...)
+	}
 	s.consumer = g
 	if g.target != before {
 		c.rebalances.Add(1)
 		c.opts.Logger.Info("group rebalanced", "group", s.id, "epoch", g.target, "members", len(g.members), "assignor", g.assignor())
 	}
-	return beat, c.writeConsumers(s, append(rs, g.records(group, changes, nowMs)...))
+	if len(rs) > 0 {
+		return beat, c.writeConsumers(s, append(rs, g.records(group, changes, nowMs)...))
+	}
+	return beat, c.commitConsumers(s, changes)
 }
 
 // writeConsumers is write; a group whose changes are not in the log is again as it was.
@@ -61,7 +74,8 @@ func (c *Coordinator) writeConsumers(s *slot, rs []record.Record) error {
 	err := c.write(s, rs)
 	if err != nil {
 		s.mu.Lock()
-		s.consumer = c.restoreConsumers(s.id)
+		value, _ := c.log.table.metadata(s.id)
+		s.consumer, s.group = c.restoreConsumers(s.id), c.restore(s.id, value)
 		c.unlock(s)
 	}
 	return err
@@ -72,7 +86,7 @@ func (c *Coordinator) tickConsumers(s *slot) {
 	if len(changes) > 0 {
 		c.opts.Logger.Info("group members removed: not heard of in time", "group", s.id, "members", len(s.consumer.members))
 	}
-	if err := c.writeConsumers(s, s.consumer.records(s.id, changes, c.opts.Now().UnixMilli())); err != nil {
+	if err := c.commitConsumers(s, changes); err != nil {
 		c.opts.Logger.Error("group metadata not stored", "group", s.id, "err", err)
 	}
 }

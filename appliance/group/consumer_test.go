@@ -29,6 +29,11 @@ func (c *topicMap) Topic(name string) (group.TopicID, int32, bool) {
 	n, ok := c.sizes[name]
 	return idOf(name), n, ok
 }
+func (c *topicMap) Name(id group.TopicID) (string, bool) {
+	name := strings.TrimRight(string(id[:]), "\x00")
+	_, ok := c.sizes[name]
+	return name, ok
+}
 func (c *topicMap) Names() []string { return slices.Sorted(maps.Keys(c.sizes)) }
 
 // consumers drives one consumer group through one script.
@@ -73,7 +78,7 @@ func newConsumers(t *testing.T) *consumers {
 	start := time.UnixMilli(1_800_000_000_000).UTC()
 	p := &consumers{t: t, start: start, now: start, log: map[string][]byte{}, cluster: topicMap{map[string]int32{}, 1}}
 	p.limits = group.Limits{
-		MaxMembers: 3, MaxSubscriptionBytes: 60, MaxRegexBytes: 30, MaxIDBytes: 20,
+		MaxMembers: 3, MaxSubscriptionBytes: 60, MaxRegexBytes: 30, MaxIDBytes: 20, MaxProtocols: 3, MaxSessionTimeout: time.Hour,
 		ConsumerSessionTimeout: 45 * time.Second, ConsumerHeartbeatInterval: 5 * time.Second,
 	}
 	p.g = group.NewConsumerGroup(&p.limits)
@@ -114,6 +119,21 @@ func (p *consumers) event(line string) {
 		return
 	case "beat":
 		p.beat(arg)
+	case "roomy":
+		p.limits.MaxSubscriptionBytes, p.limits.MaxMembers = 1000, 10
+		return
+	case "classic":
+		p.classic(arg)
+	case "join":
+		p.join(arg)
+	case "sync", "hb":
+		p.sync(fields[0], arg)
+	case "leave":
+		errs, changes := p.g.Leave(p.now, []group.Leaving{{MemberID: arg["m"], InstanceID: arg["instance"]}})
+		p.write(changes)
+		fmt.Fprintf(&p.out, "  %s\n", short(errs[0]))
+	case "downgrade":
+		p.downgrade()
 	case "check":
 		epoch, err := strconv.Atoi(arg["epoch"])
 		p.check(err)

@@ -29,6 +29,9 @@ type Options struct {
 	SnapshotBytes int64
 	// HighWatermark, when set, lets Status show how far groups lag behind.
 	HighWatermark func(record.TopicPartition) (offset int64, ok bool)
+	// MigrationPolicy is group.consumer.migration.policy: whether groups that have members
+	// change between the protocols (MigrateBoth).
+	MigrationPolicy string
 	// Cluster is the topics that members of the consumer protocol subscribe to; nil: none.
 	Cluster Cluster
 	// Now is the best wall time known, for commits; nil: time.Now. Age is how long ago
@@ -50,6 +53,9 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.MigrationPolicy == "" {
+		o.MigrationPolicy = MigrateBoth
+	}
 	if o.Cluster == nil {
 		o.Cluster = noCluster{}
 	}
@@ -66,6 +72,11 @@ func (o Options) withDefaults() Options {
 func (o Options) Validate() error {
 	if o.Log == nil || o.Partition == nil {
 		return errors.New("group: Options.Log and Options.Partition are required")
+	}
+	switch o.MigrationPolicy {
+	case "", MigrateBoth, MigrateUp, MigrateDown, MigrateNot:
+	default:
+		return fmt.Errorf("group: group.consumer.migration.policy is %q, there are %s, %s, %s and %s", o.MigrationPolicy, MigrateBoth, MigrateUp, MigrateDown, MigrateNot)
 	}
 	return o.Limits.Validate()
 }

@@ -8,7 +8,8 @@
 //     time, and returns effects. Scripts under testdata pin what it does.
 //   - [ConsumerGroup] is the protocol of KIP-848 in the same form: the group assigns,
 //     and each member gets there by heartbeats of its own. A group is of one protocol or
-//     of the other, and changes while it has no members.
+//     of the other, and goes over when the first member of the consumer protocol joins
+//     and the last one leaves; between, classic members are served as consumers.
 //   - the table is committed offsets and group metadata: what the topic
 //     __consumer_offsets says, last record per key, and never anything else.
 //     Every change is appended to the log first and reaches the table through

@@ -73,7 +73,11 @@ type Stored struct {
 	Err error
 }
 
+// Regroup has all members join again: the group was of the consumer protocol.
+type Regroup struct{}
+
 func (JoinGroup) event()  {}
+func (Regroup) event()    {}
 func (SyncGroup) event()  {}
 func (Heartbeat) event()  {}
 func (LeaveGroup) event() {}

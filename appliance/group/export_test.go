@@ -99,3 +99,11 @@ func Assign(name string, members map[string][]TopicID, held map[string]Share, si
 func OffsetRecord(group string, tp record.TopicPartition, o Offset) record.Record {
 	return encodeOffset(group, tp, o)
 }
+
+// MemberIDs are the members of a classic group.
+func (g *Group) MemberIDs() (ids []string) {
+	for _, m := range g.members {
+		ids = append(ids, m.id)
+	}
+	return ids
+}

@@ -105,6 +105,8 @@ func (g *Group) Step(now time.Time, ev Event) []Effect {
 		g.onTick()
 	case Stored:
 		g.onStored(&ev)
+	case Regroup:
+		g.rebalance()
 	default:
 		panic(fmt.Sprintf("group: internal error: event %T", ev))
 	}

@@ -26,12 +26,15 @@ func (c *Coordinator) Join(ctx context.Context, group string, ev JoinGroup) (Joi
 	if s == nil {
 		return failed, ErrUnknownMemberID
 	}
+	ev.Ref, ev.NewMemberID = c.newRef(), newMemberID(&ev)
+	if s.consumer != nil && !s.consumer.Empty() {
+		return c.joinConsumers(s, &ev)
+	}
 	if s.consumer != nil {
 		if s, err = c.toClassic(s); err != nil {
 			return failed, err
 		}
 	}
-	ev.Ref, ev.NewMemberID = c.newRef(), newMemberID(&ev)
 	a, err := c.ask(ctx, s, ev.Ref, ev)
 	if a.Join == nil {
 		return failed, err
@@ -55,6 +58,9 @@ func (c *Coordinator) Sync(ctx context.Context, group string, ev SyncGroup) (Syn
 	if err != nil {
 		return Synced{}, err
 	}
+	if s.consumer != nil {
+		return c.syncConsumers(s, &ev)
+	}
 	ev.Ref = c.newRef()
 	a, err := c.ask(ctx, s, ev.Ref, ev)
 	if err != nil {
@@ -69,6 +75,9 @@ func (c *Coordinator) Heartbeat(ctx context.Context, group string, ev Heartbeat)
 	if err != nil {
 		return err
 	}
+	if s.consumer != nil {
+		return c.beatConsumers(s, &ev)
+	}
 	ev.Ref = c.newRef()
 	_, err = c.ask(ctx, s, ev.Ref, ev)
 	return err
@@ -82,6 +91,9 @@ func (c *Coordinator) Leave(ctx context.Context, group string, members []Leaving
 	s, err := c.existing(group)
 	if err != nil {
 		return nil, err
+	}
+	if s.consumer != nil {
+		return c.leaveConsumers(s, members)
 	}
 	ref := c.newRef()
 	a, err := c.ask(ctx, s, ref, LeaveGroup{Ref: ref, Members: members})

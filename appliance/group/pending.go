@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,17 +16,20 @@ type heldKey struct {
 	record.TopicPartition
 }
 
-func heldKeyOf(r *record.Record) (heldKey, error) {
+func heldKeyOf(r *record.Record) (key heldKey, topic TopicID, err error) {
 	var k kmsg.OffsetCommitKey
 	if err := k.ReadFrom(r.Key); err != nil {
-		return heldKey{}, fmt.Errorf("offset key: %w", err)
+		return key, topic, fmt.Errorf("offset key: %w", err)
 	}
-	return heldKey{k.Group, record.TopicPartition{Topic: k.Topic, Partition: k.Partition}}, nil
+	if id, ok := r.Header(topicIDHeader); ok && len(id) == len(topic) {
+		topic = TopicID(id)
+	}
+	return heldKey{k.Group, record.TopicPartition{Topic: k.Topic, Partition: k.Partition}}, topic, nil
 }
 
 // hold keeps a commit of a producer's transaction until that has ended.
 func (t *table) hold(producer int64, r *record.Record) error {
-	key, err := heldKeyOf(r)
+	key, topic, err := heldKeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -34,7 +38,10 @@ func (t *table) hold(producer int64, r *record.Record) error {
 		c.Headers = []record.Header{{Key: topicIDHeader, Value: slices.Clone(id)}}
 	}
 	t.held[producer] = append(t.held[producer], c)
-	t.heldOf[key]++
+	if t.heldOf[key] == nil {
+		t.heldOf[key] = map[TopicID]int{}
+	}
+	t.heldOf[key][topic]++
 	t.holds++
 	return nil
 }
@@ -51,8 +58,12 @@ func (t *table) applyMarker(b record.Batch) (first error) {
 	delete(t.held, m.ProducerID)
 	t.holds -= len(held)
 	for i := range held {
-		key, _ := heldKeyOf(&held[i]) // it was understood when it came
-		if t.heldOf[key]--; t.heldOf[key] == 0 {
+		key, topic, _ := heldKeyOf(&held[i]) // it was understood when it came
+		of := t.heldOf[key]
+		if of[topic]--; of[topic] == 0 {
+			delete(of, topic)
+		}
+		if len(of) == 0 {
 			delete(t.heldOf, key)
 		}
 	}
@@ -74,11 +85,12 @@ func (t *table) undecided() int {
 	return t.holds
 }
 
-// unstable reports whether one of them is of that group and partition.
-func (t *table) unstable(group string, tp record.TopicPartition) bool {
+// unstable is the topics, of the partition's name, of which they would commit the offset
+// of that group and partition.
+func (t *table) unstable(group string, tp record.TopicPartition) []TopicID {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.heldOf[heldKey{group, tp}] > 0
+	return slices.Collect(maps.Keys(t.heldOf[heldKey{group, tp}]))
 }
 
 // firstHeld is the offset of the first record of a transaction that has not ended, or

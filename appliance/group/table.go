@@ -52,7 +52,7 @@ type table struct {
 	// held is the commits of transactions that have not ended, by producer id, and
 	// heldOf how many there are of each group and partition.
 	held   map[int64][]record.Record
-	heldOf map[heldKey]int
+	heldOf map[heldKey]map[TopicID]int
 	holds  int
 }
 
@@ -67,7 +67,7 @@ type tableGroup struct {
 }
 
 func newTable() *table {
-	return &table{groups: map[string]*tableGroup{}, other: map[string]cell[[]byte]{}, held: map[int64][]record.Record{}, heldOf: map[heldKey]int{}}
+	return &table{groups: map[string]*tableGroup{}, other: map[string]cell[[]byte]{}, held: map[int64][]record.Record{}, heldOf: map[heldKey]map[TopicID]int{}}
 }
 
 // apply takes over one record of the log. The error is of a record that cannot

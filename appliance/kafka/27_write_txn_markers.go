@@ -12,8 +12,9 @@ import (
 )
 
 // WriteTxnMarkers, key 27, versions 1-2 (flexible): ends producers' transactions in
-// partitions by hand, past the coordinator. It is how kafka-transactions.sh aborts a
-// transaction that hangs (KIP-664).
+// partitions by hand. It is how kafka-transactions.sh aborts a transaction that hangs
+// (KIP-664). Kafka writes the marker past its coordinator, which would still commit the
+// other partitions of a transaction that is open; here such a one is aborted whole.
 //
 // Answered once the markers are on stable storage. Where no transaction of the
 // producer is open there is nothing to do, and no error. 0 is older than all that send it.
@@ -21,7 +22,7 @@ const writeTxnMarkersKey = 27
 
 func init() {
 	register(api{key: writeTxnMarkersKey, name: "WriteTxnMarkers", needs: "CLUSTER_ACTION or ALTER Cluster", min: 1, max: 2, handle: (*Server).writeTxnMarkers,
-		notes: "ends a transaction that hangs, past the coordinator"})
+		notes: "ends a transaction that hangs; one that the coordinator knows is aborted whole"})
 }
 
 // marking is a marker under way in one partition.
@@ -81,14 +82,25 @@ func (s *Server) stageMarker(r *request, tp record.TopicPartition, m record.Mark
 	}
 	of := func(x topic.Producer) bool { return x.ID == m.ProducerID }
 	known := p.Producers()
-	if i := slices.IndexFunc(known, of); i >= 0 && known[i].Epoch > m.ProducerEpoch {
+	i := slices.IndexFunc(known, of)
+	if i < 0 || known[i].TransactionStart < 0 {
+		return staged, nil
+	}
+	if known[i].Epoch > m.ProducerEpoch {
 		return staged, fmt.Errorf("%w: producer %d has epoch %d in %s, not %d", record.ErrProducerFenced, m.ProducerID, known[i].Epoch, tp, m.ProducerEpoch)
+	}
+	defer func() {
+		if err == nil {
+			s.o.Log.Warn("a transaction is ended by hand", "partition", tp.String(), "producer_id", m.ProducerID, "commit", m.Commit)
+			r.audit(auth.TopicChanged, auth.Alter, auth.Topic, tp.Topic, "transaction ended")
+		}
+	}()
+	if known, err := s.o.Transactions.EndByHand(m.ProducerID, tp, m.Commit); known || err != nil {
+		return staged, err
 	}
 	todo := marking{done: make(chan error, 1)}
 	if is, err := p.EndTransaction(m, todo); err != nil || !is {
 		return staged, err
 	}
-	s.o.Log.Warn("a transaction is ended by hand", "partition", tp.String(), "producer_id", m.ProducerID, "commit", m.Commit)
-	r.audit(auth.TopicChanged, auth.Alter, auth.Topic, tp.Topic, "transaction ended")
 	return todo, nil
 }

@@ -15,9 +15,11 @@ import (
 // GROUP_ID_NOT_FOUND here; admin clients then ask DescribeGroups.
 const consumerGroupDescribeKey = 69
 
-// consumerMemberType is of members of the consumer protocol, in groups that classic
-// members may be in too (version 1). Here they never are.
-const consumerMemberType = 1
+// Which protocol a member speaks (version 1), in a group that goes from one to the other.
+const (
+	classicMemberType  = 0
+	consumerMemberType = 1
+)
 
 func init() {
 	register(api{key: consumerGroupDescribeKey, name: "ConsumerGroupDescribe", needs: "DESCRIBE Group; DESCRIBE Topic", min: 0, max: 1, handle: (*Server).consumerGroupDescribe})
@@ -47,6 +49,9 @@ func (s *Server) consumerGroupDescribe(r *request) kmsg.Response {
 			rm.MemberID, rm.InstanceID, rm.RackID, rm.MemberEpoch = m.MemberID, nullable(m.InstanceID), nullable(m.Rack), m.Epoch
 			rm.ClientID, rm.ClientHost, rm.SubscribedTopics, rm.SubscribedTopicRegex = m.ClientID, m.ClientHost, m.Topics, nullable(m.Regex)
 			rm.Assignment, rm.TargetAssignment, rm.MemberType = s.namedShare(m.Assigned), s.namedShare(m.Target), consumerMemberType
+			if m.Classic {
+				rm.MemberType = classicMemberType
+			}
 			rg.Members = append(rg.Members, rm)
 		}
 		resp.Groups = append(resp.Groups, rg)

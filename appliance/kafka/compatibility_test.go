@@ -37,8 +37,9 @@ log. ApiVersions and Produce are answered with UNSUPPORTED_VERSION instead.
   Debian 12) concludes from the lowest versions what the broker can do: without Produce 0 it sends gzip, snappy and lz4
   uncompressed, without FindCoordinator 0 it drops lz4.
 - **The consumer protocol of KIP-848** (68, 69; ` + "`group.protocol=consumer`" + `) is served whole: server-side assignors uniform and range, static members,
-  regular expressions by RE2, member epochs in OffsetCommit and OffsetFetch 9. A group changes between the protocols while it has no members; who joins
-  by the other one meanwhile is refused: GROUP_ID_NOT_FOUND for a consumer, INCONSISTENT_GROUP_PROTOCOL for a classic member.
+  regular expressions by RE2, member epochs in OffsetCommit and OffsetFetch 9. A group goes over to the consumer protocol
+  when its first member of that joins, and back when the last one leaves (` + "`group.consumer.migration.policy`" + `), as in Kafka; classic members beside others are served as
+  consumers, with assignments of the broker's.
 - **Topic ids are everywhere**: in Metadata from 10, Fetch and Produce from 13, OffsetCommit and OffsetFetch from 10. They
   never are zero and stay the same over restarts. A topic that is deleted and made again has another one, and whoever uses
   the old one is answered UNKNOWN_TOPIC_ID, or INCONSISTENT_TOPIC_ID within a fetch session, and asks for metadata anew.

@@ -99,7 +99,7 @@ func testConsumerAdmin(t *testing.T, w *wire) {
 	if got := ask[*kmsg.ListGroupsResponse](w, 5, list).Groups; len(got) != 2 || got[0].GroupType != "consumer" || got[0].ProtocolType != "consumer" {
 		t.Errorf("ListGroups: %+v", got)
 	}
-	wantCode(t, "a classic member", ask[*kmsg.JoinGroupResponse](w, 9, joinRequest("g", "")).ErrorCode, kerr.InconsistentGroupProtocol)
+	testClassicBesideConsumers(t, w)
 	remove := kmsg.NewPtrDeleteGroupsRequest()
 	remove.Groups = []string{"g"}
 	wantCode(t, "DeleteGroups", ask[*kmsg.DeleteGroupsResponse](w, 2, remove).Groups[0].ErrorCode, kerr.NonEmptyGroup)
@@ -109,4 +109,36 @@ func testConsumerAdmin(t *testing.T, w *wire) {
 	}
 	wantCode(t, "DeleteGroups", ask[*kmsg.DeleteGroupsResponse](w, 2, remove).Groups[0].ErrorCode, nil)
 	wantCode(t, "DeleteGroups again", ask[*kmsg.DeleteGroupsResponse](w, 2, remove).Groups[0].ErrorCode, kerr.GroupIDNotFound)
+}
+
+// A classic member of a group of the consumer protocol is answered at once, and assigned
+// by the broker.
+func testClassicBesideConsumers(t *testing.T, w *wire) {
+	required := ask[*kmsg.JoinGroupResponse](w, 9, joinRequest("g", ""))
+	wantCode(t, "a classic member without an id", required.ErrorCode, kerr.MemberIDRequired)
+	joined := ask[*kmsg.JoinGroupResponse](w, 9, joinRequest("g", required.MemberID))
+	if wantCode(t, "a classic member", joined.ErrorCode, nil); joined.LeaderID != "" || len(joined.Members) != 0 || *joined.Protocol != "range" || joined.Generation < 1 {
+		t.Errorf("joined: %+v", joined)
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = "g", joined.MemberID, joined.Generation
+	synced := ask[*kmsg.SyncGroupResponse](w, 5, sync)
+	wantCode(t, "SyncGroup", synced.ErrorCode, nil)
+	var v kmsg.ConsumerMemberAssignment
+	if err := v.ReadFrom(synced.MemberAssignment); err != nil {
+		t.Errorf("the assignment: %v", err)
+	}
+	describe := kmsg.NewPtrConsumerGroupDescribeRequest()
+	describe.Groups = []string{"g"}
+	types := map[int8]int{}
+	for _, m := range ask[*kmsg.ConsumerGroupDescribeResponse](w, 1, describe).Groups[0].Members {
+		types[m.MemberType]++
+	}
+	if types[0] != 1 || types[1] != 1 {
+		t.Errorf("members by type: %v", types)
+	}
+	leave, m := kmsg.NewPtrLeaveGroupRequest(), kmsg.NewLeaveGroupRequestMember()
+	m.MemberID = joined.MemberID
+	leave.Group, leave.Members = "g", append(leave.Members, m)
+	wantCode(t, "LeaveGroup", ask[*kmsg.LeaveGroupResponse](w, 5, leave).Members[0].ErrorCode, nil)
 }

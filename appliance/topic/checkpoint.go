@@ -2,12 +2,17 @@ package topic
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/weirmq/weir/appliance/commitlog"
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
 )
+
+// roomInterval is after how long a checkpoint that found no room is tried again.
+const roomInterval = 250 * time.Millisecond
 
 // checkpointLoop syncs segments so that the write-ahead log's files can be used
 // again: at intervals, and whenever it runs short of them.
@@ -15,14 +20,19 @@ func (s *Set) checkpointLoop() {
 	defer s.background.Done()
 	tick := time.NewTicker(s.opts.CheckpointInterval)
 	defer tick.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-tick.C:
 		case <-s.wal.CheckpointWanted():
+		case <-again: // the write-ahead log may wait for it
 		case <-s.stop:
 			return
 		}
-		if err := s.checkpoint(); err != nil {
+		again = nil
+		if err := s.checkpoint(); noRoom(err) {
+			again = time.After(roomInterval)
+		} else if err != nil {
 			s.opts.Log.Error("checkpoint failed", "err", err)
 			return // the write-ahead log has stopped accepting
 		}
@@ -56,7 +66,7 @@ func (s *Set) checkpoint() error {
 	s.dirtyMu.Unlock()
 	for _, p := range dirty {
 		if err := p.bring(); err != nil {
-			return err
+			return s.again(dirty, err)
 		}
 	}
 	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool {
@@ -67,10 +77,34 @@ func (s *Set) checkpoint() error {
 		return gone
 	})
 	if err := s.syncPartitions(dirty); err != nil {
+		return s.again(dirty, err)
+	}
+	return s.wal.Checkpoint(seq)
+}
+
+// again judges why there was no checkpoint of partitions. One that found no room is
+// tried again, with all that it was to do; after another failure there is none any more,
+// nor when the set closes, which may wait for this one.
+func (s *Set) again(dirty []*Partition, err error) error {
+	closing := false
+	select {
+	case <-s.closing:
+		closing = true
+	default:
+	}
+	if closing || !noRoom(err) {
 		s.wal.Fail(err)
 		return err
 	}
-	return s.wal.Checkpoint(seq)
+	for _, p := range dirty {
+		p.stateMu.Lock()
+		p.state.dirty = true
+		p.stateMu.Unlock()
+		p.identified = false
+		p.touch()
+	}
+	s.sayNoRoom(err)
+	return err
 }
 
 // syncPartitions makes segments and states durable, and then notes how far.
@@ -111,37 +145,55 @@ func syncEach(dirty []*Partition) error {
 const together = 3
 
 // syncTogether is syncEach in two syncs of the whole file system, or in one if no
-// state has changed.
+// state has changed. What was flushed is synced though another found no room: it counts
+// as clean from then on.
 func (s *Set) syncTogether(dirty []*Partition) error {
-	type file struct{ dir, name string }
-	var written []file // there is a new one beside the old one
-	write := func(p *Partition, name string, b []byte) error {
-		if b == nil {
-			return nil
-		}
-		written = append(written, file{p.dir, name})
-		return writeNew(s.opts.FS, p.dir, name, b, false)
+	written, full := s.flush(dirty)
+	if full != nil && !noRoom(full) {
+		return full
 	}
-	for _, p := range dirty {
-		if err := p.log.Flush(); err != nil {
-			return err
-		}
-		if err := write(p, metadataFile, p.takeIdentity()); err != nil {
-			return err
-		}
-		if err := write(p, stateFile, p.takeState()); err != nil {
-			return err
-		}
-	}
-	if err := s.files.SyncAll(); err != nil || len(written) == 0 {
-		return err
+	if err := s.syncAll(); err != nil || full != nil || len(written) == 0 {
+		return errors.Join(err, full)
 	}
 	for _, f := range written {
 		if err := renameNew(s.opts.FS, f.dir, f.name); err != nil {
 			return err
 		}
 	}
-	return s.files.SyncAll()
+	return s.syncAll()
+}
+
+// newFile is one that was written beside the old one.
+type newFile struct{ dir, name string }
+
+// flush hands everything that a checkpoint makes durable to the kernel.
+func (s *Set) flush(dirty []*Partition) (written []newFile, err error) {
+	write := func(p *Partition, name string, b []byte) error {
+		if b == nil {
+			return nil
+		}
+		written = append(written, newFile{p.dir, name})
+		return writeNew(s.opts.FS, p.dir, name, b, false)
+	}
+	for _, p := range dirty {
+		if err := p.log.Flush(); err != nil {
+			return nil, err
+		}
+		if err := write(p, metadataFile, p.takeIdentity()); err != nil {
+			return nil, err
+		}
+		if err := write(p, stateFile, p.takeState()); err != nil {
+			return nil, err
+		}
+	}
+	return written, nil
+}
+
+func (s *Set) syncAll() error {
+	if err := s.files.SyncAll(); err != nil {
+		return fmt.Errorf("%w: %w", vfs.ErrUnsynced, err)
+	}
+	return nil
 }
 
 // saveState writes the partition's state if it has changed.

@@ -13,14 +13,15 @@ const gatherBytes = 64 << 10
 // a segment: a thousand small ones become one write. It is empty between rounds
 // and between the entries of different partitions.
 type gathered struct {
-	at    commitlog.Position // of the first
-	bytes []byte
+	at      commitlog.Position // of the first
+	bytes   []byte
+	batches []lateBatch // what they are, should there be no room for them
 }
 
 // applyBatch writes a durable batch to its place, now or, when more comes, with
 // what follows. Nothing is visible to readers before it is written.
-func (p *Partition) applyBatch(at commitlog.Position, b record.Batch, more bool) error {
-	g := &p.set.gathered
+func (p *Partition) applyBatch(b record.Batch, as lateBatch, more bool) error {
+	g, at := &p.set.gathered, as.at
 	follows := at.Segment == g.at.Segment && at.Byte == g.at.Byte+int64(len(g.bytes))
 	if !follows || len(g.bytes)+len(b) > gatherBytes {
 		if err := p.writeGathered(); err != nil {
@@ -28,12 +29,12 @@ func (p *Partition) applyBatch(at commitlog.Position, b record.Batch, more bool)
 		}
 	}
 	if len(g.bytes) == 0 {
-		if !more || len(b) > gatherBytes {
-			return p.write(at, b)
+		if !more || len(b) > gatherBytes || p.late.count.Load() > 0 {
+			return p.writeOrPutOff(at, b, as)
 		}
 		g.at = at
 	}
-	g.bytes = append(g.bytes, b...)
+	g.bytes, g.batches = append(g.bytes, b...), append(g.batches, as)
 	return nil
 }
 
@@ -42,9 +43,9 @@ func (p *Partition) writeGathered() error {
 	if len(g.bytes) == 0 {
 		return nil
 	}
-	batches := g.bytes
-	g.bytes = g.bytes[:0]
-	return p.write(g.at, batches)
+	bytes, batches := g.bytes, g.batches
+	g.bytes, g.batches = g.bytes[:0], g.batches[:0]
+	return p.writeOrPutOff(g.at, bytes, batches...)
 }
 
 // write puts batches into the segment, where readers see them at once.

@@ -261,15 +261,16 @@ func (p *Partition) Apply(b []byte, in wal.Context) error {
 	if err != nil {
 		return err
 	}
-	if e.kind == entryAppend && in.Crowded && p.putOff(e, in.Place) {
-		return nil
+	as := lateBatch{in.Place, e.at, len(e.batch)}
+	if e.kind == entryAppend && in.Crowded && p.mayBeLate() {
+		return p.putOff(nil, as)
 	}
-	if err := p.bring(); err != nil {
+	if err := p.bring(); err != nil && !noRoom(err) {
 		return err
 	}
 	switch e.kind {
 	case entryAppend:
-		err = p.applyBatch(e.at, e.batch, in.More)
+		err = p.applyBatch(e.batch, as, in.More)
 	case entryLogStart:
 		p.stateMu.Lock()
 		p.state.logStart, p.state.dirty = max(p.state.logStart, e.offset), true
@@ -277,7 +278,7 @@ func (p *Partition) Apply(b []byte, in wal.Context) error {
 		p.touch()
 	case entryRoll:
 		if err = p.writeGathered(); err == nil {
-			err = p.log.Roll(e.offset)
+			err = p.rollOrPutOff(e.offset, in.Place)
 			p.touch()
 		}
 	}

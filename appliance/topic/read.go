@@ -35,12 +35,16 @@ func (p *Partition) readBelow(offset int64, maxBytes int, limit int64) (Section,
 	if offset >= end {
 		return Section{}, nil
 	}
-	if err := p.bring(); err != nil {
-		return Section{}, err
+	late := p.bring()
+	if late != nil && !noRoom(late) {
+		return Section{}, late
 	}
 	c, err := p.log.ReadBelow(offset, maxBytes, limit)
 	if err != nil || c.Len() > 0 {
 		return c, err
+	}
+	if late != nil {
+		return Section{}, late
 	}
 	// It is committed, and about to be written to its segment.
 	if err := p.catchUp(); err != nil {

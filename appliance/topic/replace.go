@@ -37,10 +37,13 @@ func writeNew(fsys vfs.FS, dir, name string, b []byte, sync bool) error {
 	if err != nil {
 		return fmt.Errorf("topic: create %s: %w", tmp, err)
 	}
-	if _, err = f.WriteAt(b, 0); err == nil && sync {
-		if err = f.Sync(); err != nil {
-			err = fmt.Errorf("%w: %w", vfs.ErrUnsynced, err)
-		}
+	_, err = f.WriteAt(b, 0)
+	full := vfs.Full(err) // then it may be tried again
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err != nil && !full { // a disk that cannot write is trusted no more than one that cannot sync
+		err = fmt.Errorf("%w: %w", vfs.ErrUnsynced, err)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("topic: write %s: %w", tmp, err)

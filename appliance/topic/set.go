@@ -129,6 +129,8 @@ type Set struct {
 	gaps     chan record.Gap
 	trends   trends
 
+	saidNoRoom atomic.Int64 // when, in Unix nanoseconds
+
 	reclaiming sync.Mutex // one at a time
 
 	dirtyMu sync.Mutex
@@ -350,7 +352,9 @@ func (s *Set) Close() error {
 func (s *Set) markDirty(p *Partition) {
 	s.dirtyMu.Lock()
 	defer s.dirtyMu.Unlock()
-	p.dirty.Store(true)
+	if p.dirty.Swap(true) {
+		return
+	}
 	s.dirty = append(s.dirty, p)
 }
 

@@ -268,6 +268,15 @@ func (s *Set) logRefusing(refusing bool, said *time.Time) {
 	}
 }
 
+// sayNoRoom says, at most every refusingInterval, that what is acknowledged waits in
+// the write-ahead log for room.
+func (s *Set) sayNoRoom(err error) {
+	now, last := time.Now().UnixNano(), s.saidNoRoom.Load()
+	if now-last >= int64(refusingInterval) && s.saidNoRoom.CompareAndSwap(last, now) {
+		s.opts.Log.Error("the disk is full and the reserve is used up: what is acknowledged waits in the write-ahead log; make room", "err", err)
+	}
+}
+
 func (s *Set) keepBallast() {
 	if err := s.space.growBallast(); err != nil {
 		s.opts.Log.Warn("the reserve is not whole", "held", s.space.held(), "err", err)

@@ -64,6 +64,41 @@ func TestStatesAreOnTheDiskBeforeTheirNames(t *testing.T) {
 	}
 }
 
+// The names of the states are on the disk before a watermark says so: it would take the
+// old ones for copies of another day.
+func TestNamesOfStatesAreOnTheDiskBeforeTheWatermarks(t *testing.T) {
+	disk := crashfs.New()
+	b := newBox(t)
+	b.fs = disk
+	b.opts.CheckpointInterval, b.opts.RetentionInterval = time.Hour, time.Hour
+	s := b.open()
+	const partitions = 5
+	if _, err := s.Create("t", topic.Spec{Partitions: partitions}); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(partitions) {
+		appendValues(t, s, record.TopicPartition{Topic: "t", Partition: p}, "a", "b")
+	}
+	looked := false
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind != crashfs.Write || !strings.Contains(op.Name, "watermarks") || looked {
+			return nil
+		}
+		looked = true
+		left := disk.Clone(crashfs.CloneConfig{})
+		for p := range partitions {
+			if names, err := left.List(fmt.Sprintf("topics/t-%d", p)); err != nil || !slices.Contains(names, "partition.state") {
+				t.Errorf("partition %d has %q, %v", p, names, err)
+			}
+		}
+		return nil
+	}, nil)
+	if err := s.Checkpoint(); err != nil || !looked {
+		t.Fatal(err, looked)
+	}
+	disk.OnOp(nil, nil)
+}
+
 // watchful is a catalog that looks at the disk whenever it is told of a topic.
 type watchful struct {
 	*catalog

@@ -326,7 +326,7 @@ func (s *Set) keep(t *Topic) error {
 		if !p.dirty.Load() {
 			continue
 		}
-		if err := errors.Join(p.identify(), p.log.Sync(), p.saveState()); err != nil {
+		if err := errors.Join(p.bring(), p.identify(), p.log.Sync(), p.saveState()); err != nil {
 			return fmt.Errorf("topic: %s cannot be kept whole in the trash: %w", t.name, err)
 		}
 	}
@@ -356,6 +356,7 @@ func (s *Set) bury(t *Topic, d discarded) error {
 	var errs []error
 	var folders []string
 	for _, p := range t.Partitions() {
+		p.forsake()
 		errs = append(errs, p.log.Close())
 		folders = append(folders, p.tp.String())
 	}

@@ -113,7 +113,7 @@ func (s *Set) saveWatermarks(ps []*Partition) error {
 		return fmt.Errorf("topic: write %s: %w", watermarkFile, err)
 	}
 	if err := m.f.Sync(); err != nil {
-		return fmt.Errorf("topic: sync %s: %w", watermarkFile, err)
+		return fmt.Errorf("%w: topic: sync %s: %w", vfs.ErrUnsynced, watermarkFile, err)
 	}
 	m.size += int64(len(b))
 	return nil

@@ -51,6 +51,11 @@ type Marked struct{ Partitions []record.TopicPartition }
 // Tick is the passing of time; it is due at [Transaction.Deadline].
 type Tick struct{ NewID int64 }
 
+// Abort aborts the transaction, if it is not decided, by an operator's hand: its producer
+// is fenced, as by a timeout.
+type Abort struct{ NewID int64 }
+
+func (Abort) event()  {}
 func (Init) event()   {}
 func (Add) event()    {}
 func (End) event()    {}

@@ -92,6 +92,8 @@ func (p *player) event(words []string) {
 		p.step(txn.Add{ProducerID: id, Epoch: epoch, Partitions: partitions(arg["to"]), Bump: arg["bump"] != ""}, true)
 	case "end":
 		p.step(txn.End{ProducerID: id, Epoch: epoch, Commit: arg["commit"] != "", Bump: arg["bump"] != "", NewID: p.nextID}, true)
+	case "abort":
+		p.step(txn.Abort{NewID: p.nextID}, false)
 	case "marked":
 		p.step(txn.Marked{Partitions: partitions(arg["in"])}, false)
 	case "check":

@@ -116,6 +116,10 @@ func (t *Transaction) Step(now Moment, ev Event) (Answer, []Effect) {
 		a = t.onEnd(&ev)
 	case Marked:
 		t.onMarked(&ev)
+	case Abort:
+		if t.state == Ongoing {
+			a.TookID = t.end(false, true, ev.NewID)
+		}
 	case Tick:
 		a = t.onTick(&ev)
 	default:

@@ -7,11 +7,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // ballastStep is the least that is let go of at once. It is not more because somebody
 // else may take what is left of it.
 const ballastStep = 256 << 10
+
+// The pauses after which more is let go of, because somebody else took the last.
+const (
+	firstTheftPause = time.Millisecond
+	maxTheftPause   = 64 * time.Millisecond
+	maxEnsures      = 2 // how often Ensure lets go: its caller can be refused
+)
 
 // Ballast is a file system that keeps a file for bad times. When another one, or
 // somebody else on the same disk, has filled it to the last byte, what is written
@@ -20,7 +28,9 @@ const ballastStep = 256 << 10
 // failed is never repeated, see the package's rules.
 //
 // Somebody else may be faster and take what was let go of. Then the ballast shrinks
-// until the operation succeeds or nothing is left of it.
+// until the operation succeeds or nothing is left of it, with longer and longer pauses:
+// whoever fills a disk takes all he is given while he tries, and mostly stops when he
+// is given nothing.
 type Ballast struct {
 	FS
 	name string
@@ -90,11 +100,19 @@ func (b *Ballast) SyncAll() error {
 // Ensure lets go of ballast until n bytes are free, for a writer that does not write
 // through b. It does nothing where the file system cannot tell.
 func (b *Ballast) Ensure(n int64) {
-	for {
+	for try := range maxEnsures {
+		b.pause(try)
 		free, total, err := b.Free()
 		if err != nil || total == 0 || free >= n || !b.Release(n-free) {
 			return
 		}
+	}
+}
+
+// pause waits before ballast is let go of once more for the same operation.
+func (b *Ballast) pause(tries int) {
+	if tries > 0 && b.held.Load() > 0 {
+		time.Sleep(min(firstTheftPause<<min(tries-1, 16), maxTheftPause))
 	}
 }
 
@@ -187,9 +205,13 @@ func allocate(f File, at, n int64) error {
 }
 
 // again reports whether an operation that wanted n bytes failed for want of room,
-// and ballast was let go of so that it is worth another try.
-func (b *Ballast) again(err error, n int) bool {
-	return err != nil && Full(err) && b.Release(2*int64(n))
+// and ballast was let go of so that it is worth another try, after so many.
+func (b *Ballast) again(tries int, err error, n int) bool {
+	if err == nil || !Full(err) {
+		return false
+	}
+	b.pause(tries)
+	return b.Release(2 * int64(n))
 }
 
 // Full reports whether err says that the disk, or what its owner may use of it, is full.
@@ -199,7 +221,7 @@ func Full(err error) bool {
 
 func (b *Ballast) Create(name string) (File, error) {
 	f, err := b.FS.Create(name)
-	for b.again(err, 0) {
+	for try := 0; b.again(try, err, 0); try++ {
 		f, err = b.FS.Create(name)
 	}
 	return b.wrap(f, err)
@@ -220,7 +242,7 @@ func (b *Ballast) wrap(f File, err error) (File, error) {
 // Remove and RemoveAll need room too where a change is a copy.
 func (b *Ballast) Remove(name string) error {
 	err := b.FS.Remove(name)
-	for b.again(err, 0) {
+	for try := 0; b.again(try, err, 0); try++ {
 		err = b.FS.Remove(name)
 	}
 	return err
@@ -228,7 +250,7 @@ func (b *Ballast) Remove(name string) error {
 
 func (b *Ballast) RemoveAll(name string) error {
 	err := b.FS.RemoveAll(name)
-	for b.again(err, 0) {
+	for try := 0; b.again(try, err, 0); try++ {
 		err = b.FS.RemoveAll(name)
 	}
 	return err
@@ -236,7 +258,7 @@ func (b *Ballast) RemoveAll(name string) error {
 
 func (b *Ballast) Rename(oldname, newname string) error {
 	err := b.FS.Rename(oldname, newname)
-	for b.again(err, 0) {
+	for try := 0; b.again(try, err, 0); try++ {
 		err = b.FS.Rename(oldname, newname)
 	}
 	return err
@@ -244,7 +266,7 @@ func (b *Ballast) Rename(oldname, newname string) error {
 
 func (b *Ballast) MkdirAll(dir string) error {
 	err := b.FS.MkdirAll(dir)
-	for b.again(err, 0) {
+	for try := 0; b.again(try, err, 0); try++ {
 		err = b.FS.MkdirAll(dir)
 	}
 	return err
@@ -259,7 +281,7 @@ type ballastFile struct {
 // WriteAt writes the same bytes to the same place again if they did not fit.
 func (f ballastFile) WriteAt(p []byte, at int64) (int, error) {
 	n, err := f.File.WriteAt(p, at)
-	for f.b.again(err, len(p)) {
+	for try := 0; f.b.again(try, err, len(p)); try++ {
 		n, err = f.File.WriteAt(p, at)
 	}
 	return n, err
@@ -270,7 +292,7 @@ func (f ballastFile) StartWriteback(from, n int64) error { return beginWriteback
 
 func (f ballastFile) Truncate(size int64) error {
 	err := f.File.Truncate(size)
-	for f.b.again(err, 0) {
+	for try := 0; f.b.again(try, err, 0); try++ {
 		err = f.File.Truncate(size)
 	}
 	return err

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/appliance/vfs"
 	"github.com/weirmq/weir/testbed/crashfs"
@@ -145,4 +147,37 @@ func TestBallastNeverSyncsTwice(t *testing.T) {
 	if err := f.Sync(); !errors.Is(err, syscall.ENOSPC) || syncs != 1 || b.Held() != 1<<20 {
 		t.Errorf("%v after %d syncs, %d bytes held", err, syncs, b.Held())
 	}
+}
+
+// Whoever fills the disk takes all that is let go of, for a while. The ballast outlasts
+// him, and there is some of it left.
+func TestBallastOutlastsAThief(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := crashfs.New()
+		const size = 8 << 20
+		b, err := vfs.NewBallast(disk, "ballast", size)
+		if err == nil {
+			err = b.Grow(size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := b.Create("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := time.Now().Add(300 * time.Millisecond)
+		disk.OnOp(func(op crashfs.Op) error {
+			if op.Kind == crashfs.Write && op.Name == "f" && time.Now().Before(gone) {
+				return syscall.ENOSPC
+			}
+			return nil
+		}, nil)
+		if _, err := f.WriteAt([]byte("weir"), 0); err != nil {
+			t.Errorf("%v, with %d of %d bytes held", err, b.Held(), size)
+		}
+		if b.Held() < size/2 {
+			t.Errorf("%d of %d bytes held afterwards", b.Held(), size)
+		}
+	})
 }

@@ -35,9 +35,7 @@ func (r *round) apply(crowdedRuns int) error {
 	for i := range r.entries {
 		e := &r.entries[i]
 		in.More = i+1 < len(r.entries) && r.entries[i+1].sink == e.sink
-		if in.Crowded {
-			in.Place = r.place.plus(e.start)
-		}
+		in.Place = r.place.plus(e.start)
 		if err := e.sink.Apply(r.buf[e.start:e.end], in); err != nil {
 			return fmt.Errorf("wal: apply an entry of round %d: %w", r.last, err)
 		}

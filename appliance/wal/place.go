@@ -11,6 +11,10 @@ type Place struct {
 
 func (p Place) plus(n int) Place { return Place{p.f, p.byte + int64(n)} }
 
+// Known reports whether there is such a place: an entry that was written without a
+// sync of its own has none that can be told.
+func (p Place) Known() bool { return p.f != nil }
+
 // ReadAt reads len(b) bytes, from skip on, of the entry at p.
 func (l *Log) ReadAt(b []byte, p Place, skip int) error {
 	if _, err := p.f.f.ReadAt(b, p.byte+int64(skip)); err != nil {

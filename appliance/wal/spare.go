@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 const (
@@ -17,6 +19,8 @@ const (
 	// altogether: rounds are synced by the same disk meanwhile.
 	pauses   = 4
 	maxPause = 100 * time.Millisecond
+
+	roomPause = 100 * time.Millisecond // before a file that had no room is tried again
 )
 
 // spare returns a file to write next, under its new number: recycled, or made
@@ -27,25 +31,39 @@ func (g *ring) spare() (*file, error) {
 	if len(g.files) >= (g.opts.MaxFiles+1)/2 {
 		g.wantCheckpoint()
 	}
-	for len(g.spares) == 0 && g.err == nil && (g.making || !g.mayGrow()) {
-		if g.making {
-			g.hurry.Store(true)
-		} else {
-			g.wantCheckpoint()
+	for {
+		for len(g.spares) == 0 && g.err == nil && (g.making || !g.mayGrow()) {
+			if g.making {
+				g.hurry.Store(true)
+			} else {
+				g.wantCheckpoint()
+			}
+			g.freed.Wait()
 		}
+		if g.err != nil {
+			return nil, g.err
+		}
+		if n := len(g.spares); n > 0 {
+			g.number++
+			f := g.spares[n-1]
+			g.spares = g.spares[:n-1]
+			f.number = g.number
+			return f, nil
+		}
+		f, err := g.create(g.number+1, false)
+		if err == nil {
+			g.number++
+			return f, nil
+		}
+		if !vfs.Full(err) || errors.Is(err, vfs.ErrUnsynced) || len(g.files) < 2 {
+			return nil, err
+		}
+		// The disk is fuller than it seemed: one of the others will do, or there is room soon.
+		g.wantCheckpoint()
+		soon := time.AfterFunc(roomPause, g.freed.Broadcast)
 		g.freed.Wait()
+		soon.Stop()
 	}
-	if g.err != nil {
-		return nil, g.err
-	}
-	g.number++
-	if n := len(g.spares); n > 0 {
-		f := g.spares[n-1]
-		g.spares = g.spares[:n-1]
-		f.number = g.number
-		return f, nil
-	}
-	return g.create(g.number, false)
 }
 
 // mayGrow reports whether the ring may have another file. Two it needs in any case:
@@ -93,20 +111,28 @@ func (g *ring) create(number uint64, paced bool) (*file, error) {
 		var n int
 		n, err = f.WriteAt(zeros[:min(int64(len(zeros)), g.opts.FileBytes-at)], at)
 		if at += int64(n); err == nil && paced && at%pacedZero == 0 {
-			if err = f.Sync(); err == nil {
+			if err = syncZeros(f); err == nil {
 				err = g.pause(time.Since(begun))
 			}
 			begun = time.Now()
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = syncZeros(f)
 	}
 	if err != nil {
 		err = errors.Join(err, f.Close(), g.opts.FS.Remove(g.path(name)))
 		return nil, fmt.Errorf("wal: zero %s: %w", name, err)
 	}
 	return &file{name: name, number: number, f: f}, nil
+}
+
+// syncZeros makes the zeros of a file durable.
+func syncZeros(f vfs.File) error {
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", vfs.ErrUnsynced, err)
+	}
+	return nil
 }
 
 // pause lets rounds have the disk for a while, unless one of them waits for the file.

@@ -156,3 +156,44 @@ func TestCloseWhileAFileIsMade(t *testing.T) {
 		}
 	}
 }
+
+// A disk that has no room for another file, though it seemed so, stops nothing: the
+// rounds go to a file that a checkpoint frees.
+func TestNoRoomForAnotherFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := crashfs.New()
+		disk.OnOp(func(op crashfs.Op) error {
+			if op.Name == afterNext && op.Kind == crashfs.Write {
+				return syscall.ENOSPC
+			}
+			return nil
+		}, nil)
+		l, err := wal.Open(wal.Options{FS: disk, Dir: "wal", FileBytes: 64 << 10, MaxFiles: 4}, func([]byte) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-l.CheckpointWanted():
+					if err := l.Checkpoint(l.Applied()); err != nil {
+						t.Error(err)
+					}
+				case <-end:
+					return
+				}
+			}
+		}()
+		s := newSink()
+		for range 20 {
+			commit(t, l, s, 30<<10)
+		}
+		close(end)
+		<-ended
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

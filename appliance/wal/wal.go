@@ -70,10 +70,11 @@ type Context struct {
 	// and bring all there in one go by the time that an Apply without More returns.
 	More bool
 	// Crowded says that the round has many entries, small ones, of many sinks: each would
-	// cost its place a write of its own. The sink may note Place instead, and bring the
-	// entry there later, with its next ones; before a Checkpoint that covers the round.
+	// cost its place a write of its own.
 	Crowded bool
-	Place   Place
+	// Place, if it is Known, may be noted instead, and the entry brought to its final place
+	// later, with others; before a Checkpoint that covers the round.
+	Place Place
 }
 
 // Log is an open write-ahead log. All methods are safe for concurrent use.

@@ -11,24 +11,33 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 )
 
-// followAll brings the downlinks into force at the start: for all that sessions have not
-// been sent yet.
+// followAll brings the downlinks into force at the start. Those that were in force before
+// go on; a change since then is for the records to come, as in Follow.
 func (srv *Server) followAll() error {
 	srv.making.Lock()
 	defer srv.making.Unlock()
-	for _, d := range srv.router.Downlinks() {
+	srv.downlinks = srv.router.Downlinks()
+	changed, err := srv.resumeRemoved(srv.downlinks)
+	if err != nil {
+		return err
+	}
+	for _, d := range srv.downlinks {
 		feeds, err := srv.follow(d)
 		if err != nil {
 			return err
 		}
 		for _, f := range feeds {
-			if f.eras.set(d) {
+			keep, err := srv.resume(f, d)
+			if err != nil {
+				return err
+			}
+			if keep {
 				srv.keep(f, srv.retained.position(f.tp))
 			}
+			changed = append(changed, f.erasRecord())
 		}
-		srv.downlinks = append(srv.downlinks, d)
 	}
-	return nil
+	return srv.store.putChanged(changed)
 }
 
 // follow makes the feeds of a downlink's topic. making is held.
@@ -71,27 +80,31 @@ func (srv *Server) Follow(downlinks []*Downlink) error {
 	for _, d := range downlinks {
 		now[d.Topic] = d
 	}
+	var changed []record.Record
 	before := map[string]*Downlink{}
 	for _, d := range srv.downlinks {
 		if before[d.Topic] = d; now[d.Topic] == nil {
-			srv.turn(d.Topic, nil, "removed")
+			changed = append(changed, srv.turn(d.Topic, nil, "removed")...)
 		}
 	}
 	for _, d := range downlinks {
 		switch old := before[d.Topic]; old {
 		case d:
 		case nil:
-			srv.turn(d.Topic, d, "added")
+			changed = append(changed, srv.turn(d.Topic, d, "added")...)
 		default:
-			srv.turn(d.Topic, d, "changed")
+			changed = append(changed, srv.turn(d.Topic, d, "changed")...)
 		}
 	}
 	srv.downlinks = slices.Clone(downlinks)
+	if err := srv.store.putChanged(changed); err != nil { // in force they are
+		srv.opts.Log.Error("mqtt: a restart may send what is written now by the downlinks of before", "err", err)
+	}
 	return nil
 }
 
 // turn begins the next era of a topic's partitions. making is held.
-func (srv *Server) turn(topic string, d *Downlink, how string) {
+func (srv *Server) turn(topic string, d *Downlink, how string) (changed []record.Record) {
 	var offsets []string
 	for _, f := range srv.feedList() {
 		if f.tp.Topic != topic || f.gone.Load() {
@@ -105,9 +118,11 @@ func (srv *Server) turn(topic string, d *Downlink, how string) {
 		if keep {
 			srv.keep(f, srv.retained.position(f.tp))
 		}
+		changed = append(changed, f.erasRecord())
 		offsets = append(offsets, fmt.Sprintf("%d:%d", f.tp.Partition, from))
 	}
 	srv.opts.Log.Info("mqtt: downlink "+how, "topic", topic, "from_offsets", strings.Join(offsets, " "))
+	return changed
 }
 
 // keep starts the keeper of a feed.

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,70 @@ func TestDownlinkChanges(t *testing.T) {
 	b.produce("commands", "d", "back")
 	d.expect("PUBLISH again/d=back q1 #3")
 	d.quiet()
+}
+
+// A start with another configuration is what a reload is, and what a reload did holds over
+// a crash: also for a message of QoS 2 that is under way.
+func TestDownlinkChangesOverRestart(t *testing.T) {
+	b := newBox(t)
+	b.downlinks = []bridge.Downlink{{Topic: "commands", To: "old/{key}", QoS: 2}, {Topic: "more", To: "more/{key}", QoS: 1}}
+	b.start()
+	defer func() { b.stop() }()
+	d := b.client(v5, "d", keep)
+	d.send(subscribe(v5, 1, "#@2"))
+	d.expect("SUBACK #1 02")
+	b.produce("commands", "d", "open")
+	d.expect("PUBLISH old/d=open q2 #1")
+	d.send(disconnect())
+	d.expect("closed")
+	b.produce("commands", "d", "away")
+	b.produce("more", "d", "away")
+	b.reload(bridge.Downlink{Topic: "commands", To: "new/{key}", QoS: 1}, b.downlinks[1])
+	b.produce("commands", "d", "changed")
+	b.crash()
+	b.produce("commands", "d", "after")
+	b.stop()
+	b.downlinks = []bridge.Downlink{{Topic: "commands", To: "newest/{key}", QoS: 1}} // and none of more
+	b.start()
+	b.produce("commands", "d", "restarted")
+	b.produce("more", "d", "never")
+	d = b.client(v5, "d", keep)
+	want := []string{"PUBLISH old/d=open q2 dup", "PUBLISH old/d=away q2", "PUBLISH new/d=changed q1", "PUBLISH new/d=after q1",
+		"PUBLISH newest/d=restarted q1", "PUBLISH more/d=away q1"}
+	var got []string
+	for range want {
+		words := strings.Split(d.next(), " ")
+		got = append(got, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w[0] == '#' }), " "))
+	}
+	slices.Sort(want)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	d.quiet()
+	// What is forgotten with the log is not stored for ever.
+	b.stop()
+	b.downlinks = nil
+	b.start()
+	for _, name := range []string{"commands", "more"} {
+		tp := record.TopicPartition{Topic: name}
+		_, end, err := weirLog{b.set}.Offsets(tp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (weirLog{b.set}).DeleteRecords(tp, end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.restart()
+	eras := map[string]bool{}
+	for _, r := range b.records("__weir_sessions") {
+		if strings.HasPrefix(string(r.Key), "\x00eras\x00") {
+			eras[string(r.Key)] = r.Value != nil
+		}
+	}
+	if len(eras) != 2 || eras["\x00eras\x00commands\x000"] || eras["\x00eras\x00more\x000"] {
+		t.Errorf("stored: %v", eras)
+	}
 }
 
 // Downlinks that cannot be change nothing.

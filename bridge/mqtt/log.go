@@ -35,6 +35,8 @@ type Router interface {
 	// Downlinks lists what Kafka clients say to devices, at most one for a topic. One that
 	// has not changed since it was last asked is the same Downlink.
 	Downlinks() []*Downlink
+	// Past makes the downlink of a Spec, of which records of before are.
+	Past(spec string) (*Downlink, error)
 }
 
 // Route is a message's way into the log.
@@ -57,6 +59,7 @@ type Route struct {
 // Downlink turns the records of one Kafka topic into messages. It never changes.
 type Downlink struct {
 	Topic  string // Kafka topic
+	Spec   string // by which the Router makes it again
 	QoS    byte   // 0, 1 or 2
 	Retain bool
 	// AppendTopic appends the MQTT topic name that the record goes to. The record's

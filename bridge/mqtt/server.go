@@ -410,6 +410,9 @@ func (srv *Server) replace(old *feed, start int64) error {
 		f.parked = false // and next is the origin
 		f.rouse()
 	}
+	if f.eras.mapped.Load() {
+		return srv.store.putChanged([]record.Record{f.erasRecord()})
+	}
 	return nil
 }
 

@@ -93,8 +93,10 @@ func originKeyOf(tp record.TopicPartition) string {
 
 // dropOrigin forgets a partition whose topic was deleted.
 func (st *store) dropOrigin(tp record.TopicPartition) {
-	st.saves.Add(1)
-	st.table.put(&record.Record{Key: []byte(originKeyOf(tp))}, func(error) { st.saves.Done() })
+	for _, key := range []string{originKeyOf(tp), erasKeyOf(tp)} {
+		st.saves.Add(1)
+		st.table.put(&record.Record{Key: []byte(key)}, func(error) { st.saves.Done() })
+	}
 }
 
 // origin returns the offset from which a partition concerns MQTT. For a partition
@@ -131,6 +133,9 @@ func (st *store) restore() error {
 			if err := st.restoreFeed(key, rest); err != nil {
 				return err
 			}
+			continue
+		}
+		if strings.HasPrefix(key, erasKey) {
 			continue
 		}
 		if name, ok := strings.CutPrefix(key, shareKey); ok {

@@ -40,6 +40,7 @@ type box struct {
 	flows     atomic.Pointer[mirror.Mirror]  // set by startMirror; nil: none
 
 	devices *bridge.Bridge // set by startBridge, before the parts that use it
+	links   *upstreamLinks // nil: none yet; of run's goroutine
 
 	mu        sync.Mutex            // guards what follows; never held while a part is called
 	inForce   firmwareconfig.Config // cfg, with what was reloaded since

@@ -114,7 +114,7 @@ func groupOptions(k *firmwareconfig.Kafka) group.Options {
 		delay = -1 // 0 is the default there
 	}
 	return group.Options{
-		RetentionCheckInterval: time.Duration(k.OffsetsRetentionCheck), OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute,
+		MigrationPolicy: k.ConsumerMigration, RetentionCheckInterval: time.Duration(k.OffsetsRetentionCheck), OffsetsRetention: time.Duration(k.OffsetsRetentionMinutes) * time.Minute,
 		Limits: group.Limits{
 			MinSessionTimeout: time.Duration(k.GroupMinSessionTimeout), MaxSessionTimeout: time.Duration(k.GroupMaxSessionTimeout), InitialRebalanceDelay: delay,
 			ConsumerSessionTimeout: time.Duration(k.ConsumerSessionTimeout), ConsumerHeartbeatInterval: time.Duration(k.ConsumerHeartbeatInterval),

@@ -19,7 +19,7 @@ func hangups() (ch <-chan os.Signal, stop func()) {
 }
 
 // reloadable is the keys that are brought into force while the box runs.
-var reloadable = []string{"routes", "downlink"}
+var reloadable = []string{"topics", "routes", "downlink", "upstream"}
 
 // reloaded is how the configuration in force differs from the file, as far as is known.
 type reloaded struct {
@@ -32,7 +32,7 @@ type reloaded struct {
 func (b *box) reload(load func() (firmwareconfig.Config, error)) {
 	cfg, err := load()
 	if err == nil {
-		err = b.devices.Replace(bridgeRoutes(&cfg), bridgeDownlinks(&cfg))
+		err = b.enforce(&cfg)
 	}
 	if err != nil {
 		b.log.Error("the configuration is not reloaded; what was in force is", "err", err)
@@ -43,15 +43,17 @@ func (b *box) reload(load func() (firmwareconfig.Config, error)) {
 	}
 	b.mu.Lock()
 	keys := firmwareconfig.Changed(&b.inForce, &cfg)
-	b.inForce.Routes, b.inForce.Downlink = cfg.Routes, cfg.Downlink
+	b.inForce.Topics, b.inForce.Routes, b.inForce.Downlink, b.inForce.Upstream = cfg.Topics, cfg.Routes, cfg.Downlink, cfg.Upstream
 	rest := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return slices.Contains(reloadable, key) })
 	b.reloaded = reloaded{restart: rest}
 	b.mu.Unlock()
-	if slices.Contains(keys, "routes") {
-		b.log.Info("routes reloaded", "routes", len(cfg.Routes))
-	}
-	if slices.Contains(keys, "downlink") {
-		b.log.Info("downlinks reloaded", "downlinks", len(cfg.Downlink))
+	for _, r := range []struct {
+		key, what string
+		n         int
+	}{{"topics", "topics", len(cfg.Topics)}, {"routes", "routes", len(cfg.Routes)}, {"downlink", "downlinks", len(cfg.Downlink)}, {"upstream", "upstreams", len(cfg.Upstream)}} {
+		if slices.Contains(keys, r.key) {
+			b.log.Info(r.what+" reloaded", r.what, r.n)
+		}
 	}
 	switch {
 	case len(rest) > 0:
@@ -59,6 +61,21 @@ func (b *box) reload(load func() (firmwareconfig.Config, error)) {
 	case len(keys) == 0:
 		b.log.Info("the configuration has not changed")
 	}
+}
+
+// enforce brings the reloadable keys into force: first all that can fail.
+func (b *box) enforce(cfg *firmwareconfig.Config) error {
+	links, err := b.upstreamAll(cfg)
+	if err != nil {
+		return err
+	}
+	if err := b.ensureTopics(cfg); err != nil {
+		return err
+	}
+	if err := b.devices.Replace(bridgeRoutes(cfg), bridgeDownlinks(cfg)); err != nil {
+		return err
+	}
+	return b.joinUpstream(cfg, links)
 }
 
 // warnings says what of the file is not in force, for weir status and the console.

@@ -18,6 +18,8 @@ import (
 // ready once the last one is, and ends them in reverse when ctx ends or the
 // storage fails. On SIGHUP it reloads the configuration by load.
 func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger, load func() (firmwareconfig.Config, error)) (err error) {
+	hangup, stop := hangups() // before all else: unless asked for, the signal ends the process
+	defer stop()
 	limitRuntime(cfg.Runtime)
 	record.LimitDecompressed(int64(cfg.Kafka.MaxDecompressed))
 	if err := probeListeners(&cfg); err != nil {
@@ -55,8 +57,6 @@ func run(ctx context.Context, cfg firmwareconfig.Config, log *slog.Logger, load 
 	b.announce()
 	// Recovery read the write-ahead log file by file; a small box wants that memory now.
 	debug.FreeOSMemory()
-	hangup, stop := hangups()
-	defer stop()
 	for {
 		select {
 		case <-ctx.Done():

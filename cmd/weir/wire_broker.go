@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/appliance/topic"
 	"github.com/weirmq/weir/appliance/wal"
 	"github.com/weirmq/weir/bridge/mqtt"
+	firmwareconfig "github.com/weirmq/weir/firmware-config"
 	"github.com/weirmq/weir/mirror"
 )
 
@@ -36,8 +37,13 @@ func (b *box) startBroker() error {
 	})
 	b.setClock(broker.Clock())
 	b.add(part{name: "groups", status: func() any { return broker.Groups().Status() }, source: broker.Groups()})
-	for _, t := range b.cfg.Topics {
-		if _, err := broker.Topics().Ensure(t.Name, topicSpec(t)); err != nil {
+	return b.ensureTopics(&b.cfg)
+}
+
+// ensureTopics makes the topics of a configuration that do not exist.
+func (b *box) ensureTopics(cfg *firmwareconfig.Config) error {
+	for _, t := range cfg.Topics {
+		if _, err := b.broker.Topics().Ensure(t.Name, topicSpec(t)); err != nil {
 			return fmt.Errorf("topic '%s' of the configuration: %w", t.Name, err)
 		}
 	}

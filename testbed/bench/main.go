@@ -56,6 +56,8 @@ var rows = []struct {
 	{"kafka-produce", kafkaProduce},
 	{"kafka-consume", kafkaConsume},
 	{"kafka-latency", kafkaLatency},
+	{"kafka-transactions", kafkaTransactions},
+	{"kafka-ceiling", kafkaCeiling},
 }
 
 func main() {

@@ -14,12 +14,15 @@ import (
 type collector struct {
 	mu    sync.Mutex
 	lines map[string]int // line to the member that read it first
+	twice []string       // those read again since again was called
 }
 
 func (c *collector) read(member int, r io.Reader) {
 	for sc := bufio.NewScanner(r); sc.Scan(); {
 		c.mu.Lock()
-		if _, ok := c.lines[sc.Text()]; !ok {
+		if _, ok := c.lines[sc.Text()]; ok {
+			c.twice = append(c.twice, sc.Text())
+		} else {
 			c.lines[sc.Text()] = member
 		}
 		c.mu.Unlock()
@@ -31,6 +34,18 @@ func (c *collector) count() int {
 	defer c.mu.Unlock()
 	return len(c.lines)
 }
+
+// again is what was read again since it was called before.
+func (c *collector) again() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	twice := c.twice
+	c.twice = nil
+	return twice
+}
+
+// readBy reports whether a member has read something first.
+func (c *collector) readBy(member int) bool { return slices.Contains(c.members(), member) }
 
 func (c *collector) members() []int {
 	c.mu.Lock()

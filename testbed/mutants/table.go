@@ -26,12 +26,12 @@ var (
 	commitlogTests    = suite{pkg: "./appliance/commitlog"}
 	topicTests        = suite{pkg: "./appliance/topic"}
 	topicDamage       = suite{pkg: "./appliance/topic", run: "Damaged"}
-	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn"}
+	topicCheckpoint   = suite{pkg: "./appliance/topic", run: "CheckpointBeside|FailedCheckpoint|StatesAreOn|NamesOfStates"}
 	topicReads        = suite{pkg: "./appliance/topic", run: "Reads|Retention|Refusals|FetchWaits"}
 	topicIdempotent   = suite{pkg: "./appliance/topic", run: "Idempotent"}
 	topicCatalog      = suite{pkg: "./appliance/topic", run: "CatalogNames"}
 	topicTransactions = suite{pkg: "./appliance/topic", run: "Transaction|StableOffset|Marker"}
-	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded"}
+	topicLate         = suite{pkg: "./appliance/topic", run: "Late|Crowded|WaitsForRoom"}
 	topicAbove        = suite{pkg: "./appliance/topic", run: "AboveTheHighWatermark"}
 	walDamage         = suite{pkg: "./appliance/wal", run: "Damage|Flipped|Kept|Quarantine"}
 	topicOffline      = suite{pkg: "./appliance/topic", run: "Offline|NoStart|InDoubt"}

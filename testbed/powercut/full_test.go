@@ -20,6 +20,7 @@ import (
 
 const (
 	smallBytes   = 128 << 20 // of the file system
+	smallMore    = 512 << 10 // for each cut: what the load leaves in the log
 	reserveBytes = 4 << 20   // as configured
 	maxLeave     = 1 << 20   // that the foreign file leaves free
 	resumeTime   = 20 * time.Second
@@ -44,7 +45,7 @@ func TestDiskFull(t *testing.T) {
 		t.Run(phase.name, func(t *testing.T) {
 			needs(t, block.Missing("ext4"))
 			n := seed(t)
-			f := &volumeFull{Volume: volume(t, "ext4", "", smallBytes), rng: newRand(n)}
+			f := &volumeFull{Volume: volume(t, "ext4", "", smallBytes+int64(cuts(t))*smallMore), rng: newRand(n)}
 			o := options(t, f.Volume, n, max(3, cuts(t)/5), func(ctx context.Context, s *site.Site) error { return phase.full(f, ctx, s) })
 			o.RecoveryKills = -1
 			judge(t, o)
