@@ -84,16 +84,9 @@ func (s *Set) reconcile(catalog []Entry) ([]Entry, error) {
 	}
 	live := map[string]Entry{}
 	for _, e := range catalog {
-		d, gone := v.deleted[e.ID]
-		if !gone {
+		if _, gone := v.deleted[e.ID]; !gone {
 			live[e.Name] = e
-			continue
-		}
-		// A kill may have come before discard had it on the disk.
-		if err := s.opts.FS.SyncDir(d.dir); err != nil {
-			return nil, fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
-		}
-		if err := s.opts.Catalog.DeleteTopic(e.Name); err != nil {
+		} else if err := s.opts.Catalog.DeleteTopic(e.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -194,6 +194,9 @@ func TestErrorAtEveryOperationOfADelete(t *testing.T) {
 					t.Errorf("%v in operation %d, %s, then %d %% kept: %v", code, at, failed, keep, err)
 				}
 			}
+			if code == syscall.ENOSPC && !acknowledged && d.set.Topic("t") == nil {
+				t.Errorf("a full disk in operation %d, %s: refused with %q, and the topic is gone", at, failed, err)
+			}
 			if code == syscall.ENOSPC && d.set.Err() != nil {
 				t.Errorf("a full disk in operation %d, %s, stopped the set: %v", at, failed, d.set.Err())
 			}
@@ -245,5 +248,39 @@ func TestWhatADeleteLeftIsCollected(t *testing.T) {
 				t.Errorf("the trash holds %q, %v", inside, err)
 			}
 		})
+	}
+}
+
+// What is acknowledged while the topic is being deleted is in the trash, too.
+func TestWhatIsAcknowledgedInADeleteIsKept(t *testing.T) {
+	d := newDoomed(t)
+	p := d.set.Topic("t").Partitions()[1]
+	d.disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Rename && op.Name == "topics/t.topic" {
+			if _, err := p.DeleteRecords(1); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	}, nil)
+	err := errors.Join(d.set.Delete("t"), d.set.Checkpoint()) // and the write-ahead log forgets
+	d.disk.OnOp(nil, nil)
+	left := d.disk.Clone(crashfs.CloneConfig{})
+	dir, inside, listed := inTrash(left, d.id)
+	if err = errors.Join(err, d.set.Close(), listed); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range inside {
+		if err := left.Rename(dir+"/"+name, "topics/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := openOn(left, &fixedCatalog{entries: map[string]topic.Entry{}}, 2, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if start := set.Topic("t").Partitions()[1].LogStartOffset(); start != 1 {
+		t.Errorf("restored, the partition starts at %d", start)
 	}
 }

@@ -83,7 +83,6 @@ var topicMutants = []mutant{
 	instead("topic: trash, and what came meanwhile", "appliance/topic/trash.go", "lacking := s.keep(t)", "lacking := error(nil)", topicDelete),
 	instead("topic: trash, the old name of the identity", "appliance/topic/trash.go", "			err = s.opts.FS.Remove(from)\n", "			err = nil\n", topicDelete),
 	instead("topic: trash, old names before it is emptied", "appliance/topic/trash.go", "	return all, s.syncTopics()\n", "	return all, nil\n", topicDelete),
-	instead("topic: trash, the new name before the catalog forgets", "appliance/topic/adopt.go", "if err := s.opts.FS.SyncDir(d.dir); err != nil", "if err := error(nil); err != nil", topicDelete),
 
 	instead("topic: cleaner, what it cleans is checkpointed", "appliance/topic/compact.go", "	if err := c.set.checkpoint(); err != nil {\n		return err\n	}\n", "", topicCompact, topicCrash, topicAtLength),
 	// That the cleaner waits for the rounds under way is not here: Compact has waited
