@@ -12,7 +12,12 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/weirmq/weir/bridge/mqtt"
+	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
+
+var _ mqtt.Parting = (*webSocket)(nil)
 
 // maxRequestHeader bounds the request that asks for a WebSocket, in bytes.
 const maxRequestHeader = 16 << 10
@@ -111,6 +116,7 @@ type webSocket struct {
 	socket   *websocket.Conn
 	request  *http.Request
 	frame    io.Reader // what is left of the message at hand; nil: the next one is due
+	text     bool      // the client has sent a frame that is not binary
 }
 
 // Read reads what binary frames hold; packets and frames are not aligned [MQTT-6.0.0-2].
@@ -122,7 +128,8 @@ func (c *webSocket) Read(p []byte) (int, error) {
 				return 0, ended(err)
 			}
 			if typ != websocket.MessageBinary { // [MQTT-6.0.0-1]
-				return 0, errors.New("a frame that is not binary")
+				c.text = true
+				return 0, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-6.0.0-1", Text: "a text frame: MQTT takes binary ones; have the client send its packets as binary data"}
 			}
 			c.frame = r
 		}
@@ -153,9 +160,41 @@ func (c *webSocket) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the connection at once: a client that does not answer to the closing
-// handshake holds nobody up.
+// Close ends the connection at once, without a word: the client is gone, does not read,
+// or is one of too many.
 func (c *webSocket) Close() error { return c.socket.CloseNow() }
+
+// Part implements mqtt.Parting: the close frame goes out, and the client has until then to
+// take it and to answer with its own (RFC 6455, 7.1).
+func (c *webSocket) Part(reason packet.Reason, within time.Duration) {
+	_ = c.Conn.SetDeadline(time.Now().Add(within))
+	code := closeCode(reason)
+	if c.text {
+		code, reason = websocket.StatusUnsupportedData, packet.ProtocolError
+	}
+	_ = c.socket.Close(code, reason.String()) // it is over in any case
+}
+
+// closeCode is what a WebSocket calls the reason of an end (RFC 6455, 7.4.1). What is
+// neither a fault in the bytes nor of the server is policy.
+func closeCode(reason packet.Reason) websocket.StatusCode {
+	switch reason {
+	case packet.Success:
+		return websocket.StatusNormalClosure
+	case packet.ServerShuttingDown, packet.UseAnotherServer:
+		return websocket.StatusGoingAway
+	case packet.MalformedPacket, packet.ProtocolError, packet.UnsupportedProtocolVersion, packet.TopicAliasInvalid,
+		packet.TopicNameInvalid, packet.TopicFilterInvalid, packet.ReceiveMaximumExceeded, packet.PayloadFormatInvalid:
+		return websocket.StatusProtocolError
+	case packet.PacketTooLarge:
+		return websocket.StatusMessageTooBig
+	case packet.UnspecifiedError, packet.ImplementationSpecificError:
+		return websocket.StatusInternalError
+	case packet.ServerBusy, packet.ServerUnavailable:
+		return websocket.StatusTryAgainLater
+	}
+	return websocket.StatusPolicyViolation
+}
 
 // RemoteAddr is the client's address.
 func (c *webSocket) RemoteAddr() net.Addr {

@@ -10,36 +10,60 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
+// Parting is a network connection that has a word of its own for why it ends, as a
+// WebSocket has (RFC 6455, 7.1).
+type Parting interface {
+	// Part says it and closes. The client has so long to take it and to answer.
+	Part(reason packet.Reason, within time.Duration)
+}
+
 // end says why, closes, waits for the connection's goroutines and frees the session.
 func (c *conn) end(err error) {
 	defer c.srv.wg.Done()
-	defer close(c.done)
 	c.note(err)
+	reason, told := c.cause(err)
 	if c.sess != nil {
 		c.srv.detach(c)
-		c.farewell(err)
+		c.farewell(reason, told, err)
 	}
 	written := c.out.close()
 	c.cancel()
 	c.acks.close()
-	linger := time.NewTimer(lingerTime)
-	select {
-	case <-written:
-	case <-linger.C:
-	}
-	linger.Stop()
-	c.nc.Close()
+	gone := c.hangUp(written, reason, told)
 	<-written
 	c.tasks.Wait()
 	if c.sess != nil {
 		c.srv.release(c)
 	}
 	c.forgetIdentity()
+	close(c.done) // who takes the session over does not wait for a client that does not answer
+	<-gone
 	c.srv.forget(c)
 }
 
-// lingerTime bounds how long a connection that is over may take to take its last bytes.
+// lingerTime bounds how long a connection that is over may take to take its last bytes,
+// and then to answer that it is over.
 const lingerTime = time.Second
+
+// hangUp closes the connection once all is written. It returns what is closed then.
+func (c *conn) hangUp(written <-chan struct{}, reason packet.Reason, told bool) <-chan struct{} {
+	linger := time.NewTimer(lingerTime)
+	defer linger.Stop()
+	select {
+	case <-written:
+		if p, ok := c.nc.(Parting); ok && told {
+			gone := make(chan struct{})
+			go func() {
+				defer close(gone)
+				p.Part(reason, lingerTime)
+			}()
+			return gone
+		}
+	case <-linger.C:
+	}
+	c.nc.Close()
+	return written
+}
 
 // note logs what is worth a line: not that clients come and go.
 func (c *conn) note(err error) {
@@ -57,32 +81,40 @@ func (c *conn) note(err error) {
 	}
 }
 
-// farewell sends an MQTT 5 client a DISCONNECT with the reason [MQTT-4.13.1-1].
-func (c *conn) farewell(err error) {
+// cause is why the connection ends; false: the client is gone, there is nobody to tell.
+func (c *conn) cause(err error) (reason packet.Reason, told bool) {
 	var pe *packet.Error
-	d := packet.Disconnect{Type: packet.TypeDisconnect}
 	switch {
-	case c.version != packet.V5 || errors.Is(err, errDone) || !c.open: // [MQTT-3.14.0-1]
-		return
+	case errors.Is(err, errDone):
+		return packet.Success, true
 	case c.takingOver.Load():
-		d.Reason = packet.SessionTakenOver
+		return packet.SessionTakenOver, true
 	case c.revoked.Load():
-		d.Reason = packet.NotAuthorized
+		return packet.NotAuthorized, true
 	case c.srv.ctx.Err() != nil:
-		if d.Reason = packet.ServerShuttingDown; c.srv.opts.ServerReference != "" { // [MQTT-4.11]
-			d.Reason = packet.UseAnotherServer
-			d.Props.SetBytes(packet.ServerReference, []byte(c.srv.opts.ServerReference))
-		}
+		return packet.ServerShuttingDown, true
 	case errors.As(err, &pe):
-		if d.Reason = pe.Reason; c.problems {
-			d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
-		}
+		return pe.Reason, true
 	case c.ctx.Err() != nil: // what the client released cannot be stored
-		d.Reason = packet.UnspecifiedError
+		return packet.UnspecifiedError, true
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		d.Reason = packet.KeepAliveTimeout
-	default:
+		return packet.KeepAliveTimeout, true
+	}
+	return packet.Success, false
+}
+
+// farewell sends an MQTT 5 client a DISCONNECT with the reason [MQTT-4.13.1-1].
+func (c *conn) farewell(reason packet.Reason, told bool, err error) {
+	if !told || reason == packet.Success || c.version != packet.V5 || !c.open { // [MQTT-3.14.0-1]
 		return
+	}
+	d := packet.Disconnect{Type: packet.TypeDisconnect, Reason: reason}
+	var pe *packet.Error
+	if reason == packet.ServerShuttingDown && c.srv.opts.ServerReference != "" { // [MQTT-4.11]
+		d.Reason = packet.UseAnotherServer
+		d.Props.SetBytes(packet.ServerReference, []byte(c.srv.opts.ServerReference))
+	} else if errors.As(err, &pe) && reason == pe.Reason && c.problems {
+		d.Props.SetBytes(packet.ReasonString, []byte(pe.Error()))
 	}
 	if c.maxPacket > 0 && len(d.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
 		d.Props.Delete(packet.ReasonString)
