@@ -414,3 +414,28 @@ func TestResyncGoesByTheHeader(t *testing.T) {
 		t.Fatalf("served offset %d, damage %+v, %v", record.Batch(b).BaseOffset(), damage, err)
 	}
 }
+
+// A leader epoch is under no CRC. The first one of a segment of which nobody remembers
+// anything costs its batch, and none of those behind it that have a smaller one.
+func TestFlippedEpochWithNobodyToAsk(t *testing.T) {
+	s := newStore(t, 1, 60)
+	for name, b := range s.files(t) {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		for bit := byte(1); bit < 0x80; bit <<= 1 {
+			disk := s.clone()
+			edit(t, disk, "p/"+name, func(f vfs.File) error { _, err := f.WriteAt([]byte{b[12] ^ bit}, 12); return err })
+			var damage []commitlog.Damage
+			o := s.options(disk, &damage)
+			o.Known, o.Epochs = nil, nil
+			l, err := commitlog.Open(o)
+			if err == nil {
+				err = errors.Join(l.Audit(0), l.Close())
+			}
+			if err != nil || len(damage) != 1 || damage[0].Next-damage[0].First != 2 || damage[0].From != 0 {
+				t.Errorf("%s bit %02x: %+v, %v", name, bit, damage, err)
+			}
+		}
+	}
+}

@@ -42,14 +42,21 @@ func (id SegmentID) is(first record.Batch) bool {
 func (id SegmentID) holds(size int64) bool { return id.Bytes == size || id.Growing && id.Bytes < size }
 
 // Identity returns what the segment that starts at base is. ok is false when there
-// is none, or its first batch cannot be read.
+// is none, or its first batch is damaged: base offset and leader epoch are under no
+// CRC, and what is remembered of them must not be a flipped bit.
 func (l *Log) Identity(base int64) (id SegmentID, ok bool, err error) {
 	s, next := l.at(base)
 	if s == nil {
 		return id, false, nil
 	}
 	defer s.release()
+	if whole, err := l.startsWhole(s); err != nil || !whole {
+		return id, false, err
+	}
 	h, err := s.first()
+	if s.removed.Load() {
+		return id, false, nil // a closed file is opened by its name, which goes
+	}
 	if err != nil || h == nil {
 		return id, false, err
 	}
@@ -58,6 +65,22 @@ func (l *Log) Identity(base int64) (id SegmentID, ok bool, err error) {
 		end = next
 	}
 	return Identify(SegmentInfo{Base: s.base, End: end, Bytes: s.size.Load()}, h, s.sparse()), true, nil
+}
+
+// startsWhole reports whether the first batch of s is whole and makes sense with those
+// behind it. It looks once, and not at all at what this process has written.
+func (l *Log) startsWhole(s *segment) (bool, error) {
+	err := l.load(s)
+	if err == nil {
+		if err = s.verify(0, 1); err != nil {
+			err = l.heal(s, err)
+		}
+	}
+	if err == errRemoved || s.removed.Load() {
+		return false, nil
+	}
+	_, bad := s.badAt(0)
+	return !bad, err
 }
 
 // at returns the segment that starts at base, acquired, and where the next starts.

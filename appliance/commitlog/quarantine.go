@@ -283,7 +283,8 @@ func (a *audit) good(pos int64, strict bool) (record.Batch, error) {
 	if ok, err := a.r.whole(pos, a.size, h); err != nil || !ok {
 		return nil, err
 	}
-	if base > a.next || epoch > a.epoch && pos > 0 {
+	remembered := pos == 0 && len(a.s.known()) > 0 // and it is the one, as was asked above
+	if base > a.next || epoch > a.epoch && !remembered {
 		// Base offset and epoch are under no CRC. If the batch behind makes sense
 		// without this one and not with it, it is this one.
 		if spoils, err := a.spoils(pos+length, base, next, epoch); err != nil || spoils {

@@ -21,9 +21,11 @@ type survey struct {
 	identities map[string]Entry    // by name, those that can be read
 	folders    map[string][]string // of partitions, by topic
 	leftovers  []string            // temporary files
+	named      []string            // topics of which there is an identity
 }
 
-func (s *Set) survey() (*survey, error) {
+// surveyFolders looks at the names alone.
+func (s *Set) surveyFolders() (*survey, error) {
 	trash, err := s.trashed()
 	if err != nil {
 		return nil, err
@@ -38,21 +40,28 @@ func (s *Set) survey() (*survey, error) {
 			v.deleted[d.id] = d
 		}
 	}
-	var found []string
 	for _, file := range names {
 		if name, ok := strings.CutSuffix(file, identitySuffix); ok {
-			found = append(found, name)
+			v.named = append(v.named, name)
 		} else if name, _, ok := parsePartitionDir(file); ok {
 			v.folders[name] = append(v.folders[name], file)
 		} else if strings.HasSuffix(file, tmpSuffix) {
 			v.leftovers = append(v.leftovers, file)
 		}
 	}
-	entries := make([]Entry, len(found))
-	err = inParallel(len(found), func(i int) error {
-		e, err := loadIdentity(s.opts.FS, topicsDir, found[i])
+	return v, nil
+}
+
+func (s *Set) survey() (*survey, error) {
+	v, err := s.surveyFolders()
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, len(v.named))
+	err = inParallel(len(v.named), func(i int) error {
+		e, err := loadIdentity(s.opts.FS, topicsDir, v.named[i])
 		if errors.Is(err, errIdentity) {
-			s.opts.Log.Error("a topic's identity is damaged", "topic", found[i], "err", err)
+			s.opts.Log.Error("a topic's identity is damaged", "topic", v.named[i], "err", err)
 			return nil
 		}
 		entries[i] = e
@@ -161,15 +170,13 @@ func (s *Set) tidy(v *survey, live map[string]Entry) error {
 			return fmt.Errorf("topic: remove %s: %w", file, err)
 		}
 	}
-	for _, d := range v.deleted {
-		if _, again := live[d.name]; again {
-			continue // the name has a new owner, and so have the folders
+	left := s.leftBehind(v.folders, v.deleted, func(name string) int32 { return live[name].Partitions })
+	for id, d := range v.deleted {
+		_, again := live[d.name] // then that is whose identity it is
+		if e, both := v.identities[d.name]; both && e.ID == id && !again {
+			left[id] = append(left[id], identityFile(d.name))
 		}
-		folders := v.folders[d.name]
-		if e, both := v.identities[d.name]; both && e.ID == d.id {
-			folders = append(slices.Clone(folders), identityFile(d.name))
-		}
-		if err := s.collect(d, folders); err != nil {
+		if err := s.collect(d, left[id]); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func (s *Set) checkpoint() error {
 	dirty = slices.DeleteFunc(dirty, func(p *Partition) bool {
 		gone := p.Err() != nil // deleted
 		if gone {
-			p.dirty.Store(true) // bury syncs it
+			p.dirty.Store(true) // keep syncs it
 		}
 		return gone
 	})

@@ -190,11 +190,13 @@ func (p *Partition) identify() error {
 	if b == nil {
 		return nil
 	}
-	return replaceFile(p.set.opts.FS, p.dir, metadataFile, b)
+	err := replaceFile(p.set.opts.FS, p.dir, metadataFile, b)
+	p.identified = err == nil
+	return err
 }
 
-// takeIdentity is the partition.metadata to be written; nil if it is there. A
-// failure to write it ends all checkpoints, so it is asked for once.
+// takeIdentity is the partition.metadata to be written; nil if it is there. It is asked
+// for once.
 func (p *Partition) takeIdentity() []byte {
 	if p.identified {
 		return nil

@@ -96,6 +96,10 @@ func (s *Set) collect(d discarded, folders []string) error {
 	for _, folder := range folders {
 		from, to := topicsDir+"/"+folder, d.dir+"/"+folder
 		err := s.opts.FS.Rename(from, to)
+		if err == nil && folder == identityFile(d.name) {
+			// A crash has left both names of the one file, and rename(2) leaves them, too.
+			err = s.opts.FS.Remove(from)
+		}
 		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
 			// Moved before, and a crash has left the old name too.
 			err = s.opts.FS.Rename(from, fmt.Sprintf("%s.%.8s", to[:min(len(to), len(d.dir)+maxStrayLen)], rand.Text()))
@@ -170,25 +174,62 @@ func (s *Set) due(olderThan time.Duration) ([]discarded, error) {
 		return now.Sub(d.at) < olderThan
 	})
 	slices.SortFunc(all, func(a, b discarded) int { return a.at.Compare(b.at) })
-	left := map[string][]string{}
-	if len(all) > 0 {
-		names, err := s.opts.FS.List(topicsDir)
-		if err != nil {
-			return nil, fmt.Errorf("topic: list %s: %w", topicsDir, err)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	if err := s.collectAllLeft(); err != nil {
+		return nil, err
+	}
+	// After a kill their old names may be on the disk still, and come back with a power cut.
+	return all, s.syncTopics()
+}
+
+// collectAllLeft moves to the trash what Deletes in trouble have left in its place.
+func (s *Set) collectAllLeft() error {
+	v, err := s.surveyFolders()
+	if err != nil {
+		return err
+	}
+	left := s.leftBehind(v.folders, v.deleted, func(name string) int32 {
+		if t := s.Topic(name); t != nil {
+			return int32(len(t.Partitions()))
 		}
-		for _, file := range names {
-			if name, _, ok := parsePartitionDir(file); ok && s.Topic(name) == nil {
-				left[name] = append(left[name], file)
+		return 0
+	})
+	for id, folders := range left {
+		if err := s.collect(v.deleted[id], folders); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftBehind finds, among partitions' folders by topic name, those that deleted topics
+// have left in their places, by topic id. partitions is how many a topic of that name has
+// now: the first folders are its own, and of the others those that bear a deleted topic's
+// id are not.
+func (s *Set) leftBehind(folders map[string][]string, deleted map[ID]discarded, partitions func(name string) int32) map[ID][]string {
+	left := map[ID][]string{}
+	named := map[string][]discarded{}
+	for _, d := range deleted {
+		named[d.name] = append(named[d.name], d)
+	}
+	for name, of := range named {
+		slices.SortFunc(of, func(a, b discarded) int { return a.at.Compare(b.at) })
+		now := partitions(name)
+		for _, folder := range folders[name] {
+			if _, n, _ := parsePartitionDir(folder); n < now {
+				continue
+			}
+			if id, ok, _ := loadFolderID(s.opts.FS, topicsDir+"/"+folder); ok && deleted[id].name == name {
+				left[id] = append(left[id], folder)
+			} else if now == 0 {
+				id := of[len(of)-1].id
+				left[id] = append(left[id], folder)
 			}
 		}
 	}
-	for _, d := range all {
-		if err := s.collect(d, left[d.name]); err != nil {
-			return nil, err
-		}
-		delete(left, d.name)
-	}
-	return all, nil
+	return left
 }
 
 // shred removes one folder from the trash, the identity last.
@@ -247,6 +288,9 @@ func (s *Set) Delete(name string) error {
 	if err := s.Err(); err != nil {
 		return storageError(err)
 	}
+	if err := s.keep(t); err != nil { // nothing has happened yet
+		return s.failStop(err)
+	}
 	d, changed, err := s.discard(t)
 	if err != nil {
 		if changed {
@@ -256,12 +300,35 @@ func (s *Set) Delete(name string) error {
 		return s.failStop(err)
 	}
 	s.forget(t)
+	lacking := s.keep(t)                   // what came meanwhile
 	err = s.opts.Catalog.DeleteTopic(name) // of no effect on the outcome: the identity decides
-	if err = s.failStop(errors.Join(err, s.bury(t, d))); s.Err() != nil {
+	err = s.failStop(errors.Join(lacking, err, s.bury(t, d)))
+	switch failed := s.Err(); {
+	case failed != nil && err == nil:
+		return storageError(failed) // what was on its way to the disk then is missing
+	case failed != nil || lacking != nil || err == nil:
 		return err
 	}
-	if err != nil { // it is deleted all the same, and what is left to do is done later
-		s.opts.Log.Warn("a deleted topic is not yet all in the trash", "topic", name, "err", err)
+	// It is deleted all the same, and what is left to do is done later.
+	s.opts.Log.Warn("a deleted topic is not yet all in the trash", "topic", name, "err", err)
+	return nil
+}
+
+// keep makes all of the topic durable where it stands: the write-ahead log forgets a
+// topic that is deleted, and restored from the trash it is to be whole.
+func (s *Set) keep(t *Topic) error {
+	if s.opts.TrashRetention <= 0 {
+		return nil
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	for _, p := range t.Partitions() {
+		if !p.dirty.Load() {
+			continue
+		}
+		if err := errors.Join(p.bring(), p.identify(), p.log.Sync(), p.saveState()); err != nil {
+			return fmt.Errorf("topic: %s cannot be kept whole in the trash: %w", t.name, err)
+		}
 	}
 	return nil
 }
@@ -289,10 +356,6 @@ func (s *Set) bury(t *Topic, d discarded) error {
 	var errs []error
 	var folders []string
 	for _, p := range t.Partitions() {
-		if s.opts.TrashRetention > 0 && p.dirty.Load() {
-			// The write-ahead log forgets it; restored it is to be whole.
-			errs = append(errs, p.bring(), p.identify(), p.log.Sync(), p.saveState())
-		}
 		p.forsake()
 		errs = append(errs, p.log.Close())
 		folders = append(folders, p.tp.String())

@@ -224,6 +224,38 @@ func TestTopicsOfATransactionAreDeleted(t *testing.T) {
 	b.wantStable("anew", 0)
 }
 
+// A crash between the rounds of a decision and of its markers: the start completes it,
+// and nobody waits for the first tick.
+func TestWhatWasDecidedIsCompletedAtTheStart(t *testing.T) {
+	begin := func() (b *box, p txn.Producer, decision int64) {
+		b = newBox(t)
+		p = b.init("id")
+		b.send("id", p, "t", 0)
+		return b, p, b.partition(txn.TopicName).HighWatermark()
+	}
+	log := record.TopicPartition{Topic: txn.TopicName}
+	whole, p, decision := begin()
+	if _, err := whole.c.End("id", p, true, true); err != nil {
+		t.Fatal(err)
+	}
+	bs, err := whole.set.Fetch(context.Background(), log, decision, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, _ := begin()
+	if _, err := b.set.Append(context.Background(), log, record.Batch(bs)); err != nil {
+		t.Fatal(err)
+	}
+	b.kill()
+	if d, err := b.c.Describe("id"); err != nil || d.State != txn.CompleteCommit {
+		t.Errorf("after the start the transaction is %v, %v", d.State, err)
+	}
+	if err := b.set.Checkpoint(); err != nil { // the marker is on its way
+		t.Fatal(err)
+	}
+	b.wantStable("t", 2)
+}
+
 // Whoever waits for a transaction that the coordinator does not know of would wait for
 // ever: the disk has lost the coordinator's topic, and the start says so and ends it.
 func TestUnknownTransactionsAreEnded(t *testing.T) {

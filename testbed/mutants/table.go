@@ -42,6 +42,9 @@ var (
 	topicCrash        = suite{pkg: "./appliance/topic", run: crashTests}
 	topicAtLength     = suite{pkg: "./appliance/topic", run: "PowerCutAfterEveryOperation$", args: []string{"-crash.seeds=8"}}
 	appliancePowerCut = suite{pkg: "./appliance", run: "PowerCutInTransactions"}
+	topicDelete       = suite{pkg: "./appliance/topic", run: "ADelete"}
+	topicBits         = suite{pkg: "./appliance/topic", run: "UnprotectedBits"}
+	txnTests          = suite{pkg: "./appliance/txn"}
 	recordTests       = suite{pkg: "./appliance/record"}
 	metadataTests     = suite{pkg: "./appliance/metadata"}
 	groupDamage       = suite{pkg: "./appliance/group", run: "DamagedCommit|RefusedCommit"}

@@ -20,5 +20,7 @@ var commitlogMutants = []mutant{
 	instead("commitlog: cleaner, a marker stays while readers are told of what it ended", "appliance/commitlog/rewrite.go", "needed := alive || r.Marked != nil && r.Marked(b)", "needed := alive", commitlogTests),
 	instead("commitlog: cleaner, what was aborted supersedes nothing", "appliance/commitlog/clean.go", "b.Count() == 0 || w.aborted(b)", "b.Count() == 0", commitlogTests),
 	instead("commitlog: cleaner, CRC of a batch", "appliance/commitlog/clean.go", "if err := b.Validate(); err != nil {", "if err := error(nil); err != nil {", commitlogTests, topicCompact),
+	instead("commitlog: what is remembered of a segment is checked", "appliance/commitlog/identity.go", "if whole, err := l.startsWhole(s); err", "if whole, err := true, error(nil); err", topicBits),
+	instead("commitlog: a first epoch that is no more than a flipped bit", "appliance/commitlog/quarantine.go", "epoch > a.epoch && !remembered", "epoch > a.epoch && !remembered && pos > 0", commitlogTests),
 	instead("commitlog: redo for no log, fdatasync", "appliance/commitlog/redo.go", "errors.Join(f.Sync(), f.Close())", "f.Close()", topicOffline),
 }

@@ -12,7 +12,7 @@ var recordMutants = []mutant{
 	instead("group: a snapshot keeps what is not decided", "appliance/group/pending.go", "		end = min(end, held[0].Offset)\n", "		_ = held\n", appliancePowerCut),
 	// That the decision comes before the markers, and a partition's joining before its batch,
 	// is not here: they hardly ever fall into two rounds. The traces have their order.
-	instead("txn: what was decided is completed at the start", "appliance/txn/coordinator.go", "	c.tick()\n	c.abandonUnknown()\n", "	c.abandonUnknown()\n", appliancePowerCut),
+	instead("txn: what was decided is completed at the start", "appliance/txn/coordinator.go", "	c.tick()\n	c.abandonUnknown()\n", "	c.abandonUnknown()\n", txnTests),
 	instead("txn: an answer waits for the log", "appliance/txn/requests.go", "errors.Join(err, last.wait())", "errors.Join(err, last.refused())", appliancePowerCut),
 	instead("group: an answer waits for what is committed", "appliance/group/log.go", "	return l.awaitApplied(l.part.HighWatermark())\n", "	return nil\n", groupTests),
 

@@ -73,12 +73,16 @@ var topicMutants = []mutant{
 	instead("topic: create, identities before the answer", "appliance/topic/create.go", "		err = s.saveIdentities(entries)\n", "		err = nil\n", topicCrash, topicAtLength),
 
 	without("topic: trash, name of its folder", "appliance/topic/trash.go", "fsys.SyncDir(trashDir)", topicCrash, topicAtLength),
-	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicCrash, topicAtLength),
+	without("topic: trash, new name of the identity", "appliance/topic/trash.go", "fsys.SyncDir(d.dir)", topicDelete),
 	// The sync of the identity's old name is not here: that of the folders' follows
 	// before the answer.
 	instead("topic: trash, not of a Delete in doubt", "appliance/topic/trash.go", "if err := s.Err(); err != nil {\n		// A Delete may", "if err := error(nil); err != nil {\n		// A Delete may", topicOffline, topicTrash),
-	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicCrash, topicAtLength),
-	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicTrash, topicCrash, topicAtLength),
+	instead("topic: trash, segments are synced", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.saveState()", topicDelete),
+	instead("topic: trash, states are saved", "appliance/topic/trash.go", "p.identify(), p.log.Sync(), p.saveState()", "p.identify(), p.log.Sync()", topicDelete),
+	instead("topic: trash, made durable before the identity moves", "appliance/topic/trash.go", "if err := s.keep(t); err != nil {", "if err := error(nil); err != nil {", topicDelete),
+	instead("topic: trash, and what came meanwhile", "appliance/topic/trash.go", "lacking := s.keep(t)", "lacking := error(nil)", topicDelete),
+	instead("topic: trash, the old name of the identity", "appliance/topic/trash.go", "			err = s.opts.FS.Remove(from)\n", "			err = nil\n", topicDelete),
+	instead("topic: trash, old names before it is emptied", "appliance/topic/trash.go", "	return all, s.syncTopics()\n", "	return all, nil\n", topicDelete),
 
 	instead("topic: cleaner, what it cleans is checkpointed", "appliance/topic/compact.go", "	if err := c.set.checkpoint(); err != nil {\n		return err\n	}\n", "", topicCompact, topicCrash, topicAtLength),
 	// That the cleaner waits for the rounds under way is not here: Compact has waited
