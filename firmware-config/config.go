@@ -279,7 +279,7 @@ type Upstream struct {
 // UpstreamTopic is messages of one direction.
 type UpstreamTopic struct {
 	Filter string `yaml:"filter" doc:"MQTT topic filter."`
-	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS, at most."`
+	QoS    int    `yaml:"qos" min:"0" max:"1" doc:"QoS, at most. A message of QoS 2 goes on with QoS 1: across a crash of the link QoS 2 would not be exactly once, and QoS 1 says so: a message may come twice, none is lost." why:"across a crash of the link QoS 2 would not be exactly once; with QoS 1 a message may come twice, and none is lost"`
 	Local  string `yaml:"local_prefix" doc:"What topic names begin with here, before what filter matches."`
 	Remote string `yaml:"remote_prefix" doc:"What they begin with there."`
 }

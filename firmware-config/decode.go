@@ -102,7 +102,11 @@ func (d *decoder) value(n ast.Node, v reflect.Value, f *field, path string) {
 			d.failf("%s at line %d must be %s, not %s", path, lineOf(n), f.allowed(), describe(n))
 			return
 		}
-		if err := f.set(v, text); err != nil {
+		err := f.set(v, text)
+		if err != nil && f.why != "" {
+			err = fmt.Errorf("%w: %s", err, f.why)
+		}
+		if err != nil {
 			d.failf("%s at line %d: %w", path, lineOf(n), err)
 		}
 	}

@@ -56,6 +56,7 @@ func appendKeys(keys []Key, v reflect.Value, path string) []Key {
 type field struct {
 	index      int
 	name, doc  string
+	why        string // of its limits, for who would go beyond
 	kind       reflect.Type
 	min, max   string
 	oneof      []string
@@ -72,7 +73,7 @@ var (
 
 func newField(sf reflect.StructField, index int) field {
 	f := field{
-		index: index, name: sf.Tag.Get("yaml"), doc: sf.Tag.Get("doc"), kind: sf.Type,
+		index: index, name: sf.Tag.Get("yaml"), doc: sf.Tag.Get("doc"), why: sf.Tag.Get("why"), kind: sf.Type,
 		min: sf.Tag.Get("min"), max: sf.Tag.Get("max"), address: sf.Tag.Get("kind") == "address",
 	}
 	if f.kind.Kind() == reflect.Slice {

@@ -3,6 +3,7 @@ package sparkplug
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/appliance/metric"
@@ -11,8 +12,12 @@ import (
 // MaxListed is how many edge nodes a Status names at most.
 const MaxListed = 100
 
+// MaxNamed is how many devices of each of these it names at most.
+const MaxNamed = 20
+
 // Status is a snapshot for GET /v1/status.
 type Status struct {
+	Groups        int `json:"groups"` // that the edge nodes are of
 	Nodes         int `json:"nodes"`
 	NodesOnline   int `json:"nodes_online"`
 	NodesStale    int `json:"nodes_stale"` // online, but something is missing
@@ -31,8 +36,18 @@ type NodeStatus struct {
 	Seq           byte       `json:"seq"`
 	Born          *time.Time `json:"born,omitempty"`  // the last time
 	Asked         *time.Time `json:"asked,omitempty"` // for its birth, the last time
+	Gaps          uint64     `json:"gaps"`            // sequence numbers that were not the next one
+	Rebirths      uint64     `json:"rebirths"`        // births asked for
 	Devices       int        `json:"devices"`
 	DevicesOnline int        `json:"devices_online"`
+	// Named is up to MaxNamed devices, by name, those that are offline first.
+	Named []DeviceStatus `json:"named_devices,omitempty"`
+}
+
+// DeviceStatus is one device of an edge node.
+type DeviceStatus struct {
+	Name   string `json:"name"`
+	Online bool   `json:"online"`
 }
 
 // Status returns a snapshot.
@@ -45,8 +60,40 @@ func (t *Tracker) Status() Status {
 		return 0
 	}
 	slices.SortFunc(all, func(a, b NodeStatus) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Name, b.Name)) })
+	groups := map[string]bool{}
+	for _, n := range all {
+		group, _, _ := strings.Cut(n.Name, "/")
+		groups[group] = true
+	}
+	st.Groups = len(groups)
 	st.Listed = all[:min(len(all), MaxListed)]
+	t.nameDevices(st.Listed)
 	return st
+}
+
+// nameDevices names the devices of the edge nodes that are listed.
+func (t *Tracker) nameDevices(listed []NodeStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range listed {
+		n := t.nodes[listed[i].Name]
+		if n == nil { // forgotten meanwhile
+			continue
+		}
+		var named []DeviceStatus
+		for name, d := range n.devices {
+			named = append(named, DeviceStatus{name, d.online})
+		}
+		slices.SortFunc(named, func(a, b DeviceStatus) int {
+			if a.Online != b.Online && b.Online {
+				return -1
+			} else if a.Online != b.Online {
+				return 1
+			}
+			return cmp.Compare(a.Name, b.Name)
+		})
+		listed[i].Named = named[:min(len(named), MaxNamed)]
+	}
 }
 
 func (t *Tracker) snapshot() (st Status, all []NodeStatus) {
@@ -68,7 +115,7 @@ func (t *Tracker) snapshot() (st Status, all []NodeStatus) {
 }
 
 func (n *node) status() NodeStatus {
-	s := NodeStatus{Name: n.group + "/" + n.name, Online: n.online, Stale: n.stale, Seq: n.seq, Born: given(n.born), Asked: given(n.asked), Devices: len(n.devices)}
+	s := NodeStatus{Name: n.group + "/" + n.name, Online: n.online, Stale: n.stale, Seq: n.seq, Born: given(n.born), Asked: given(n.asked), Gaps: n.gaps, Rebirths: n.rebirths, Devices: len(n.devices)}
 	for _, d := range n.devices {
 		if d.online {
 			s.DevicesOnline++

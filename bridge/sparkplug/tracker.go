@@ -62,6 +62,8 @@ type node struct {
 	hasBdSeq    bool
 	born        time.Time
 	asked       time.Time // for a birth
+	gaps        uint64    // as in Counts
+	rebirths    uint64
 	devices     map[string]*device
 }
 
@@ -178,6 +180,7 @@ func (t *Tracker) sequenced(n *node, topic *Topic, p *payload, ok bool) (v Verdi
 		n.stale = true
 	case !ok, p.seq != n.seq+1 && !again:
 		t.counts.Gaps++
+		n.gaps++
 		n.stale = true
 	}
 	if ok {
@@ -234,6 +237,7 @@ func (t *Tracker) mayAsk(n *node, now time.Time) bool {
 	}
 	n.asked = now
 	t.counts.Rebirths++
+	n.rebirths++
 	return true
 }
 

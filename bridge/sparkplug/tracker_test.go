@@ -106,7 +106,14 @@ func state(tr *sparkplug.Tracker) string {
 		if n.Online && n.Stale {
 			is = "stale"
 		}
-		s = append(s, fmt.Sprintf("%s %s seq=%d devices=%d/%d", n.Name, is, n.Seq, n.DevicesOnline, n.Devices))
+		line := fmt.Sprintf("%s %s seq=%d devices=%d/%d", n.Name, is, n.Seq, n.DevicesOnline, n.Devices)
+		for _, d := range n.Named {
+			line += map[bool]string{true: " +", false: " -"}[d.Online] + d.Name
+		}
+		if n.Gaps+n.Rebirths > 0 {
+			line += fmt.Sprintf(" gaps=%d rebirths=%d", n.Gaps, n.Rebirths)
+		}
+		s = append(s, line)
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s [gaps=%d unborn=%d rebirths=%d malformed=%d late=%d untracked=%d]",
 		strings.Join(s, ", "), st.Gaps, st.Unborn, st.Rebirths, st.Malformed, st.LateDeaths, st.Untracked))

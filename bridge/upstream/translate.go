@@ -12,7 +12,7 @@ func (s Subscription) localFilter() string  { return s.Local + s.Filter }
 
 func (s Subscription) validate() error {
 	if s.QoS > 1 {
-		return fmt.Errorf("filter %q: qos is %d, it must be 0 or 1", s.Filter, s.QoS)
+		return fmt.Errorf("filter %q: qos is %d, a link carries 0 or 1: QoS 2 would not be exactly once across a crash; set qos: 1, by which a message may come twice and none is lost", s.Filter, s.QoS)
 	}
 	if s.Filter == "" {
 		return fmt.Errorf("an empty filter; use # for all messages")

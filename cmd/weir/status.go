@@ -62,6 +62,7 @@ func printStatus(w io.Writer, st *console.Status) {
 		cells[i][0] = fmt.Sprintf("%-15s", cells[i][0])
 		fmt.Fprintln(w, cells[i]...)
 	}
+	printMQTT(w, st)
 }
 
 // diskText is the room in one line.
