@@ -360,3 +360,23 @@ func TestOldCatalogDoesNotTakePartitionsAway(t *testing.T) {
 		t.Errorf("%d records, want 1", n)
 	}
 }
+
+// A sync that failed in a Delete succeeds the next time, although the records are not on
+// the disk: the set stops, also where the reason is a disk without room.
+func TestFailedSyncInADeleteStopsTheSet(t *testing.T) {
+	disk := diskOfOne(t)
+	s, p := openOne(t, disk, 1)
+	if _, err := s.Append(context.Background(), p.tp, sequencedBatch(t, record.NoProducerID, -1, -1, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.wal.CatchUp()
+	disk.OnOp(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Sync && strings.HasSuffix(op.Name, ".log") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}, nil)
+	if err := s.Delete("t"); err == nil || s.Err() == nil {
+		t.Errorf("%v, and the set goes on: %v", err, s.Err())
+	}
+}

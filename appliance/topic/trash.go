@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/appliance/record"
+	"github.com/weirmq/weir/appliance/vfs"
 )
 
 // What is deleted goes to the trash first: trash/MILLISECONDS-ID holds the topic's
@@ -326,7 +327,12 @@ func (s *Set) keep(t *Topic) error {
 		if !p.dirty.Load() {
 			continue
 		}
-		if err := errors.Join(p.bring(), p.identify(), p.log.Sync(), p.saveState()); err != nil {
+		err := errors.Join(p.bring(), p.identify(), p.log.Sync(), p.saveState())
+		if errors.Is(err, vfs.ErrUnsynced) {
+			s.Fail(err) // whatever it is for: the next sync would say that all is well
+			return storageError(err)
+		}
+		if err != nil {
 			return fmt.Errorf("topic: %s cannot be kept whole in the trash: %w", t.name, err)
 		}
 	}
