@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -62,6 +63,33 @@ func TestQoS2WaitsForTheSync(t *testing.T) {
 		release()
 		c.expect("PUBREC #2", "PUBREC #2", "PUBCOMP #1")
 	})
+}
+
+// A client that has lost its connection between PUBREL and PUBCOMP releases again. It
+// hears PUBCOMP once the release is durable, which its first one has only staged: its
+// next message under that identifier would be taken for the released one after a crash.
+func TestQoS2ReleasedAgainWaitsForTheSync(t *testing.T) {
+	for _, v := range []packet.Version{v3, v5} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBox(t).start()
+			defer b.stop()
+			c := b.client(v, "c", keep)
+			c.send(publish2(v, 1, "t", "x"))
+			c.expect("PUBREC #1")
+			release := sync.OnceFunc(b.holdSyncs())
+			defer release()
+			c.send(pubrel(1))
+			synctest.Wait()
+			c = b.client(v, "c", keep)
+			c.send(pubrel(1))
+			synctest.Wait()
+			c.quiet()
+			release()
+			if got := c.next(); got != "PUBCOMP #1" && got != "PUBCOMP #1 92" {
+				t.Error(got)
+			}
+		})
+	}
 }
 
 // A QoS 2 message with RETAIN is retained, once, and refused as a whole.

@@ -230,6 +230,7 @@ func (c *conn) released(id uint16) error {
 		c.in.stage()
 		known, _ = c.sess.receipts.has(id)
 	}
+	reason := packet.Success
 	if limit := 2 * c.srv.opts.ReceiveMaximum; !known {
 		if owed, _ := c.acks.len(); owed >= limit { // answers that the client does not read
 			c.in.stage()
@@ -237,14 +238,13 @@ func (c *conn) released(id uint16) error {
 				return errDone
 			}
 		}
-		c.acks.push(packet.TypePubcomp, id, nil, packet.PacketIDNotFound)
-		c.out.flush()
-		return nil
+		// An earlier connection may have released it, and that not be durable yet.
+		reason = packet.PacketIDNotFound
 	}
 	c.sess.receipts.forget([]uint16{id})
 	if c.in.releases == nil {
 		c.in.releases = c.acks.group(c, SessionsTopic, 1)
 	}
-	c.acks.push(packet.TypePubcomp, id, c.in.releases, packet.Success)
+	c.acks.push(packet.TypePubcomp, id, c.in.releases, reason)
 	return nil
 }
