@@ -194,12 +194,15 @@ func CheckHeaders(block []byte) error {
 	return nil
 }
 
-// varint reads a zigzag varint of at most ten bytes.
+// varint reads a zigzag varint of 64 bits, which are ten bytes at most.
 func varint(b []byte) (v int64, rest []byte, ok bool) {
 	var u uint64
 	for i := 0; i < len(b) && i < 10; i++ {
 		u |= uint64(b[i]&0x7f) << (7 * i)
 		if b[i] < 0x80 {
+			if i == 9 && b[i] > 1 {
+				break // more than 64 bits
+			}
 			return int64(u>>1) ^ -int64(u&1), b[i+1:], true
 		}
 	}
