@@ -147,7 +147,7 @@ func (s *Set) EmptyTrash(olderThan time.Duration) (topics int, err error) {
 		return 0, err
 	}
 	for _, d := range due {
-		if err := s.shred(d); err != nil {
+		if err := s.shred(d, s.unlistSafely); err != nil {
 			return topics, err
 		}
 		topics++
@@ -233,8 +233,31 @@ func (s *Set) leftBehind(folders map[string][]string, deleted map[ID]discarded, 
 	return left
 }
 
-// shred removes one folder from the trash, the identity last.
-func (s *Set) shred(d discarded) error {
+// unlist has the Catalog forget a deleted topic. Delete may have failed to, on a full
+// disk: then the identity in the trash is all that says that the topic is gone. The
+// caller holds creating.
+func (s *Set) unlist(d discarded) error {
+	entries, err := s.opts.Catalog.Topics()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.ID == d.id {
+			return s.opts.Catalog.DeleteTopic(e.Name)
+		}
+	}
+	return nil
+}
+
+func (s *Set) unlistSafely(d discarded) error {
+	s.creating.Lock()
+	defer s.creating.Unlock()
+	return s.unlist(d)
+}
+
+// shred removes one folder from the trash, the identity last, once unlist has made sure
+// that nobody needs it.
+func (s *Set) shred(d discarded, unlist func(discarded) error) error {
 	inside, err := s.opts.FS.List(d.dir)
 	if err != nil {
 		return fmt.Errorf("topic: list %s: %w", d.dir, err)
@@ -249,6 +272,9 @@ func (s *Set) shred(d discarded) error {
 	}
 	if err := s.opts.FS.SyncDir(d.dir); err != nil {
 		return fmt.Errorf("topic: sync folder %s: %w", d.dir, err)
+	}
+	if err := unlist(d); err != nil { // there is room for it now, if there was none
+		return fmt.Errorf("topic: the deleted topic %s is still listed: %w", d.name, err)
 	}
 	if err := s.opts.FS.RemoveAll(d.dir); err != nil {
 		return fmt.Errorf("topic: remove %s: %w", d.dir, err)
@@ -368,7 +394,7 @@ func (s *Set) bury(t *Topic, d discarded) error {
 	}
 	errs = append(errs, s.collect(d, folders))
 	if s.opts.TrashRetention <= 0 {
-		errs = append(errs, s.shred(d))
+		errs = append(errs, s.shred(d, s.unlist))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("topic: %s is deleted, but not all of its data went to the trash: %w", t.name, err)
