@@ -45,6 +45,15 @@ type FS struct {
 
 	mu    sync.Mutex
 	armed *armed
+	rest  rest
+}
+
+// rest is a call that fails too. The kernel makes several calls of one write that does
+// not begin with a page, and of a failure of any but the first a short write, the rest
+// of which the caller writes again: it must not succeed.
+type rest struct {
+	node *node
+	off  int64
 }
 
 type armed struct {
@@ -77,7 +86,7 @@ func Mount(folder, dir string) (f *FS, unmount func() error, err error) {
 func (f *FS) Arm(fault Fault) (struck <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.armed = &armed{Fault: fault, struck: make(chan struct{})}
+	f.armed, f.rest = &armed{Fault: fault, struck: make(chan struct{})}, rest{}
 	return f.armed.struck
 }
 
@@ -222,8 +231,13 @@ func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, sys
 		f.spent()
 		return 0, syscall.EIO
 	}
+	if f.rest == (rest{h.node, off}) {
+		f.rest = rest{}
+		return 0, syscall.EIO
+	}
 	op, fails := f.strike(h.node, Write, Torn, Short)
 	if fails && op == Write {
+		f.rest = rest{h.node, off}
 		return 0, syscall.EIO
 	}
 	if fails {
