@@ -14,21 +14,28 @@ import (
 	"github.com/weirmq/weir/testbed/crashfs"
 )
 
-// A checkpoint of many partitions at once gives no state file its name before its bytes
-// are on the disk: a power cut that keeps the name must not take what it names.
-func TestStatesAreOnTheDiskBeforeTheirNames(t *testing.T) {
-	disk := crashfs.New()
-	b := newBox(t)
+// filledTogether is a topic of so many partitions with two records each, and no
+// checkpoint yet.
+func filledTogether(t *testing.T, partitions int32) (*box, *crashfs.FS, *topic.Set) {
+	t.Helper()
+	b, disk := newBox(t), crashfs.New()
 	b.fs = disk
 	b.opts.CheckpointInterval, b.opts.RetentionInterval = time.Hour, time.Hour
 	s := b.open()
-	const partitions = 5
 	if _, err := s.Create("t", topic.Spec{Partitions: partitions}); err != nil {
 		t.Fatal(err)
 	}
-	for p := range int32(partitions) {
+	for p := range partitions {
 		appendValues(t, s, record.TopicPartition{Topic: "t", Partition: p}, "a", "b")
 	}
+	return b, disk, s
+}
+
+// A checkpoint of many partitions at once gives no state file its name before its bytes
+// are on the disk: a power cut that keeps the name must not take what it names.
+func TestStatesAreOnTheDiskBeforeTheirNames(t *testing.T) {
+	const partitions = 5
+	b, disk, s := filledTogether(t, partitions)
 	var mu sync.Mutex
 	var left []*crashfs.FS
 	disk.OnOp(nil, func(op crashfs.Op) {
@@ -67,18 +74,8 @@ func TestStatesAreOnTheDiskBeforeTheirNames(t *testing.T) {
 // The names of the states are on the disk before a watermark says so: it would take the
 // old ones for copies of another day.
 func TestNamesOfStatesAreOnTheDiskBeforeTheWatermarks(t *testing.T) {
-	disk := crashfs.New()
-	b := newBox(t)
-	b.fs = disk
-	b.opts.CheckpointInterval, b.opts.RetentionInterval = time.Hour, time.Hour
-	s := b.open()
 	const partitions = 5
-	if _, err := s.Create("t", topic.Spec{Partitions: partitions}); err != nil {
-		t.Fatal(err)
-	}
-	for p := range int32(partitions) {
-		appendValues(t, s, record.TopicPartition{Topic: "t", Partition: p}, "a", "b")
-	}
+	_, disk, s := filledTogether(t, partitions)
 	looked := false
 	disk.OnOp(func(op crashfs.Op) error {
 		if op.Kind != crashfs.Write || !strings.Contains(op.Name, "watermarks") || looked {
