@@ -52,7 +52,7 @@ type FS struct {
 // not begin with a page, and of a failure of any but the first a short write, the rest
 // of which the caller writes again: it must not succeed.
 type rest struct {
-	node *node
+	file *handle // whoever opens it again is not the one
 	off  int64
 }
 
@@ -231,13 +231,13 @@ func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, sys
 		f.spent()
 		return 0, syscall.EIO
 	}
-	if f.rest == (rest{h.node, off}) {
+	if f.rest == (rest{h, off}) {
 		f.rest = rest{}
 		return 0, syscall.EIO
 	}
 	op, fails := f.strike(h.node, Write, Torn, Short)
 	if fails && op == Write {
-		f.rest = rest{h.node, off}
+		f.rest = rest{h, off}
 		return 0, syscall.EIO
 	}
 	if fails {
