@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -240,9 +241,12 @@ func cutWhileDying(t *testing.T, retain bool, delay uint32, at int) bool {
 	})
 	c.send(subscribe(v5, 1, "other"))
 	c.expect("SUBACK #1 01")
+	var mu sync.Mutex
 	var left *crashfs.FS
 	n := 0
 	b.fs.OnOp(nil, func(op crashfs.Op) {
+		mu.Lock()
+		defer mu.Unlock()
 		if op.Changes() {
 			if n == at {
 				left = b.fs.Clone(crashfs.CloneConfig{})
