@@ -2,44 +2,44 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"sync"
-	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
-// disconnectMs is how long a client may take to say DISCONNECT.
-const disconnectMs = 250
+// client311 is a client of MQTT 3.1.1, where a message is acknowledged or the
+// connection closed: it hears of no refusals.
+type client311 struct {
+	traffic
+	paho  mqtt.Client
+	store inFlight
+}
 
-func (l *Link) dialRemote(receives, publishes *pump, lost context.CancelCauseFunc) (mqtt.Client, error) {
-	server, err := l.opts.server()
-	if err != nil {
+func (l *Link) dial311(t traffic) (*client311, error) {
+	c := &client311{traffic: t}
+	c.store.sent, c.store.acked = map[string]*message{}, func(m *message) { t.settle(outcome{m: m}) }
+	c.paho = mqtt.NewClient(l.options311(c))
+	token := c.paho.Connect()
+	if !token.WaitTimeout(wait) {
+		c.paho.Disconnect(0)
+		return nil, fmt.Errorf("no CONNACK within %v", wait)
+	}
+	if err := token.Error(); err != nil {
 		return nil, err
 	}
-	o := l.clientOptions(receives, publishes, func(err error) { lost(fmt.Errorf("connection to %s lost: %w", l.opts.URL, err)) }).
-		AddBroker(server).SetClientID(l.opts.ClientID).SetUsername(l.opts.Username).SetPassword(l.opts.Password)
-	if l.opts.TLS != nil {
-		o.SetTLSConfig(l.opts.TLS)
-	}
-	return connect(o, l.opts.URL)
+	return c, nil
 }
 
-func (l *Link) dialLocal(receives, publishes *pump, lost context.CancelCauseFunc) (mqtt.Client, error) {
-	o := l.clientOptions(receives, publishes, func(err error) { lost(fmt.Errorf("the box's own MQTT server closed the connection: %w", err)) }).
-		AddBroker("tcp://weir").SetClientID(ClientIDPrefix + l.opts.Name).SetUsername(l.opts.LocalUsername).SetPassword(l.opts.LocalPassword).
-		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l.opts.Local() })
-	return connect(o, "Weir's own MQTT server")
-}
-
-// ClientIDPrefix begins the client identifiers of links at Weir's own server.
-const ClientIDPrefix = "weir.upstream."
-
-func (l *Link) clientOptions(receives, publishes *pump, lost func(error)) *mqtt.ClientOptions {
-	o := mqtt.NewClientOptions()
+func (l *Link) options311(c *client311) *mqtt.ClientOptions {
+	o := mqtt.NewClientOptions().AddBroker("tcp://broker").SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l.open() }).
+		SetClientID(l.opts.ClientID).SetUsername(l.opts.Username).SetPassword(l.opts.Password)
 	o.SetProtocolVersion(4)
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false)
@@ -49,63 +49,59 @@ func (l *Link) clientOptions(receives, publishes *pump, lost func(error)) *mqtt.
 	o.SetWriteTimeout(writeTimeout)
 	o.SetOrderMatters(true) // the handler may block: that is the backpressure
 	o.SetAutoAckDisabled(true)
-	o.SetStore(&publishes.store)
+	o.SetStore(&c.store)
 	// Not one for each filter: the session may deliver before there is a SUBSCRIBE.
-	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { receives.take(m) })
-	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost(err) })
+	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+		c.receive(&message{topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), retain: m.Retained(), ack: m.Ack})
+	})
+	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lost(err) })
 	return o
 }
 
-func connect(o *mqtt.ClientOptions, name string) (mqtt.Client, error) {
-	c := mqtt.NewClient(o)
-	token := c.Connect()
-	if !token.WaitTimeout(2 * connectTimeout) {
-		c.Disconnect(0)
-		return nil, fmt.Errorf("no CONNACK from %s within %v", name, 2*connectTimeout)
+func (c *client311) publish(_ context.Context, m *message, topic string, qos byte) error {
+	if err := c.store.publish(c.paho, topic, qos, m); err != nil {
+		return err
 	}
-	if err := token.Error(); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", name, err)
-	}
-	return c, nil
-}
-
-// subscribe asks for all filters of one direction.
-func subscribe(ctx context.Context, c mqtt.Client, subs []Subscription, filter func(Subscription) string) error {
-	if len(subs) == 0 {
-		return nil
-	}
-	filters := map[string]byte{}
-	for _, s := range subs {
-		filters[filter(s)] = max(filters[filter(s)], s.QoS)
-	}
-	token := c.SubscribeMultiple(filters, nil)
-	select {
-	case <-token.Done():
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(2 * connectTimeout):
-		return fmt.Errorf("no SUBACK within %v", 2*connectTimeout)
-	}
-	if err := token.Error(); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
-	}
-	for f, granted := range token.(*mqtt.SubscribeToken).Result() {
-		if granted > 2 { // [MQTT-3.9.3-1]
-			return fmt.Errorf("subscription to %q was refused (0x%02x): may the user read these topics?", f, granted)
-		}
+	if qos == 0 {
+		c.settle(outcome{m: m})
 	}
 	return nil
 }
+
+func (c *client311) subscribe(ctx context.Context, filters map[string]byte) (map[string]packet.Reason, error) {
+	token := c.paho.SubscribeMultiple(filters, nil)
+	select {
+	case <-token.Done():
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := token.Error(); err != nil {
+		return nil, err
+	}
+	s, ok := token.(*mqtt.SubscribeToken)
+	if !ok {
+		return nil, errors.New("no SUBACK")
+	}
+	granted := map[string]packet.Reason{}
+	for f, code := range s.Result() {
+		granted[f] = packet.Reason(code) // 0x80 is a failure here, too
+	}
+	return granted, nil
+}
+
+func (c *client311) version() string { return "3.1.1" }
+
+func (c *client311) close() { c.paho.Disconnect(disconnectMs) }
 
 // inFlight is the client's store. It is where acknowledgements are seen: the client
 // removes a message from its store on PUBACK and for no other reason, while it
 // completes tokens on other occasions, too.
 type inFlight struct {
-	acked func(mqtt.Message)
+	acked func(*message)
 
 	mu     sync.Mutex
-	staged mqtt.Message // what the next publish carries on
-	sent   map[string]mqtt.Message
+	staged *message // what the next publish carries on
+	sent   map[string]*message
 }
 
 func (s *inFlight) Open()                            {}
@@ -136,11 +132,11 @@ func (s *inFlight) Del(key string) {
 }
 
 // publish sends a message on. The error is that it was not even stored.
-func (s *inFlight) publish(c mqtt.Client, topic string, qos byte, m mqtt.Message) error {
+func (s *inFlight) publish(c mqtt.Client, topic string, qos byte, m *message) error {
 	s.mu.Lock()
 	s.staged = m
 	s.mu.Unlock()
-	token := c.Publish(topic, qos, m.Retained(), m.Payload())
+	token := c.Publish(topic, qos, m.retain, m.payload)
 	select {
 	case <-token.Done():
 		return token.Error()
