@@ -30,9 +30,7 @@ type counters struct {
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
 	}
-	losses struct { // of QoS 0, on the way in
-		disk, quota, refused, storage atomic.Uint64
-	}
+	losses        struct{ qos0, wills losses }
 	sessionCounts struct {
 		takenOver, expired atomic.Uint64
 	}
@@ -94,28 +92,34 @@ func (srv *Server) dropList() []reasonCount {
 		{"corrupt_batch", &d.corrupt}, {"downlink_topic", &d.downlink}, {"route", &d.route}, {"retained_limit", &d.retained}}
 }
 
-// lossList is the messages of QoS 0 that were not stored, by reason: their clients
-// are not told.
-func (srv *Server) lossList() []reasonCount {
-	l := &srv.losses
+// losses counts messages that came in and were not stored, and of whose loss no client
+// is told.
+type losses struct {
+	disk, quota, refused, storage atomic.Uint64
+}
+
+func (l *losses) list() []reasonCount {
 	return []reasonCount{{"disk_full", &l.disk}, {"quota", &l.quota}, {"refused", &l.refused}, {"storage", &l.storage}}
 }
 
-// lost counts n messages of QoS 0 that were not stored because of err; others may not
-// have been, either.
-func (srv *Server) lost(err error, n int) {
+// of is the count for a cause; fault: which is not the message's, so others may be lost, too.
+func (l *losses) of(err error) (count *atomic.Uint64, fault bool) {
 	var pe *packet.Error
-	l := &srv.losses
 	switch {
 	case errors.Is(err, record.ErrDiskFull):
-		l.disk.Add(uint64(n))
-		srv.opts.Lost()
+		return &l.disk, true
 	case errors.As(err, &pe) && pe.Reason == packet.QuotaExceeded:
-		l.quota.Add(uint64(n))
+		return &l.quota, false
 	case errors.As(err, &pe), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrInvalidRecord):
-		l.refused.Add(uint64(n))
-	default:
-		l.storage.Add(uint64(n))
+		return &l.refused, false
+	}
+	return &l.storage, true
+}
+
+// lost counts n messages of QoS 0 that were not stored because of err.
+func (srv *Server) lost(err error, n int) {
+	count, fault := srv.losses.qos0.of(err)
+	if count.Add(uint64(n)); fault {
 		srv.opts.Lost()
 	}
 }
@@ -139,7 +143,7 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	for _, d := range srv.dropList() {
 		w.Counter("weir_mqtt_messages_dropped_total", "MQTT messages not delivered, by reason.", float64(d.n.Load()), "reason", d.reason)
 	}
-	for _, l := range srv.lossList() {
+	for _, l := range srv.losses.qos0.list() {
 		w.Counter("weir_mqtt_qos0_lost_total", "MQTT messages of QoS 0 that came in and were not stored, by reason.", float64(l.n.Load()), "reason", l.reason)
 	}
 	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
@@ -155,6 +159,10 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	srv.doorMetrics(w)
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
+	w.Gauge("weir_mqtt_wills_waiting", "Wills whose time has come and which cannot be published yet.", float64(srv.wills.count()))
+	for _, l := range srv.losses.wills.list() {
+		w.Counter("weir_mqtt_wills_lost_total", "Wills that were not published, by reason.", float64(l.n.Load()), "reason", l.reason)
+	}
 	w.Counter("weir_mqtt_copies_total", "Further records of MQTT messages that several routes store (continue).", float64(srv.traffic.copies.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
 	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
