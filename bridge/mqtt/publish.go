@@ -10,8 +10,12 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
-// maxBatchBytes ends a batch early, so that it stays well below max.message.bytes.
+// maxBatchBytes ends a batch early, as does max.message.bytes of a Kafka topic that takes
+// less: a batch beyond that is refused with all the messages in it.
 const maxBatchBytes = 256 << 10
+
+// recordOverhead is the most that a record is longer than its key, value and headers.
+const recordOverhead = 1 + 10 + 4*5
 
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
@@ -32,12 +36,24 @@ type lot struct {
 	builder *record.Builder
 	group   *group
 	batch   record.Batch
+	limit   int   // bytes of the batch
 	more    []lot // to be committed together with this one, in its group
 }
 
 var builders = sync.Pool{New: func() any { return new(record.Builder) }}
 
 func (in *intake) begin() { in.now = in.c.srv.opts.Now().UnixMilli() }
+
+// lotFor returns the batch under construction for a partition, with room for a record; one
+// that is too large for any has a batch of its own, and is refused alone.
+func (in *intake) lotFor(f *feed, rec *record.Record) *lot {
+	l := in.lot(f)
+	if !l.fits(recordOverhead + len(rec.Key) + len(rec.Value) + len(rec.HeaderBlock)) {
+		in.stage()
+		l = in.lot(f)
+	}
+	return l
+}
 
 // lot returns the batch under construction for a partition.
 func (in *intake) lot(f *feed) *lot {
@@ -56,8 +72,11 @@ func (in *intake) lot(f *feed) *lot {
 func (in *intake) newLot(f *feed, g *group) lot {
 	b := builders.Get().(*record.Builder)
 	b.Reset()
-	return lot{feed: f, builder: b, group: g}
+	return lot{feed: f, builder: b, group: g, limit: min(maxBatchBytes, in.c.srv.log.MaxMessageBytes(f.tp.Topic))}
 }
+
+// fits reports whether n bytes more keep to the limit, with what is there already.
+func (l *lot) fits(n int) bool { return l.builder.Len() == 0 || l.builder.Size()+n <= l.limit }
 
 // stage hands all batches under construction to the log. It does not wait for them.
 func (in *intake) stage() {
@@ -236,10 +255,10 @@ func (c *conn) accept(p *packet.Publish, topic []byte) (err error) {
 	if p.Retain {
 		return c.acceptRetained(p, topic, f, &rec)
 	}
-	l := in.lot(f)
+	l := in.lotFor(f, &rec)
 	l.builder.Add(&rec)
 	in.owe(l.group, p)
-	if l.builder.Size() >= maxBatchBytes {
+	if l.builder.Size() >= l.limit {
 		in.stage()
 	}
 	return nil
