@@ -114,6 +114,7 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 	for used < len(c.buf) {
 		f, n, err := packet.Split(c.buf[used:], limit)
 		if err != nil {
+			c.countOversize(f, err)
 			return used, 0, err
 		}
 		if n == 0 || n > len(c.buf)-used {
@@ -246,8 +247,7 @@ func (c *conn) committed(topic string, count, silent int, err error) {
 	if err == nil {
 		c.srv.traffic.committed.Add(uint64(count))
 	} else {
-		c.srv.refusals.storage.Add(uint64(count))
-		c.srv.lost(err, silent)
+		c.srv.countRefused(err, count, silent)
 		c.srv.storageFailed(err)
 		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
 			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again

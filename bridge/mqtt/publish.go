@@ -107,7 +107,7 @@ func (in *intake) append(l *lot, retained *record.Record) {
 		return
 	}
 	for in.put(l, retained); g.refused; in.put(l, retained) {
-		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
+		in.c.srv.logRefused(in.c, []byte(g.topic), record.ErrDiskFull)
 		sleep(in.c.ctx, diskRetry)
 		g.refused, g.patient = false, in.c.ctx.Err() == nil
 	}
@@ -158,26 +158,23 @@ func ackOf(qos byte) packet.Type {
 // publish takes one PUBLISH of the client.
 func (c *conn) publish(f packet.Frame) error {
 	p := &c.pub
-	if err := p.Decode(f, c.version); err != nil {
-		return err
-	}
-	if err := c.checkPublish(p); err != nil {
-		return err
-	}
-	topic, err := c.resolveAlias(p)
+	topic, err := c.decodePublish(f)
 	if err != nil {
-		return err
+		return c.breach(err)
 	}
 	if p.QoS == 2 && c.received(p.PacketID) {
 		return nil
 	}
 	if p.QoS > 0 {
 		if err := c.admit(); err != nil {
-			return err
+			return c.breach(err)
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err = c.permit(p, topic); err == nil {
+	if err = c.checkTopic(topic); err == nil {
+		err = c.permit(p, topic)
+	}
+	if err == nil {
 		err = c.accept(p, topic)
 	}
 	if err != nil {
@@ -186,20 +183,34 @@ func (c *conn) publish(f packet.Frame) error {
 	return nil
 }
 
-// checkPublish holds a PUBLISH against what the CONNACK announced.
-func (c *conn) checkPublish(p *packet.Publish) error {
+// decodePublish fills c.pub and returns the topic name, which an alias may stand for.
+func (c *conn) decodePublish(f packet.Frame) (topic []byte, err error) {
+	p := &c.pub
+	if err := p.Decode(f, c.version); err != nil {
+		return nil, err
+	}
+	if len(p.Props.SubscriptionIDs) > 0 {
+		return nil, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
+	}
+	return c.resolveAlias(p)
+}
+
+// checkTopic holds a topic name against the limits.
+func (c *conn) checkTopic(topic []byte) error {
 	opts := &c.srv.opts
-	switch {
-	case len(p.Props.SubscriptionIDs) > 0:
-		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
-	case len(p.Topic) > opts.MaxTopicBytes:
-		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d bytes, the limit is %d (max_topic_bytes)", len(p.Topic), opts.MaxTopicBytes)}
-	case packet.Depth(p.Topic) > opts.MaxTopicLevels:
-		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d levels, the limit is %d (max_topic_levels)", packet.Depth(p.Topic), opts.MaxTopicLevels)}
-	case hasPrefix(p.Topic, "$SYS/"):
-		return &packet.Error{Reason: packet.TopicNameInvalid, Clause: "MQTT-4.7.2-1", Text: "$SYS is the server's own"}
+	switch depth := packet.Depth(topic); {
+	case len(topic) > opts.MaxTopicBytes:
+		return topicRefused("", "topic name of %d bytes, the limit is %d (max_topic_bytes)", len(topic), opts.MaxTopicBytes)
+	case depth > opts.MaxTopicLevels:
+		return topicRefused("", "topic name of %d levels, the limit is %d (max_topic_levels)", depth, opts.MaxTopicLevels)
+	case hasPrefix(topic, "$SYS/"):
+		return topicRefused("MQTT-4.7.2-1", "$SYS is the server's own")
 	}
 	return nil
+}
+
+func topicRefused(clause, format string, args ...any) error {
+	return &refusal{byTopic, &packet.Error{Reason: packet.TopicNameInvalid, Clause: clause, Text: fmt.Sprintf(format, args...)}}
 }
 
 // admit bounds the messages of the connection that are not acknowledged: an MQTT 5
@@ -303,22 +314,8 @@ func (c *conn) admitRetained(topic []byte, rec *record.Record) error {
 	if len(rec.Value) == 0 {
 		return nil
 	}
-	return c.srv.retained.admit(topic, len(topic)+len(rec.Value)+len(rec.HeaderBlock))
-}
-
-// refuse answers a message that cannot be taken: MQTT 5 is told in the PUBACK, in
-// its turn; 3.1.1 gets none and is closed, so that it does not believe otherwise.
-func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
-	c.srv.refusals.storage.Add(1)
-	c.srv.refused(c, topic, err)
-	switch {
-	case p.QoS == 0:
-		c.srv.lost(err, 1)
-		return nil
-	case c.version == packet.V5:
-		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
-		c.out.flush()
-		return nil
+	if err := c.srv.retained.admit(topic, len(topic)+len(rec.Value)+len(rec.HeaderBlock)); err != nil {
+		return &refusal{byRetained, err}
 	}
-	return err
+	return nil
 }

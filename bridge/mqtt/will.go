@@ -79,7 +79,7 @@ func (srv *Server) publishFor(client string, m *packet.Publish) error {
 	c.in.begin()
 	err := c.accept(m, m.Topic)
 	if err != nil {
-		srv.refusals.storage.Add(1)
+		srv.countRefused(err, 1, 0)
 	}
 	c.in.stage()
 	return err
