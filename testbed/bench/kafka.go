@@ -133,28 +133,9 @@ func processTime(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
-// warm leaves the kernel free pages that were in use a moment ago, for what a turn
-// writes. A virtual machine's host takes back those that are free for some seconds;
-// whoever touches such a page first pays a fault in the host, several times what the
-// copy into it costs, and a turn would measure the faults of a page cache that grows.
-func (p *peers) warm() error {
-	f, err := os.CreateTemp(p.dir, "warm")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	block := make([]byte, 1<<20)
-	for range warmMiB {
-		if _, err := f.Write(block); err != nil {
-			return errors.Join(err, os.Remove(f.Name()))
-		}
-	}
-	return os.Remove(f.Name())
-}
-
 // withTopic gives use a new topic, and deletes it.
 func (p *peers) withTopic(at *peer, partitions int32, use func(topic string) ([]float64, error)) ([]float64, error) {
-	if err := p.warm(); err != nil {
+	if err := warm(p.dir); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -197,7 +178,6 @@ const (
 	latencyRate    = 1000 // records a second
 	latencySeconds = 10
 	latencyBytes   = 200
-	warmMiB        = 512
 )
 
 // pacedRates are records a second that both brokers hold, by record size.

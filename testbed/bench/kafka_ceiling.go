@@ -108,7 +108,7 @@ func (p *peers) ceilingOfConsumers(o options, t *table) error {
 func (p *peers) beside(o options, t *table, measures []measure, c *ceiling, partitions int32, use func(addr, topic string) ([]float64, error)) error {
 	return t.compare(o.pairs, measures,
 		side{"nothing", func() ([]float64, error) {
-			if err := p.warm(); err != nil {
+			if err := warm(p.dir); err != nil {
 				return nil, err
 			}
 			p.made++
