@@ -219,7 +219,7 @@ func (r *Router) ways(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, e
 		case rt.drop:
 			return ways, nil
 		case len(ways) == MaxWays:
-			return ways, &packet.Error{Reason: packet.QuotaExceeded, Text: fmt.Sprintf("message matches more than %d routes, which is the limit", MaxWays)}
+			return ways, &packet.Error{Reason: packet.ImplementationSpecificError, Text: fmt.Sprintf("message matches more than %d routes, which is the limit", MaxWays)}
 		}
 		ways = another(ways)
 		if err := rt.fill(&c, payload, &ways[len(ways)-1]); err != nil || !rt.goesOn {

@@ -45,6 +45,7 @@ type conn struct {
 	keepAlive  time.Duration // to be announced; 0: the client's stands
 	open       bool          // CONNACK has accepted the client
 	normal     bool          // DISCONNECT came: no will
+	testament  *testament    // the message is a will; there is no client
 	aliases    [][]byte      // of the client
 	given      aliases       // to the client
 	takingOver atomic.Bool
@@ -244,14 +245,17 @@ func (c *conn) drained(n int) {
 
 // committed is called once for every group, on the goroutine that commits rounds.
 func (c *conn) committed(topic string, count, silent int, err error) {
-	if err == nil {
+	if errors.Is(err, record.ErrUnknownTopicOrPartition) {
+		c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
+	}
+	switch {
+	case c.testament != nil:
+		c.testament.committed(c.srv, err)
+	case err == nil:
 		c.srv.traffic.committed.Add(uint64(count))
-	} else {
+	default:
 		c.srv.countRefused(err, count, silent)
 		c.srv.storageFailed(err)
-		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
-			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
-		}
 	}
 	c.out.flush()
 }

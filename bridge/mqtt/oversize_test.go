@@ -51,7 +51,7 @@ func TestOversizeAlone(t *testing.T) {
 				for i := range 40 {
 					want := fmt.Sprintf("#%d", i+1)
 					if i == 20 {
-						want += " 97"
+						want += " 83"
 					}
 					if _, got, _ := strings.Cut(c.next(), " "); got != want {
 						t.Errorf("got %s, want %s", got, want)

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -120,7 +121,7 @@ func (in *intake) put(l *lot, retained *record.Record) {
 		in.c.srv.retained.stage.Lock()
 		defer in.c.srv.retained.stage.Unlock()
 		in.appendTogether(l, retained)
-	case len(l.group.ids) > 0, len(l.more) > 0:
+	case len(l.group.ids) > 0, len(l.more) > 0, in.c.testament != nil:
 		in.appendTogether(l, nil)
 	default:
 		in.c.srv.log.AppendAsync(l.feed.tp, l.batch, l.group) // copies the batch
@@ -135,9 +136,9 @@ func (in *intake) owe(g *group, p *packet.Publish) {
 	g.count++
 	g.patient = g.patient || p.QoS > 0 && in.c.version != packet.V5
 	switch {
-	case in.c.sess == nil: // a will: nobody waits
 	case p.QoS == 0:
 		g.silent++
+	case in.c.sess == nil: // nobody waits
 	case p.QoS == 1:
 		in.c.acks.push(packet.TypePuback, p.PacketID, g, packet.Success)
 	default:
@@ -318,4 +319,36 @@ func (c *conn) admitRetained(topic []byte, rec *record.Record) error {
 		return &refusal{byRetained, err}
 	}
 	return nil
+}
+
+// publishFor takes a message that comes by no connection, as if client had sent it; with
+// a testament it is a will.
+func (srv *Server) publishFor(client string, m *packet.Publish, t *testament) error {
+	c := &conn{srv: srv, id: client, version: packet.V5, testament: t, out: outbox{failed: true}} // nobody reads an answer
+	c.acks.init()
+	c.sitDown()
+	defer c.standUp()
+	c.in.begin()
+	err := c.accept(m, m.Topic)
+	c.in.stage()
+	return err
+}
+
+// Publish takes a message of the server's own. Its routes, subscribers and limits are
+// those of any message; no access rule is asked. Nobody waits for its commit, but a
+// failure is counted and logged.
+func (srv *Server) Publish(m *packet.Publish) error {
+	srv.mu.Lock()
+	if srv.closed {
+		srv.mu.Unlock()
+		return net.ErrClosed
+	}
+	srv.wg.Add(1)
+	srv.mu.Unlock()
+	defer srv.wg.Done()
+	err := srv.publishFor("", m, nil)
+	if err != nil {
+		srv.countRefused(err, 1, silent(m))
+	}
+	return err
 }

@@ -57,6 +57,7 @@ func causeOf(err error) cause {
 type refusedCounts struct {
 	all    [causes]atomic.Uint64
 	silent [causes]atomic.Uint64 // of all: of QoS 0, whose clients are not told
+	wills  [causes]atomic.Uint64 // of all: wills, which are lost at any QoS
 }
 
 // countRefused counts n messages that are not taken because of err, silent of which are of
@@ -68,6 +69,14 @@ func (srv *Server) countRefused(err error, n, silent int) {
 	if why == byDiskFull || why == byStorage {
 		srv.opts.Lost()
 	}
+}
+
+// silent is 1 for a message of QoS 0.
+func silent(m *packet.Publish) int {
+	if m.QoS == 0 {
+		return 1
+	}
+	return 0
 }
 
 // total is all that is counted.
@@ -85,18 +94,20 @@ func (r *refusedCounts) metrics(w *metric.Writer) {
 	for i, name := range causeNames {
 		w.Counter("weir_mqtt_qos0_lost_total", "Those of the refused MQTT messages that are of QoS 0, so that nobody was told, by reason.", float64(r.silent[i].Load()), "reason", name)
 	}
+	for i, name := range causeNames {
+		w.Counter("weir_mqtt_wills_lost_total", "Wills that were not published, by reason.", float64(r.wills[i].Load()), "reason", name)
+	}
 }
 
 // refuse answers a message that cannot be taken: MQTT 5 is told in the PUBACK, in
 // its turn; 3.1.1 gets none and is closed, so that it does not believe otherwise.
 func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
 	c.srv.logRefused(c, topic, err)
-	if p.QoS == 0 {
-		c.srv.countRefused(err, 1, 1)
+	c.srv.countRefused(err, 1, silent(p))
+	switch {
+	case p.QoS == 0:
 		return nil
-	}
-	c.srv.countRefused(err, 1, 0)
-	if c.version == packet.V5 {
+	case c.version == packet.V5:
 		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
 		c.out.flush()
 		return nil

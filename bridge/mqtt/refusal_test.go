@@ -362,33 +362,6 @@ func (b *box) refusedBy(reason string) (refused, lost int) {
 	return refused, lost
 }
 
-// Nobody waits for the answer to a will, so one that is not taken is counted.
-func TestRefusedWillIsCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, topic := range []string{"t", "nowhere"} {
-			b := newBox(t)
-			cs := failing(record.ErrDiskFull)
-			cs.set(b)
-			b.routes = []bridge.Route{{Filter: "nowhere", Topic: "mqtt", Partition: new(int32)}}
-			*b.routes[0].Partition = 3
-			b.start()
-			c := b.client(v5, "c", func(p *packet.Connect) { p.HasWill, p.Will = true, packet.Will{QoS: 1, Topic: []byte(topic)} })
-			reason := "route"
-			if topic == "t" {
-				cs.then(b)
-				reason = "disk_full"
-			}
-			c.nc.Close()
-			synctest.Wait()
-			if refused, lost := b.refusedBy(reason); refused != 1 || lost != 0 {
-				t.Errorf("%s: %d refused, %d lost, want 1 and 0", reason, refused, lost)
-			}
-			cs.mend(b)
-			b.stop()
-		}
-	})
-}
-
 // An alias of a topic name that is too long stands for one that is too long.
 func TestAliasOfRefusedTopic(t *testing.T) {
 	b := newBox(t).start()

@@ -43,8 +43,10 @@ type session struct {
 	pumping  bool
 	wake     chan struct{} // of the pump; nil before there is one
 
-	will      *will       // of the connection, or waiting
+	will      *will       // of the connection, or waiting for its time
 	willTimer *time.Timer // while it waits
+	due       []*will     // whose time has come, and which are not in the log yet
+	over      bool        // expired, but for the wills that are due
 
 	receipts receipts // of what the client publishes with QoS 2
 

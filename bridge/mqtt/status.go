@@ -121,6 +121,7 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	srv.doorMetrics(w)
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
+	w.Gauge("weir_mqtt_wills_waiting", "Wills whose time has come and which cannot be published yet.", float64(srv.wills.count()))
 	w.Counter("weir_mqtt_copies_total", "Further records of MQTT messages that several routes store (continue).", float64(srv.traffic.copies.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
 	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
