@@ -228,7 +228,10 @@ func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) 
 			if err != nil {
 				return false, err
 			}
-			return present, srv.enter(c, old, present)
+			if err = srv.enter(c, old, present); err != nil {
+				c.forsake(present)
+			}
+			return present, err
 		}
 		owner := s.owner
 		srv.mu.Unlock()
@@ -263,6 +266,7 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 		s.timer.Stop()
 		s.timer = nil
 	}
+	expiry, waiting := s.expiry, s.will
 	s.expiry = 0
 	if v, ok := p.Props.Uint(packet.SessionExpiry); ok {
 		s.expiry = srv.expirySeconds(v)
@@ -274,6 +278,7 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 		s.will = newWill(c, s, &p.Will)
 	}
 	s.dirty = true
+	s.promised = s.persistent() && (!present || s.expiry != expiry || !s.will.same(waiting))
 	if old != nil {
 		old.mu.Lock()
 		s.stored = old.stored // its record is the new one's to replace
@@ -287,15 +292,23 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	return present, old, nil
 }
 
-// enter makes the session's subscriptions count again, or ends the one before it.
+// enter makes the session's subscriptions count again, or ends the one before it. What
+// CONNACK says of the session is stored before: that there is one [MQTT-3.1.2-23], for
+// how long, and its will [MQTT-3.1.2-7]. One that is resumed as it was left is stored so.
 func (srv *Server) enter(c *conn, old *session, present bool) error {
 	s := c.sess
 	if old != nil { // it ends here, and its will waits no longer [MQTT-3.1.2-8]
 		srv.inherit(s, old)
 		srv.execute(s)
 		srv.leaveShares(old)
-		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
-			return err
+	}
+	s.mu.Lock()
+	unsaved := s.promised || old != nil // whose end is stored before CONNACK
+	s.promised, s.dirty = false, s.dirty || unsaved
+	s.mu.Unlock()
+	if unsaved {
+		if err := srv.save(c.ctx, s); err != nil {
+			return fmt.Errorf("session cannot be stored: %w", err)
 		}
 	}
 	s.mu.Lock()
@@ -316,6 +329,17 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 	}
 	s.mu.Unlock()
 	return nil
+}
+
+// forsake lets go of a session whose client is not let in: it has no will, and nothing
+// that the client does not know of is kept.
+func (c *conn) forsake(present bool) {
+	c.normal = true
+	if s := c.sess; !present {
+		s.mu.Lock()
+		s.expiry = 0
+		s.mu.Unlock()
+	}
 }
 
 // sharedSubs is the shared subscriptions. s.mu is held.

@@ -39,6 +39,7 @@ type session struct {
 	seq      uint64 // of the last change of a flight
 	durable  uint64 // flights as they were at this seq are stored
 	dirty    bool   // differs from what is stored
+	promised bool   // of what CONNACK is to promise, something is not stored yet
 	stored   bool   // is in the sessions topic
 	pumping  bool
 	wake     chan struct{} // of the pump; nil before there is one

@@ -259,7 +259,7 @@ func (st *store) saveWithout(s *session, w *will, done func(error), stage func(.
 	if w != nil {
 		s.due, s.dirty = slices.DeleteFunc(s.due, func(have *will) bool { return have == w }), true
 	}
-	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0 || s.will != nil || len(s.due) > 0)
+	keep := s.persistent() && !s.gone // without subscriptions, too: CONNACK has promised it
 	var out []record.Record
 	if s.dirty && (keep || s.stored) {
 		r := record.Record{Key: []byte(s.id)}

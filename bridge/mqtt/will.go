@@ -60,6 +60,14 @@ func decodeWill(s *session, delay uint32, b string) (*will, error) {
 	return w, w.msg.Decode(f, packet.V5)
 }
 
+// same reports whether two wills, or the lack of them, are stored as the same.
+func (w *will) same(o *will) bool {
+	if w == nil || o == nil {
+		return w == o
+	}
+	return w.delay == o.delay && w.encode() == o.encode()
+}
+
 // bequeath decides what becomes of the will of a connection that is over. s.mu is held.
 func (s *session) bequeath(c *conn, lives bool) {
 	switch {

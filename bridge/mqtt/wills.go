@@ -37,6 +37,12 @@ func passing(err error) bool {
 
 // execute publishes the wills of a session that are due, in their order.
 func (srv *Server) execute(s *session) {
+	s.mu.Lock()
+	none := len(s.due) == 0
+	s.mu.Unlock()
+	if none { // as mostly: connections that end do not wait for each other
+		return
+	}
 	srv.wills.publishing.Lock()
 	defer srv.wills.publishing.Unlock()
 	s.mu.Lock()
