@@ -115,6 +115,7 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 	for used < len(c.buf) {
 		f, n, err := packet.Split(c.buf[used:], limit)
 		if err != nil {
+			c.countOversize(f, err)
 			return used, 0, err
 		}
 		if n == 0 || n > len(c.buf)-used {
@@ -253,10 +254,7 @@ func (c *conn) committed(topic string, count, silent int, err error) {
 	case err == nil:
 		c.srv.traffic.committed.Add(uint64(count))
 	default:
-		c.srv.refusals.storage.Add(uint64(count))
-		if silent > 0 {
-			c.srv.lost(err, silent)
-		}
+		c.srv.countRefused(err, count, silent)
 		c.srv.storageFailed(err)
 	}
 	c.out.flush()

@@ -1,13 +1,11 @@
 package mqtt
 
 import (
-	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/appliance/metric"
-	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -22,7 +20,7 @@ type counters struct {
 	}
 	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
-		connections, logins, protocol, keepAlive, storage, slow, unauthorized atomic.Uint64
+		connections, logins, protocol, messages, keepAlive, slow atomic.Uint64
 	}
 	throttled struct {
 		refused, slowed atomic.Uint64
@@ -30,7 +28,7 @@ type counters struct {
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
 	}
-	losses        struct{ qos0, wills losses }
+	refused       refusedCounts
 	sessionCounts struct {
 		takenOver, expired atomic.Uint64
 	}
@@ -71,7 +69,7 @@ func (srv *Server) Status() Status {
 		st.MessagesOut += srv.sent[qos].Load()
 	}
 	st.Committed = srv.traffic.committed.Load()
-	st.Refused = srv.refusals.storage.Load()
+	st.Refused = srv.refused.total()
 	for _, d := range srv.dropList() {
 		st.Dropped += d.n.Load()
 	}
@@ -90,38 +88,6 @@ func (srv *Server) dropList() []reasonCount {
 	d := &srv.drops
 	return []reasonCount{{"slow_subscriber", &d.slow}, {"packet_too_large", &d.tooLarge}, {"retention", &d.retention},
 		{"corrupt_batch", &d.corrupt}, {"downlink_topic", &d.downlink}, {"route", &d.route}, {"retained_limit", &d.retained}}
-}
-
-// losses counts messages that came in and were not stored, and of whose loss no client
-// is told.
-type losses struct {
-	disk, quota, refused, storage atomic.Uint64
-}
-
-func (l *losses) list() []reasonCount {
-	return []reasonCount{{"disk_full", &l.disk}, {"quota", &l.quota}, {"refused", &l.refused}, {"storage", &l.storage}}
-}
-
-// of is the count for a cause; fault: which is not the message's, so others may be lost, too.
-func (l *losses) of(err error) (count *atomic.Uint64, fault bool) {
-	var pe *packet.Error
-	switch {
-	case errors.Is(err, record.ErrDiskFull):
-		return &l.disk, true
-	case errors.As(err, &pe) && pe.Reason == packet.QuotaExceeded:
-		return &l.quota, false
-	case errors.As(err, &pe), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrInvalidRecord):
-		return &l.refused, false
-	}
-	return &l.storage, true
-}
-
-// lost counts n messages of QoS 0 that were not stored because of err.
-func (srv *Server) lost(err error, n int) {
-	count, fault := srv.losses.qos0.of(err)
-	if count.Add(uint64(n)); fault {
-		srv.opts.Lost()
-	}
 }
 
 // Metrics writes the server's figures.
@@ -143,13 +109,9 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	for _, d := range srv.dropList() {
 		w.Counter("weir_mqtt_messages_dropped_total", "MQTT messages not delivered, by reason.", float64(d.n.Load()), "reason", d.reason)
 	}
-	for _, l := range srv.losses.qos0.list() {
-		w.Counter("weir_mqtt_qos0_lost_total", "MQTT messages of QoS 0 that came in and were not stored, by reason.", float64(l.n.Load()), "reason", l.reason)
-	}
-	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
+	srv.refused.metrics(w)
 	r := &srv.refusals
-	w.Counter("weir_mqtt_messages_unauthorized_total", "MQTT messages refused because no access rule allows them.", float64(r.unauthorized.Load()))
-	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"keep_alive", &r.keepAlive},
+	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"message_refused", &r.messages}, {"keep_alive", &r.keepAlive},
 		{"slow", &r.slow}, {"taken_over", &srv.sessionCounts.takenOver}} {
 		w.Counter("weir_mqtt_connections_closed_total", "MQTT connections ended by the server, by reason.", float64(c.n.Load()), "reason", c.reason)
 	}
@@ -160,18 +122,15 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
 	w.Gauge("weir_mqtt_wills_waiting", "Wills whose time has come and which cannot be published yet.", float64(srv.wills.count()))
-	for _, l := range srv.losses.wills.list() {
-		w.Counter("weir_mqtt_wills_lost_total", "Wills that were not published, by reason.", float64(l.n.Load()), "reason", l.reason)
-	}
 	w.Counter("weir_mqtt_copies_total", "Further records of MQTT messages that several routes store (continue).", float64(srv.traffic.copies.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
 	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
 	w.Counter("weir_mqtt_sent_bytes_total", "Bytes to MQTT clients.", float64(srv.traffic.bytesOut.Load()))
 }
 
-// refused and storageFailed log that messages are refused, at most once a second:
+// logRefused and storageFailed log that messages are refused, at most once a second:
 // when the disk is full, every device would write a line.
-func (srv *Server) refused(c *conn, topic []byte, err error) {
+func (srv *Server) logRefused(c *conn, topic []byte, err error) {
 	if srv.mayLog() {
 		srv.opts.Log.Error("mqtt: message refused", "client", c.id, "topic", string(topic), "err", err)
 	}

@@ -163,8 +163,7 @@ func (srv *Server) publishWill(w *will) error {
 	m := w.msg
 	m.PacketID = 1
 	if w.who != nil && !w.who.MayPublish(m.Topic) { // the rules have changed since CONNECT
-		srv.refusals.unauthorized.Add(1)
-		return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", m.Topic)}
+		return &refusal{byACL, &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", m.Topic)}}
 	}
 	t := &testament{will: w, sess: w.sess}
 	err := srv.publishFor(w.sess.id, &m, t)
@@ -217,13 +216,8 @@ func (t *testament) committed(srv *Server, err error) {
 
 // loseWill lets go of a will that cannot be published, which is counted and logged.
 func (srv *Server) loseWill(w *will, err error) {
-	n, fault := srv.losses.wills.of(err)
-	n.Add(1)
-	if srv.refusals.storage.Add(1); w.msg.QoS == 0 {
-		srv.lost(err, 1)
-	} else if fault {
-		srv.opts.Lost()
-	}
+	srv.refused.wills[causeOf(err)].Add(1)
+	srv.countRefused(err, 1, silent(&w.msg))
 	srv.opts.Log.Error("mqtt: will lost", "client", w.sess.id, "topic", string(w.msg.Topic), "err", err)
 	srv.store.saveWithout(w.sess, w, func(error) {}, srv.store.stage)
 }
