@@ -266,6 +266,8 @@ func (rt *route) fill(c *captures, payload []byte, out *mqtt.Route) error {
 		out.Key = h.value.append(out.Key[:0], c) // lent for the moment
 		out.Headers = mqtt.AppendHeader(out.Headers, h.name, out.Key)
 	}
-	out.Key = rt.key.append(out.Key[:0], c)
+	if out.Key = rt.key.append(out.Key[:0], c); out.Key == nil {
+		out.Key = []byte{} // of captures that are empty; null is no key, which compaction refuses
+	}
 	return nil
 }

@@ -315,7 +315,7 @@ func (s *Set) Delete(name string) error {
 	if err := s.Err(); err != nil {
 		return storageError(err)
 	}
-	s.wal.Settle() // what is acknowledged may not be applied yet, and keep would not see it
+	s.wal.Settle()                    // what is acknowledged may not be applied yet, and keep would not see it
 	if err := s.keep(t); err != nil { // nothing has happened yet
 		return s.failStop(err)
 	}
