@@ -219,7 +219,7 @@ func (r *Router) ways(topic, payload []byte, ways []mqtt.Route) ([]mqtt.Route, e
 		case rt.drop:
 			return ways, nil
 		case len(ways) == MaxWays:
-			return ways, &packet.Error{Reason: packet.QuotaExceeded, Text: fmt.Sprintf("message matches more than %d routes, which is the limit", MaxWays)}
+			return ways, &packet.Error{Reason: packet.ImplementationSpecificError, Text: fmt.Sprintf("message matches more than %d routes, which is the limit", MaxWays)}
 		}
 		ways = another(ways)
 		if err := rt.fill(&c, payload, &ways[len(ways)-1]); err != nil || !rt.goesOn {
@@ -266,6 +266,8 @@ func (rt *route) fill(c *captures, payload []byte, out *mqtt.Route) error {
 		out.Key = h.value.append(out.Key[:0], c) // lent for the moment
 		out.Headers = mqtt.AppendHeader(out.Headers, h.name, out.Key)
 	}
-	out.Key = rt.key.append(out.Key[:0], c)
+	if out.Key = rt.key.append(out.Key[:0], c); out.Key == nil {
+		out.Key = []byte{} // of captures that are empty; null is no key, which compaction refuses
+	}
 	return nil
 }

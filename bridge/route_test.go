@@ -240,6 +240,18 @@ func TestRouteAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A key of captures that are empty is empty, not null, whatever memory it is made in.
+func TestEmptyKeyIsAKey(t *testing.T) {
+	r, err := bridge.NewRouter([]bridge.Route{{Filter: "a/{rest...}", Topic: "t", Key: "{rest}"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways, err := r.Route([]byte("a"), nil, nil)
+	if err != nil || len(ways) != 1 || ways[0].Key == nil || len(ways[0].Key) > 0 {
+		t.Errorf("%+v, %v", ways, err)
+	}
+}
+
 func TestRefusedAtLoad(t *testing.T) {
 	minus := int32(-1)
 	for _, c := range []struct {

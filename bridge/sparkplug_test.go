@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"strings"
@@ -61,6 +62,14 @@ func (l weirLog) TopicID(name string) (id [16]byte, ok bool) {
 		return id, false
 	}
 	return t.ID(), true
+}
+
+func (l weirLog) MaxMessageBytes(name string) int {
+	t := l.Topic(name)
+	if t == nil {
+		return math.MaxInt
+	}
+	return t.MaxMessageBytes()
 }
 
 func (l weirLog) Offsets(tp record.TopicPartition) (start, end int64, err error) {

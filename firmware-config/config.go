@@ -141,6 +141,7 @@ type MQTT struct {
 	MaxPublishRate      int            `yaml:"max_publish_rate" min:"0" max:"10000000" doc:"Messages per second from one device. What is beyond gets reason 0x97 in MQTT 5; a 3.1.1 device is read more slowly; QoS 0 is dropped and counted. A second's worth may come at once. 0: any number."`
 	MaxPublishBytes     Size           `yaml:"max_publish_bytes" min:"0" max:"64Gi" doc:"The same in bytes of topic names and payloads per second. 0: any number."`
 	MaxSessions         int            `yaml:"max_sessions" min:"1" max:"1000000" doc:"Sessions kept, connected or not."`
+	MaxWaitingWills     int            `yaml:"max_waiting_wills" min:"1" max:"1000000" doc:"Wills whose time has come and which cannot be published yet, as on a full disk. Each is as long as its CONNECT, 16 KiB at most. What is beyond is lost, counted (weir_mqtt_wills_lost_total) and logged."`
 	SessionExpiry       Duration       `yaml:"session_expiry" min:"0s" max:"8760h" doc:"Longest life of a session without a connection."`
 	MaxKeepAlive        Duration       `yaml:"max_keep_alive" min:"10s" max:"18h12m15s" doc:"Longest keep alive of an MQTT 5 device; one that asks for more, or for none, is told this."`
 	ConnectTimeout      Duration       `yaml:"connect_timeout" min:"1s" max:"1m" doc:"Time a connection may take until its CONNECT is there."`
@@ -402,7 +403,7 @@ func Default() Config {
 			TransactionPartitions: 10_000, TransactionCheck: Duration(time.Second), OffsetsRetentionCheck: Duration(10 * time.Minute), QuotaEntities: 1000, QuotaClients: 10_000,
 		},
 		MQTT: MQTT{
-			Listen: []MQTTListener{{Address: "127.0.0.1:1883", ClientAuth: clientAuthDefault}}, Anonymous: "auto", ClientID: "*", MaxConnections: 5_000, MaxRatePerIP: 500, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000,
+			Listen: []MQTTListener{{Address: "127.0.0.1:1883", ClientAuth: clientAuthDefault}}, Anonymous: "auto", ClientID: "*", MaxConnections: 5_000, MaxRatePerIP: 500, MaxConnectionsPerIP: 1_000, MaxSessions: 10_000, MaxWaitingWills: 10_000,
 			MaxKeepAlive: Duration(time.Hour), SysInterval: Duration(10 * time.Second), ConnectTimeout: Duration(10 * time.Second), WriteTimeout: Duration(30 * time.Second),
 			MaxFilters: 256, MaxTopicLevels: 16, MaxTopicBytes: 1 << 10, MaxOutgoing: 256 << 10,
 			SessionExpiry: Duration(7 * 24 * time.Hour), MaxPacket: 1_000_000, ReceiveMaximum: 1_024, MaxInflight: 1_024,

@@ -67,6 +67,9 @@ func (t *Topic) Partitions() []*Partition { return *t.partitions.Load() }
 // Config is the value in force for a key of Keys, by Kafka's name.
 func (t *Topic) Config(key string) string { return t.settings.Load().values[key] }
 
+// MaxMessageBytes is how large a batch may be, its max.message.bytes.
+func (t *Topic) MaxMessageBytes() int { return t.config().maxMessageBytes }
+
 // Overrides is the configs set on this topic itself; do not modify.
 func (t *Topic) Overrides() map[string]string { return t.settings.Load().overrides }
 

@@ -191,6 +191,9 @@ func (g *group) Complete(base int64, err error) {
 	if done {
 		c.committed(topic, count, silent, failed)
 		if failed != nil && owed && c.version != packet.V5 {
+			if c.ctx.Err() == nil {
+				c.srv.refusals.messages.Add(1)
+			}
 			c.kick() // no answer is the only no that 3.1.1 knows
 		}
 	}

@@ -68,7 +68,8 @@ func longLived(p *packet.Connect) {
 }
 
 // Three days of devices that come and go, of a box that is restarted and loses power:
-// QoS 1 loses nothing, QoS 2 repeats nothing either.
+// QoS 1 loses nothing, QoS 2 repeats nothing either, each will is in the log once, and a
+// session without subscriptions is always there.
 func TestThreeDays(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -93,7 +94,8 @@ func TestThreeDays(t *testing.T) {
 			a.c.next()
 			all = append(all, a)
 		}
-		sent := 0
+		sent, deaths := 0, 0
+		b.client(v3, "empty", longLived).nc.Close()
 		begin := time.Now()
 		for time.Since(begin) < 72*time.Hour {
 			p := b.client(v5, "p", keep)
@@ -105,6 +107,14 @@ func TestThreeDays(t *testing.T) {
 				sent++
 			}
 			p.nc.Close()
+			b.client(v5, "mortal", dying(fmt.Sprint("death ", deaths), byte(deaths%3), 3600)).nc.Close()
+			deaths++
+			empty, ack := b.connect(v3, "empty", longLived)
+			if ack != "CONNACK 00 present" {
+				t.Fatalf("the session without subscriptions: %s", ack)
+			}
+			empty.nc.Close()
+			synctest.Wait()
 			for _, a := range all {
 				switch a.drain(t); {
 				case a.c == nil && rnd.IntN(5) == 0:
@@ -123,6 +133,12 @@ func TestThreeDays(t *testing.T) {
 			}
 			time.Sleep(time.Duration(rnd.IntN(40)) * time.Minute) // keep alive ends those that sleep too long
 			synctest.Wait()
+		}
+		wills := b.wills()
+		for i := range deaths {
+			if n := wills[fmt.Sprint("death ", i)]; n != 1 {
+				t.Errorf("will %d of %d is in the log %d times", i, deaths, n)
+			}
 		}
 		for _, a := range all {
 			if a.drain(t); a.c == nil {

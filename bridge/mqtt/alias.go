@@ -55,8 +55,8 @@ func (c *conn) resolveAlias(p *packet.Publish) ([]byte, error) {
 	if c.aliases == nil {
 		c.aliases = make([][]byte, c.srv.opts.TopicAliasMaximum+1)
 	}
-	if len(p.Topic) > 0 {
-		c.aliases[alias] = append(c.aliases[alias][:0], p.Topic...)
+	if len(p.Topic) > 0 { // of one that is too long enough is kept to tell that it is
+		c.aliases[alias] = append(c.aliases[alias][:0], p.Topic[:min(len(p.Topic), c.srv.opts.MaxTopicBytes+1)]...)
 	} else if len(c.aliases[alias]) == 0 {
 		return nil, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.2-7", Text: fmt.Sprintf("topic alias %d is not known", alias)}
 	}

@@ -45,6 +45,7 @@ type conn struct {
 	keepAlive  time.Duration // to be announced; 0: the client's stands
 	open       bool          // CONNACK has accepted the client
 	normal     bool          // DISCONNECT came: no will
+	testament  *testament    // the message is a will; there is no client
 	aliases    [][]byte      // of the client
 	given      aliases       // to the client
 	takingOver atomic.Bool
@@ -114,6 +115,7 @@ func (c *conn) packets(limit int) (used, need int, err error) {
 	for used < len(c.buf) {
 		f, n, err := packet.Split(c.buf[used:], limit)
 		if err != nil {
+			c.countOversize(f, err)
 			return used, 0, err
 		}
 		if n == 0 || n > len(c.buf)-used {
@@ -243,15 +245,17 @@ func (c *conn) drained(n int) {
 
 // committed is called once for every group, on the goroutine that commits rounds.
 func (c *conn) committed(topic string, count, silent int, err error) {
-	if err == nil {
+	if errors.Is(err, record.ErrUnknownTopicOrPartition) {
+		c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
+	}
+	switch {
+	case c.testament != nil:
+		c.testament.committed(c.srv, err)
+	case err == nil:
 		c.srv.traffic.committed.Add(uint64(count))
-	} else {
-		c.srv.refusals.storage.Add(uint64(count))
-		c.srv.lost(err, silent)
+	default:
+		c.srv.countRefused(err, count, silent)
 		c.srv.storageFailed(err)
-		if errors.Is(err, record.ErrUnknownTopicOrPartition) {
-			c.srv.forgetTopic(topic) // deleted; the client's next try makes it again
-		}
 	}
 	c.out.flush()
 }

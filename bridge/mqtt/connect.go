@@ -228,7 +228,10 @@ func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) 
 			if err != nil {
 				return false, err
 			}
-			return present, srv.enter(c, old, present)
+			if err = srv.enter(c, old, present); err != nil {
+				c.forsake(present)
+			}
+			return present, err
 		}
 		owner := s.owner
 		srv.mu.Unlock()
@@ -245,7 +248,7 @@ func (srv *Server) attach(c *conn, p *packet.Connect) (present bool, err error) 
 
 // claim makes c the owner of the session; old is a session that ends here. srv.mu is held.
 func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, old *session, err error) {
-	if s != nil && (p.CleanStart || !c.mayResume(s)) { // [MQTT-3.1.2-4]
+	if s != nil && (p.CleanStart || s.ended() || !c.mayResume(s)) { // [MQTT-3.1.2-4]
 		s, old = nil, s
 	}
 	present = s != nil
@@ -263,6 +266,7 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 		s.timer.Stop()
 		s.timer = nil
 	}
+	expiry, waiting := s.expiry, s.will
 	s.expiry = 0
 	if v, ok := p.Props.Uint(packet.SessionExpiry); ok {
 		s.expiry = srv.expirySeconds(v)
@@ -271,12 +275,14 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	}
 	s.stopWill() // [MQTT-3.1.3-9]
 	if s.will = nil; p.HasWill {
-		s.will = newWill(c.id, &p.Will)
+		s.will = newWill(c, s, &p.Will)
 	}
 	s.dirty = true
+	s.promised = s.persistent() && (!present || s.expiry != expiry || !s.will.same(waiting))
 	if old != nil {
 		old.mu.Lock()
-		old.gone, old.dirty, s.stored = true, true, old.stored
+		s.stored = old.stored // its record is the new one's to replace
+		old.gone, old.stored = true, false
 		s.receipts.stored = old.receipts.end(true)
 		if old.timer != nil {
 			old.timer.Stop()
@@ -286,16 +292,23 @@ func (srv *Server) claim(c *conn, s *session, p *packet.Connect) (present bool, 
 	return present, old, nil
 }
 
-// enter makes the session's subscriptions count again, or ends the one before it.
+// enter makes the session's subscriptions count again, or ends the one before it. What
+// CONNACK says of the session is stored before: that there is one [MQTT-3.1.2-23], for
+// how long, and its will [MQTT-3.1.2-7]. One that is resumed as it was left is stored so.
 func (srv *Server) enter(c *conn, old *session, present bool) error {
 	s := c.sess
 	if old != nil { // it ends here, and its will waits no longer [MQTT-3.1.2-8]
-		if w := old.takeWill(); w != nil {
-			srv.publishWill(w)
-		}
+		srv.inherit(s, old)
+		srv.execute(s)
 		srv.leaveShares(old)
-		if err := srv.save(c.ctx, s); err != nil { // its tombstone, before CONNACK
-			return err
+	}
+	s.mu.Lock()
+	unsaved := s.promised || old != nil // whose end is stored before CONNACK
+	s.promised, s.dirty = false, s.dirty || unsaved
+	s.mu.Unlock()
+	if unsaved {
+		if err := srv.save(c.ctx, s); err != nil {
+			return fmt.Errorf("session cannot be stored: %w", err)
 		}
 	}
 	s.mu.Lock()
@@ -316,6 +329,17 @@ func (srv *Server) enter(c *conn, old *session, present bool) error {
 	}
 	s.mu.Unlock()
 	return nil
+}
+
+// forsake lets go of a session whose client is not let in: it has no will, and nothing
+// that the client does not know of is kept.
+func (c *conn) forsake(present bool) {
+	c.normal = true
+	if s := c.sess; !present {
+		s.mu.Lock()
+		s.expiry = 0
+		s.mu.Unlock()
+	}
 }
 
 // sharedSubs is the shared subscriptions. s.mu is held.
@@ -372,21 +396,19 @@ func (srv *Server) leaveShares(s *session) {
 	}
 }
 
-// release stores the session, or ends it, and lets go of it; the will follows.
+// release publishes the will, stores the session, or ends it, and lets go of it.
 func (srv *Server) release(c *conn) {
 	s := c.sess
 	s.mu.Lock()
 	keep := s.persistent()
 	s.gone = !keep
-	will := s.bequeath(c, keep)
+	s.bequeath(c, keep)
 	s.mu.Unlock()
+	srv.execute(s)
 	if !keep {
 		srv.leaveShares(s)
 	}
 	srv.store.save(s, func(error) {})
-	if will != nil {
-		srv.publishWill(will)
-	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	s.owner = nil
@@ -410,17 +432,50 @@ func (srv *Server) expire(s *session) {
 		srv.mu.Unlock()
 		return
 	}
-	delete(srv.sessions, s.id)
 	srv.wg.Add(1)
+	s.mu.Lock()
+	s.over = true
+	s.fallDue() // the session ends before the delay does
+	s.mu.Unlock()
 	srv.mu.Unlock()
 	defer srv.wg.Done()
-	s.mu.Lock()
-	s.gone, s.dirty = true, true
-	s.mu.Unlock()
-	if w := s.takeWill(); w != nil { // the session ends before the delay does
-		srv.publishWill(w)
+	srv.execute(s)
+	discarded := srv.discard(s)
+	if discarded {
+		srv.leaveShares(s)
+		srv.sessionCounts.expired.Add(1)
 	}
-	srv.leaveShares(s)
-	srv.sessionCounts.expired.Add(1)
 	srv.store.save(s, func(error) {})
+	if discarded { // its end is staged: a session that begins now is stored after it
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		if srv.sessions[s.id] == s {
+			delete(srv.sessions, s.id)
+		}
+	}
+}
+
+// discard ends a session that is over, unless it has wills that wait: they are in its
+// record. It is tried again then.
+func (srv *Server) discard(s *session) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.closed || s.owner != nil || srv.sessions[s.id] != s {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.due) > 0 {
+		s.timer = time.AfterFunc(willRetry, func() { srv.expire(s) })
+		return false
+	}
+	s.gone, s.dirty = true, true
+	return true
+}
+
+// ended reports whether the session has expired.
+func (s *session) ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
 }

@@ -68,8 +68,11 @@ func (c *conn) hangUp(written <-chan struct{}, reason packet.Reason, told bool) 
 // note logs what is worth a line: not that clients come and go.
 func (c *conn) note(err error) {
 	var pe *packet.Error
+	var refused *refusal
 	switch {
 	case c.ctx.Err() != nil, errors.Is(err, errDone), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+	case errors.As(err, &refused): // and logged
+		c.srv.refusals.messages.Add(1)
 	case errors.As(err, &pe):
 		c.srv.refusals.protocol.Add(1)
 		c.srv.closedFor(c, pe)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -63,6 +64,14 @@ func (l weirLog) TopicID(name string) (id [16]byte, ok bool) {
 		return id, false
 	}
 	return t.ID(), true
+}
+
+func (l weirLog) MaxMessageBytes(name string) int {
+	t := l.Topic(name)
+	if t == nil {
+		return math.MaxInt
+	}
+	return t.MaxMessageBytes()
 }
 
 func (l weirLog) Offsets(tp record.TopicPartition) (start, end int64, err error) {

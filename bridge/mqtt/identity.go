@@ -144,8 +144,7 @@ func (c *conn) mayPublish(topic []byte) error {
 	if c.who == nil || c.who.MayPublish(topic) {
 		return nil
 	}
-	c.srv.refusals.unauthorized.Add(1)
-	return &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", topic)}
+	return &refusal{byACL, &packet.Error{Reason: packet.NotAuthorized, Text: fmt.Sprintf("not allowed to publish on %q", topic)}}
 }
 
 // maySubscribe holds a filter against the access rules.

@@ -15,6 +15,8 @@ type Log interface {
 	Ensure(topic string, partitions int32, configs map[string]string) (int32, error)
 	// TopicID identifies a topic: one that is deleted and made again has another.
 	TopicID(topic string) (id [16]byte, ok bool)
+	// MaxMessageBytes is how large a batch of a topic may be. It is asked for each batch.
+	MaxMessageBytes(topic string) int
 	// Offsets returns the log start offset and the high watermark.
 	Offsets(tp record.TopicPartition) (start, end int64, err error)
 	// ReportGap writes a gap record, without waiting.

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -10,8 +11,12 @@ import (
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
-// maxBatchBytes ends a batch early, so that it stays well below max.message.bytes.
+// maxBatchBytes ends a batch early, as does max.message.bytes of a Kafka topic that takes
+// less: a batch beyond that is refused with all the messages in it.
 const maxBatchBytes = 256 << 10
+
+// recordOverhead is the most that a record is longer than its key, value and headers.
+const recordOverhead = 1 + 10 + 4*5
 
 // intake is the messages of one pass of the read loop, by partition.
 type intake struct {
@@ -32,12 +37,24 @@ type lot struct {
 	builder *record.Builder
 	group   *group
 	batch   record.Batch
+	limit   int   // bytes of the batch
 	more    []lot // to be committed together with this one, in its group
 }
 
 var builders = sync.Pool{New: func() any { return new(record.Builder) }}
 
 func (in *intake) begin() { in.now = in.c.srv.opts.Now().UnixMilli() }
+
+// lotFor returns the batch under construction for a partition, with room for a record; one
+// that is too large for any has a batch of its own, and is refused alone.
+func (in *intake) lotFor(f *feed, rec *record.Record) *lot {
+	l := in.lot(f)
+	if !l.fits(recordOverhead + len(rec.Key) + len(rec.Value) + len(rec.HeaderBlock)) {
+		in.stage()
+		l = in.lot(f)
+	}
+	return l
+}
 
 // lot returns the batch under construction for a partition.
 func (in *intake) lot(f *feed) *lot {
@@ -56,8 +73,11 @@ func (in *intake) lot(f *feed) *lot {
 func (in *intake) newLot(f *feed, g *group) lot {
 	b := builders.Get().(*record.Builder)
 	b.Reset()
-	return lot{feed: f, builder: b, group: g}
+	return lot{feed: f, builder: b, group: g, limit: min(maxBatchBytes, in.c.srv.log.MaxMessageBytes(f.tp.Topic))}
 }
+
+// fits reports whether n bytes more keep to the limit, with what is there already.
+func (l *lot) fits(n int) bool { return l.builder.Len() == 0 || l.builder.Size()+n <= l.limit }
 
 // stage hands all batches under construction to the log. It does not wait for them.
 func (in *intake) stage() {
@@ -88,7 +108,7 @@ func (in *intake) append(l *lot, retained *record.Record) {
 		return
 	}
 	for in.put(l, retained); g.refused; in.put(l, retained) {
-		in.c.srv.refused(in.c, []byte(g.topic), record.ErrDiskFull)
+		in.c.srv.logRefused(in.c, []byte(g.topic), record.ErrDiskFull)
 		sleep(in.c.ctx, diskRetry)
 		g.refused, g.patient = false, in.c.ctx.Err() == nil
 	}
@@ -101,7 +121,7 @@ func (in *intake) put(l *lot, retained *record.Record) {
 		in.c.srv.retained.stage.Lock()
 		defer in.c.srv.retained.stage.Unlock()
 		in.appendTogether(l, retained)
-	case len(l.group.ids) > 0, len(l.more) > 0:
+	case len(l.group.ids) > 0, len(l.more) > 0, in.c.testament != nil:
 		in.appendTogether(l, nil)
 	default:
 		in.c.srv.log.AppendAsync(l.feed.tp, l.batch, l.group) // copies the batch
@@ -116,9 +136,9 @@ func (in *intake) owe(g *group, p *packet.Publish) {
 	g.count++
 	g.patient = g.patient || p.QoS > 0 && in.c.version != packet.V5
 	switch {
-	case in.c.sess == nil: // a will: nobody waits
 	case p.QoS == 0:
 		g.silent++
+	case in.c.sess == nil: // nobody waits
 	case p.QoS == 1:
 		in.c.acks.push(packet.TypePuback, p.PacketID, g, packet.Success)
 	default:
@@ -139,26 +159,23 @@ func ackOf(qos byte) packet.Type {
 // publish takes one PUBLISH of the client.
 func (c *conn) publish(f packet.Frame) error {
 	p := &c.pub
-	if err := p.Decode(f, c.version); err != nil {
-		return err
-	}
-	if err := c.checkPublish(p); err != nil {
-		return err
-	}
-	topic, err := c.resolveAlias(p)
+	topic, err := c.decodePublish(f)
 	if err != nil {
-		return err
+		return c.breach(err)
 	}
 	if p.QoS == 2 && c.received(p.PacketID) {
 		return nil
 	}
 	if p.QoS > 0 {
 		if err := c.admit(); err != nil {
-			return err
+			return c.breach(err)
 		}
 	}
 	c.srv.traffic.messagesIn[p.QoS].Add(1)
-	if err = c.permit(p, topic); err == nil {
+	if err = c.checkTopic(topic); err == nil {
+		err = c.permit(p, topic)
+	}
+	if err == nil {
 		err = c.accept(p, topic)
 	}
 	if err != nil {
@@ -167,20 +184,34 @@ func (c *conn) publish(f packet.Frame) error {
 	return nil
 }
 
-// checkPublish holds a PUBLISH against what the CONNACK announced.
-func (c *conn) checkPublish(p *packet.Publish) error {
+// decodePublish fills c.pub and returns the topic name, which an alias may stand for.
+func (c *conn) decodePublish(f packet.Frame) (topic []byte, err error) {
+	p := &c.pub
+	if err := p.Decode(f, c.version); err != nil {
+		return nil, err
+	}
+	if len(p.Props.SubscriptionIDs) > 0 {
+		return nil, &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
+	}
+	return c.resolveAlias(p)
+}
+
+// checkTopic holds a topic name against the limits.
+func (c *conn) checkTopic(topic []byte) error {
 	opts := &c.srv.opts
-	switch {
-	case len(p.Props.SubscriptionIDs) > 0:
-		return &packet.Error{Reason: packet.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "PUBLISH of a client with a subscription identifier"}
-	case len(p.Topic) > opts.MaxTopicBytes:
-		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d bytes, the limit is %d (max_topic_bytes)", len(p.Topic), opts.MaxTopicBytes)}
-	case packet.Depth(p.Topic) > opts.MaxTopicLevels:
-		return &packet.Error{Reason: packet.TopicNameInvalid, Text: fmt.Sprintf("topic name of %d levels, the limit is %d (max_topic_levels)", packet.Depth(p.Topic), opts.MaxTopicLevels)}
-	case hasPrefix(p.Topic, "$SYS/"):
-		return &packet.Error{Reason: packet.TopicNameInvalid, Clause: "MQTT-4.7.2-1", Text: "$SYS is the server's own"}
+	switch depth := packet.Depth(topic); {
+	case len(topic) > opts.MaxTopicBytes:
+		return topicRefused("", "topic name of %d bytes, the limit is %d (max_topic_bytes)", len(topic), opts.MaxTopicBytes)
+	case depth > opts.MaxTopicLevels:
+		return topicRefused("", "topic name of %d levels, the limit is %d (max_topic_levels)", depth, opts.MaxTopicLevels)
+	case hasPrefix(topic, "$SYS/"):
+		return topicRefused("MQTT-4.7.2-1", "$SYS is the server's own")
 	}
 	return nil
+}
+
+func topicRefused(clause, format string, args ...any) error {
+	return &refusal{byTopic, &packet.Error{Reason: packet.TopicNameInvalid, Clause: clause, Text: fmt.Sprintf(format, args...)}}
 }
 
 // admit bounds the messages of the connection that are not acknowledged: an MQTT 5
@@ -236,10 +267,10 @@ func (c *conn) accept(p *packet.Publish, topic []byte) (err error) {
 	if p.Retain {
 		return c.acceptRetained(p, topic, f, &rec)
 	}
-	l := in.lot(f)
+	l := in.lotFor(f, &rec)
 	l.builder.Add(&rec)
 	in.owe(l.group, p)
-	if l.builder.Size() >= maxBatchBytes {
+	if l.builder.Size() >= l.limit {
 		in.stage()
 	}
 	return nil
@@ -284,22 +315,40 @@ func (c *conn) admitRetained(topic []byte, rec *record.Record) error {
 	if len(rec.Value) == 0 {
 		return nil
 	}
-	return c.srv.retained.admit(topic, len(topic)+len(rec.Value)+len(rec.HeaderBlock))
+	if err := c.srv.retained.admit(topic, len(topic)+len(rec.Value)+len(rec.HeaderBlock)); err != nil {
+		return &refusal{byRetained, err}
+	}
+	return nil
 }
 
-// refuse answers a message that cannot be taken: MQTT 5 is told in the PUBACK, in
-// its turn; 3.1.1 gets none and is closed, so that it does not believe otherwise.
-func (c *conn) refuse(p *packet.Publish, topic []byte, err error) error {
-	c.srv.refusals.storage.Add(1)
-	c.srv.refused(c, topic, err)
-	switch {
-	case p.QoS == 0:
-		c.srv.lost(err, 1)
-		return nil
-	case c.version == packet.V5:
-		c.acks.refuse(c, ackOf(p.QoS), p.PacketID, err)
-		c.out.flush()
-		return nil
+// publishFor takes a message that comes by no connection, as if client had sent it; with
+// a testament it is a will.
+func (srv *Server) publishFor(client string, m *packet.Publish, t *testament) error {
+	c := &conn{srv: srv, id: client, version: packet.V5, testament: t, out: outbox{failed: true}} // nobody reads an answer
+	c.acks.init()
+	c.sitDown()
+	defer c.standUp()
+	c.in.begin()
+	err := c.accept(m, m.Topic)
+	c.in.stage()
+	return err
+}
+
+// Publish takes a message of the server's own. Its routes, subscribers and limits are
+// those of any message; no access rule is asked. Nobody waits for its commit, but a
+// failure is counted and logged.
+func (srv *Server) Publish(m *packet.Publish) error {
+	srv.mu.Lock()
+	if srv.closed {
+		srv.mu.Unlock()
+		return net.ErrClosed
+	}
+	srv.wg.Add(1)
+	srv.mu.Unlock()
+	defer srv.wg.Done()
+	err := srv.publishFor("", m, nil)
+	if err != nil {
+		srv.countRefused(err, 1, silent(m))
 	}
 	return err
 }

@@ -101,7 +101,7 @@ func (c *conn) permit(p *packet.Publish, topic []byte) error {
 	for _, a := range c.rates {
 		if !patient && !a.has(now) {
 			c.srv.throttled.refused.Add(1)
-			return &packet.Error{Reason: packet.QuotaExceeded, Text: fmt.Sprintf("more than %.0f %s (%s)", a.rate, a.of, a.key)}
+			return &refusal{byRate, &packet.Error{Reason: packet.QuotaExceeded, Text: fmt.Sprintf("more than %.0f %s (%s)", a.rate, a.of, a.key)}}
 		}
 	}
 	var wait time.Duration

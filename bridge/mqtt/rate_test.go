@@ -135,7 +135,7 @@ func TestPublishRateDropsQoS0(t *testing.T) {
 			}
 			c.quiet()
 		}
-		if m := b.metrics(); !strings.Contains(m, `weir_mqtt_qos0_lost_total{reason="quota"} 6`) {
+		if m := b.metrics(); !strings.Contains(m, `weir_mqtt_qos0_lost_total{reason="rate"} 6`) {
 			t.Error(m)
 		}
 	})

@@ -15,8 +15,10 @@ func reasonOf(err error) packet.Reason {
 		return packet.Success
 	case errors.As(err, &pe):
 		return pe.Reason
-	case errors.Is(err, record.ErrDiskFull), errors.Is(err, record.ErrTooLarge): // a PUBACK cannot say packet too large
+	case errors.Is(err, record.ErrDiskFull): // it passes
 		return packet.QuotaExceeded
+	case errors.Is(err, record.ErrTooLarge): // it does not, and a PUBACK cannot say packet too large
+		return packet.ImplementationSpecificError
 	case errors.Is(err, record.ErrInvalidRecord):
 		return packet.PayloadFormatInvalid
 	}

@@ -203,6 +203,10 @@ func (in *intake) appendTogether(l *lot, retained *record.Record) {
 			c.sess.receipts.stage(g.ids, 0)
 		}
 	}
+	if c.testament != nil {
+		c.stageWill(writes)
+		return
+	}
 	c.srv.log.AppendGroup(writes)
 }
 

@@ -122,7 +122,7 @@ func (r *retained) admit(topic []byte, size int) error {
 // write is the retained form of a message as a part of its group: g is completed by
 // both. An empty payload ends the retained message of its topic [MQTT-3.3.1-6].
 func (r *retained) write(rec *record.Record, g *group, f *feed) (record.AsyncWrite, error) {
-	w, err := r.table.write(rec, func(err error) { g.Complete(-1, err) })
+	w, err := r.table.write([]record.Record{*rec}, func(err error) { g.Complete(-1, err) })
 	if err == nil {
 		topic := string(rec.Key)
 		w.Done.(*tableWrite).mark = func() {

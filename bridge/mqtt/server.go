@@ -42,6 +42,7 @@ type Options struct {
 	MaxPublishRate      int           // messages per second of one client; 0: any
 	MaxPublishBytes     int           // bytes of topic names and payloads per second of one client; 0: any
 	MaxSessions         int           // connected or not; 100,000
+	MaxWaitingWills     int           // that cannot be published yet, as on a full disk; 10,000
 	ConnectTimeout      time.Duration // for TLS and CONNECT; 10 s
 	MaxConnectBytes     int           // length of CONNECT; 16 KiB
 	MaxPacketBytes      int           // length of other packets; 1,000,000
@@ -92,6 +93,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxConnections, 25_000)
 	set(&o.MaxConnectionsPerIP, 1_000)
 	set(&o.MaxSessions, 100_000)
+	set(&o.MaxWaitingWills, 10_000)
 	set(&o.MaxConnectBytes, 16<<10)
 	set(&o.MaxPacketBytes, 1_000_000)
 	set(&o.MaxOutgoingBytes, 256<<10)
@@ -186,6 +188,7 @@ type Server struct {
 	feeds     atomic.Pointer[[]*feed]
 	targets   atomic.Pointer[map[string]*target]
 
+	wills   wills
 	writers writers
 	digests digests
 	counters
@@ -206,7 +209,7 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 	}
 	srv := &Server{opts: opts.withDefaults(), log: log, router: router, sessions: map[string]*session{}, conns: map[*conn]struct{}{}, perIP: map[string]int{}, started: time.Now(),
 		arrivals: arrivals{rate: opts.MaxRatePerIP, of: map[string]*meter{}}, back: newDoor(Listener{Takes: AnyKind}),
-		writers: writers{next: make(chan *conn)}}
+		wills: wills{more: make(chan struct{}, 1)}, writers: writers{next: make(chan *conn)}}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.feeds.Store(&[]*feed{})
 	srv.targets.Store(&map[string]*target{})
@@ -214,8 +217,9 @@ func New(ctx context.Context, opts Options, log Log, router Router) (*Server, er
 		srv.Close()
 		return nil, err
 	}
-	srv.wg.Add(2)
+	srv.wg.Add(3)
 	go srv.housekeep()
+	go srv.retryWills()
 	go srv.sysLoop()
 	return srv, nil
 }
@@ -256,7 +260,8 @@ func (srv *Server) serveConn(nc net.Conn, d *door, trusted bool) {
 
 // Close ends all connections, tells MQTT 5 clients so, stores the sessions and
 // returns when all goroutines have ended. Wills are not sent: the clients are not
-// dead, the server is. The log must still be open.
+// dead, the server is. Those of sessions that are stored wait there for the next start.
+// The log must still be open.
 func (srv *Server) Close() error {
 	srv.mu.Lock()
 	srv.closed = true
@@ -285,6 +290,7 @@ func (srv *Server) Close() error {
 	if srv.store != nil {
 		srv.store.saves.Wait()
 	}
+	srv.abandonWills()
 	return nil
 }
 

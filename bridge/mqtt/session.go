@@ -39,12 +39,15 @@ type session struct {
 	seq      uint64 // of the last change of a flight
 	durable  uint64 // flights as they were at this seq are stored
 	dirty    bool   // differs from what is stored
+	promised bool   // of what CONNACK is to promise, something is not stored yet
 	stored   bool   // is in the sessions topic
 	pumping  bool
 	wake     chan struct{} // of the pump; nil before there is one
 
-	will      *will       // of the connection, or waiting
+	will      *will       // of the connection, or waiting for its time
 	willTimer *time.Timer // while it waits
+	due       []*will     // whose time has come, and which are not in the log yet
+	over      bool        // expired, but for the wills that are due
 
 	receipts receipts // of what the client publishes with QoS 2
 

@@ -1,13 +1,11 @@
 package mqtt
 
 import (
-	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/appliance/metric"
-	"github.com/weirmq/weir/appliance/record"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 )
 
@@ -22,7 +20,7 @@ type counters struct {
 	}
 	sent     [3]atomic.Uint64 // by QoS
 	refusals struct {
-		connections, logins, protocol, keepAlive, storage, slow, unauthorized atomic.Uint64
+		connections, logins, protocol, messages, keepAlive, slow atomic.Uint64
 	}
 	throttled struct {
 		refused, slowed atomic.Uint64
@@ -30,9 +28,7 @@ type counters struct {
 	drops struct {
 		slow, tooLarge, retention, corrupt, downlink, route, retained atomic.Uint64
 	}
-	losses struct { // of QoS 0, on the way in
-		disk, quota, refused, storage atomic.Uint64
-	}
+	refused       refusedCounts
 	sessionCounts struct {
 		takenOver, expired atomic.Uint64
 	}
@@ -73,7 +69,7 @@ func (srv *Server) Status() Status {
 		st.MessagesOut += srv.sent[qos].Load()
 	}
 	st.Committed = srv.traffic.committed.Load()
-	st.Refused = srv.refusals.storage.Load()
+	st.Refused = srv.refused.total()
 	for _, d := range srv.dropList() {
 		st.Dropped += d.n.Load()
 	}
@@ -92,32 +88,6 @@ func (srv *Server) dropList() []reasonCount {
 	d := &srv.drops
 	return []reasonCount{{"slow_subscriber", &d.slow}, {"packet_too_large", &d.tooLarge}, {"retention", &d.retention},
 		{"corrupt_batch", &d.corrupt}, {"downlink_topic", &d.downlink}, {"route", &d.route}, {"retained_limit", &d.retained}}
-}
-
-// lossList is the messages of QoS 0 that were not stored, by reason: their clients
-// are not told.
-func (srv *Server) lossList() []reasonCount {
-	l := &srv.losses
-	return []reasonCount{{"disk_full", &l.disk}, {"quota", &l.quota}, {"refused", &l.refused}, {"storage", &l.storage}}
-}
-
-// lost counts n messages of QoS 0 that were not stored because of err; others may not
-// have been, either.
-func (srv *Server) lost(err error, n int) {
-	var pe *packet.Error
-	l := &srv.losses
-	switch {
-	case errors.Is(err, record.ErrDiskFull):
-		l.disk.Add(uint64(n))
-		srv.opts.Lost()
-	case errors.As(err, &pe) && pe.Reason == packet.QuotaExceeded:
-		l.quota.Add(uint64(n))
-	case errors.As(err, &pe), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrInvalidRecord):
-		l.refused.Add(uint64(n))
-	default:
-		l.storage.Add(uint64(n))
-		srv.opts.Lost()
-	}
 }
 
 // Metrics writes the server's figures.
@@ -139,13 +109,9 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	for _, d := range srv.dropList() {
 		w.Counter("weir_mqtt_messages_dropped_total", "MQTT messages not delivered, by reason.", float64(d.n.Load()), "reason", d.reason)
 	}
-	for _, l := range srv.lossList() {
-		w.Counter("weir_mqtt_qos0_lost_total", "MQTT messages of QoS 0 that came in and were not stored, by reason.", float64(l.n.Load()), "reason", l.reason)
-	}
-	w.Counter("weir_mqtt_messages_refused_total", "MQTT messages that the log or a limit refused.", float64(st.Refused))
+	srv.refused.metrics(w)
 	r := &srv.refusals
-	w.Counter("weir_mqtt_messages_unauthorized_total", "MQTT messages refused because no access rule allows them.", float64(r.unauthorized.Load()))
-	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"keep_alive", &r.keepAlive},
+	for _, c := range []reasonCount{{"refused", &r.connections}, {"protocol_error", &r.protocol}, {"message_refused", &r.messages}, {"keep_alive", &r.keepAlive},
 		{"slow", &r.slow}, {"taken_over", &srv.sessionCounts.takenOver}} {
 		w.Counter("weir_mqtt_connections_closed_total", "MQTT connections ended by the server, by reason.", float64(c.n.Load()), "reason", c.reason)
 	}
@@ -155,15 +121,16 @@ func (srv *Server) Metrics(w *metric.Writer) {
 	srv.doorMetrics(w)
 	w.Counter("weir_mqtt_sessions_expired_total", "MQTT sessions that expired.", float64(st.SessionsExpired))
 	w.Counter("weir_mqtt_wills_total", "Wills published.", float64(srv.traffic.wills.Load()))
+	w.Gauge("weir_mqtt_wills_waiting", "Wills whose time has come and which cannot be published yet.", float64(srv.wills.count()))
 	w.Counter("weir_mqtt_copies_total", "Further records of MQTT messages that several routes store (continue).", float64(srv.traffic.copies.Load()))
 	w.Counter("weir_mqtt_untimed_total", "MQTT messages whose payload did not have the timestamp that their route names.", float64(srv.traffic.untimed.Load()))
 	w.Counter("weir_mqtt_received_bytes_total", "Bytes from MQTT clients.", float64(srv.traffic.bytesIn.Load()))
 	w.Counter("weir_mqtt_sent_bytes_total", "Bytes to MQTT clients.", float64(srv.traffic.bytesOut.Load()))
 }
 
-// refused and storageFailed log that messages are refused, at most once a second:
+// logRefused and storageFailed log that messages are refused, at most once a second:
 // when the disk is full, every device would write a line.
-func (srv *Server) refused(c *conn, topic []byte, err error) {
+func (srv *Server) logRefused(c *conn, topic []byte, err error) {
 	if srv.mayLog() {
 		srv.opts.Log.Error("mqtt: message refused", "client", c.id, "topic", string(topic), "err", err)
 	}

@@ -218,12 +218,15 @@ func (st *store) restored(s *session) {
 	if s.will != nil {
 		s.startWill(max(willGrace, time.Duration(s.will.delay)*time.Second))
 	}
+	for _, w := range s.due {
+		st.srv.wills.wait(0, w)
+	}
 }
 
 // receipts is the part of a group that stores a session's receipts, with ids among them.
 func (st *store) receipts(s *session, ids []uint16, expiry uint32, now int64, done func(error)) (record.AsyncWrite, error) {
 	r := record.Record{Key: []byte(receiptsKey + s.id), Value: s.receipts.stage(ids, expiry), Timestamp: now}
-	w, err := st.table.write(&r, func(err error) {
+	w, err := st.table.write([]record.Record{r}, func(err error) {
 		defer st.saves.Done()
 		done(err)
 	})
@@ -236,12 +239,27 @@ func (st *store) receipts(s *session, ids []uint16, expiry uint32, now int64, do
 // save stages what a session is now, or its end; false when there is nothing to
 // store and done will not be called. It may wait for room in the commit round.
 func (st *store) save(s *session, done func(error)) bool {
+	return st.saveWithout(s, nil, done, st.stage)
+}
+
+func (st *store) stage(writes ...record.AsyncWrite) {
+	for _, w := range writes {
+		st.srv.log.AppendAsync(w.TopicPartition, w.Batch, w.Done)
+	}
+}
+
+// saveWithout is save of a session that has a due will no longer: stage stages its record,
+// if there is one, and whatever shall be committed together with that.
+func (st *store) saveWithout(s *session, w *will, done func(error), stage func(...record.AsyncWrite)) bool {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	shares, unlock := s.lockShares()
 	defer unlock()
 	s.mu.Lock()
-	keep := s.persistent() && !s.gone && (len(s.subs) > 0 || len(s.inflight) > 0 || s.will != nil)
+	if w != nil {
+		s.due, s.dirty = slices.DeleteFunc(s.due, func(have *will) bool { return have == w }), true
+	}
+	keep := s.persistent() && !s.gone // without subscriptions, too: CONNACK has promised it
 	var out []record.Record
 	if s.dirty && (keep || s.stored) {
 		r := record.Record{Key: []byte(s.id)}
@@ -254,24 +272,32 @@ func (st *store) save(s *session, done func(error)) bool {
 		out = append(out, record.Record{Key: []byte(receiptsKey + s.id)})
 	}
 	if len(out) == 0 {
-		s.mu.Unlock()
+		if s.mu.Unlock(); w != nil {
+			stage()
+		}
 		return false
 	}
+	was, seq := s.stored, s.seq
 	s.dirty, s.stored = false, keep
-	seq := s.seq
 	s.mu.Unlock()
 	st.saves.Add(1)
-	st.table.stageAll(out, func(err error) {
+	saved := func(err error) {
 		defer st.saves.Done()
 		s.mu.Lock()
 		if err != nil {
-			s.dirty = true
+			s.dirty, s.stored = true, s.stored || was
 		} else {
 			s.durable = max(s.durable, seq)
 		}
 		s.mu.Unlock()
 		done(err)
-	})
+	}
+	aw, err := st.table.write(out, saved)
+	if err != nil {
+		saved(err)
+		return true
+	}
+	stage(aw)
 	return true
 }
 
@@ -295,7 +321,8 @@ func (s *session) lockShares() (out []record.Record, unlock func()) {
 	}
 }
 
-// encode appends the session: format, expiry, subscriptions, cursors, flights, will. s.mu is held.
+// encode appends the session: format, expiry, subscriptions, cursors, flights, will, and
+// the wills that are due, if there are any. s.mu is held.
 func (s *session) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, sessionFormat), uint64(s.expiry))
 	dst = binary.AppendUvarint(dst, uint64(len(s.subs)))
@@ -334,9 +361,17 @@ func (s *session) encode(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(fl.offset))
 	}
 	if s.will == nil {
-		return append(dst, 0)
+		dst = append(dst, 0)
+	} else {
+		dst = appendText(binary.AppendUvarint(append(dst, 1), uint64(s.will.delay)), s.will.encode())
 	}
-	return appendText(binary.AppendUvarint(append(dst, 1), uint64(s.will.delay)), s.will.encode())
+	if len(s.due) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(s.due)))
+	}
+	for _, w := range s.due {
+		dst = appendText(dst, w.encode())
+	}
+	return dst
 }
 
 // The byte of a stored flight: its QoS and these.
@@ -435,9 +470,18 @@ func (s *session) decode(b []byte) error {
 	s.durable = s.seq
 	if format != sessionFormat1 && f.byte() == 1 {
 		delay := uint32(f.num())
-		w, err := decodeWill(s.id, delay, f.text())
+		w, err := decodeWill(s, delay, f.text())
 		if s.will = w; err != nil {
 			return errSession
+		}
+	}
+	if len(f.b) > 0 {
+		for n := f.num(); n > 0 && !f.bad; n-- {
+			w, err := decodeWill(s, 0, f.text())
+			if err != nil {
+				return errSession
+			}
+			s.due = append(s.due, w)
 		}
 	}
 	if f.bad || len(f.b) != 0 {

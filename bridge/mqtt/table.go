@@ -96,17 +96,12 @@ func orderOf(r *record.Record) int64 {
 // put stages one record. done is called once the record is committed and applied,
 // or refused; like any Completion it must not block.
 func (t *table) put(r *record.Record, done func(err error)) {
-	w, err := t.write(r, done)
-	if err != nil {
-		done(err)
-		return
-	}
-	t.log.AppendAsync(t.tp, w.Batch, w.Done)
+	t.stageAll([]record.Record{*r}, done)
 }
 
-// write is put as a part of a group.
-func (t *table) write(r *record.Record, done func(err error)) (record.AsyncWrite, error) {
-	b, err := record.NewBatch(record.None, *r)
+// write is stageAll as a part of a group.
+func (t *table) write(records []record.Record, done func(err error)) (record.AsyncWrite, error) {
+	b, err := record.NewBatch(record.None, records...)
 	if err != nil {
 		return record.AsyncWrite{}, err
 	}
@@ -128,12 +123,12 @@ func (t *table) putAll(ctx context.Context, records []record.Record) error {
 
 // stageAll is put for several records: one batch, so all or none.
 func (t *table) stageAll(records []record.Record, done func(err error)) {
-	b, err := record.NewBatch(record.None, records...)
+	w, err := t.write(records, done)
 	if err != nil {
 		done(err)
 		return
 	}
-	t.log.AppendAsync(t.tp, b, &tableWrite{table: t, batch: b, done: done})
+	t.log.AppendAsync(t.tp, w.Batch, w.Done)
 }
 
 type tableWrite struct {

@@ -44,7 +44,7 @@ func (c *conn) acceptMany(p *packet.Publish, topic []byte) error {
 			form := retainedForm(topic, p.Payload, append([]byte(nil), in.block...), in.now)
 			kept = &form
 		}
-		if i == 0 && (len(in.lots) > 0 || kept != nil || in.many.size()+len(in.ways)*len(p.Payload) >= maxBatchBytes) {
+		if i == 0 && (len(in.lots) > 0 || kept != nil || !in.takesMany(p)) {
 			in.stage() // the client's earlier messages go first, and do not share the fate of a great one
 		}
 		in.lotOfMany(r.feed).builder.Add(&rec)
@@ -84,6 +84,31 @@ func (in *intake) lotOfMany(f *feed) *lot {
 	l.more = append(l.more, in.newLot(f, l.group))
 	return &l.more[len(l.more)-1]
 }
+
+// takesMany reports whether the batches in.many have room for all records of a message, the
+// first of which in.block is the headers of.
+func (in *intake) takesMany(p *packet.Publish) bool {
+	if in.many == nil {
+		return true
+	}
+	n := 0
+	for i := range in.ways {
+		r := &in.ways[i]
+		n += recordOverhead + copyOverhead + len(r.Key) + len(p.Payload) + len(in.block) + len(r.Headers)
+	}
+	if in.many.size()+n >= maxBatchBytes || !in.many.fits(n) {
+		return false
+	}
+	for i := range in.many.more {
+		if !in.many.more[i].fits(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// copyOverhead is the most that the header takes by which a record is known as a copy.
+const copyOverhead = 64
 
 // wait has the group wait for n more commits.
 func (a *acks) wait(g *group, n int) {

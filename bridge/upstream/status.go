@@ -20,7 +20,7 @@ type Status struct {
 	URL   string    `json:"url"`
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
-	Error string    `json:"error,omitempty"` // why it is not connected
+	Error string    `json:"error,omitempty"` // why it is not connected, or why messages are held
 	In    Direction `json:"in"`
 	Out   Direction `json:"out"`
 }
@@ -29,8 +29,11 @@ type Status struct {
 type Direction struct {
 	Messages int64 `json:"messages"` // carried and acknowledged
 	InFlight int64 `json:"in_flight"`
+	Held     int64 `json:"held"`     // of those in flight: refused for now, and tried again
 	Unmapped int64 `json:"unmapped"` // passed over: no filter has them any more
-	// LastProgress is when the last message was acknowledged; zero: none was.
+	// Refused is those that the receiver will never take, by its reason.
+	Refused map[string]int64 `json:"refused,omitempty"`
+	// LastProgress is when the last message was acknowledged or refused for good; zero: none was.
 	LastProgress time.Time `json:"last_progress,omitzero"`
 }
 
@@ -40,6 +43,11 @@ func (l *Link) Status() Status {
 	st := Status{Name: l.opts.Name, URL: l.opts.URL, State: l.state, Since: l.since, Error: l.reason}
 	l.mu.Unlock()
 	st.In, st.Out = l.in.snapshot(), l.out.snapshot()
+	for _, c := range []*counts{&l.in, &l.out} {
+		if why := c.why.Load(); why != nil && st.Error == "" {
+			st.Error = *why
+		}
+	}
 	if st.State == Connected && (st.In.stalled() || st.Out.stalled()) {
 		st.State = Stalled
 	}
@@ -47,14 +55,30 @@ func (l *Link) Status() Status {
 }
 
 func (c *counts) snapshot() Direction {
-	d := Direction{Messages: c.messages.Load(), InFlight: c.inFlight.Load(), Unmapped: c.unmapped.Load()}
+	d := Direction{Messages: c.messages.Load(), InFlight: c.inFlight.Load(), Held: c.held.Load(), Unmapped: c.unmapped.Load()}
+	for i := range c.refused {
+		if n := c.refused[i].Load(); n > 0 {
+			if d.Refused == nil {
+				d.Refused = map[string]int64{}
+			}
+			d.Refused[label(forGood[i])] = n
+		}
+	}
 	if at := c.progress.Load(); at != 0 {
 		d.LastProgress = time.Unix(0, at).UTC()
 	}
 	return d
 }
 
-func (d Direction) stalled() bool { return d.InFlight > 0 && time.Since(d.LastProgress) > stallAfter }
+func (d Direction) stalled() bool { return d.without() > stallAfter }
+
+// without is for how long there was no progress though messages are in flight.
+func (d Direction) without() time.Duration {
+	if d.InFlight == 0 {
+		return 0
+	}
+	return time.Since(d.LastProgress)
+}
 
 func (l *Link) set(s State, reason string) {
 	l.mu.Lock()

@@ -6,9 +6,14 @@
 // routes, retained messages and subscribers. A pump acknowledges a message to the
 // broker that it came from once the other has acknowledged it, which for Weir means
 // that it is on the disk. Until then it counts as in flight; when as many as allowed
-// are, nothing more is read and that broker keeps the rest in its session. Nothing is
+// are, nothing more is taken and that broker keeps the rest in its session. Nothing is
 // dropped on the way, also over days without the link; a message may come twice after
 // a connection was lost, as QoS 1 says.
+//
+// The clients speak MQTT 5, in which a receiver says why it refuses a message. One that
+// it will never take is acknowledged, counted and logged, so that it does not block what
+// is behind it; one that it does not take now is held and tried again (refusal.go). A
+// broker that knows only MQTT 3.1.1 is spoken to in that.
 //
 // Both sessions are persistent. When either connection is lost both are closed and made
 // anew, so that no state of the clients outlives them: what was not acknowledged is
@@ -75,6 +80,8 @@ type Options struct {
 	LocalUsername, LocalPassword string
 
 	Log *slog.Logger // nil: no log
+
+	dial func() (net.Conn, error) // of tests: to the broker, in place of URL
 }
 
 // Subscription is the messages of one direction.
@@ -222,28 +229,31 @@ func (l *Link) run(ctx context.Context) {
 func (l *Link) live(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	in, out := newPump(ctx, l.opts.In, there, &l.in, l.opts.MaxInFlight), newPump(ctx, l.opts.Out, here, &l.out, l.opts.MaxInFlight)
+	in, out := l.newPump(ctx, l.opts.In, there, &l.in), l.newPump(ctx, l.opts.Out, here, &l.out)
 	// What comes in is published here, and acknowledged there once it was acknowledged here.
-	remote, err := l.dialRemote(in, out, cancel)
+	remote, err := l.dialRemote(traffic{receive: in.take, settle: out.settle,
+		lost: func(err error) { cancel(fmt.Errorf("connection to %s lost: %w", l.opts.URL, err)) }})
 	if err != nil {
 		return err
 	}
-	defer remote.Disconnect(disconnectMs)
-	local, err := l.dialLocal(out, in, cancel)
-	if err != nil {
-		return err
-	}
-	defer local.Disconnect(disconnectMs)
 	var running sync.WaitGroup
+	defer running.Wait()
+	defer remote.close()
+	local, err := l.dialLocal(traffic{receive: out.take, settle: in.settle,
+		lost: func(err error) { cancel(fmt.Errorf("connection to Weir's own MQTT server lost: %w", err)) }})
+	if err != nil {
+		cancel(nil) // before close: a handler may wait for room
+		return err
+	}
+	defer local.close()
 	running.Go(func() { in.run(local, cancel) })
 	running.Go(func() { out.run(remote, cancel) })
-	defer running.Wait()
-	defer cancel(nil) // before Disconnect: a handler may wait for room
+	defer cancel(nil)
 	if err := errors.Join(subscribe(ctx, remote, l.opts.In, Subscription.remoteFilter), subscribe(ctx, local, l.opts.Out, Subscription.localFilter)); err != nil {
 		return err
 	}
 	l.set(Connected, "")
-	l.opts.Log.Info("upstream: connected", "upstream", l.opts.Name, "url", l.opts.URL)
+	l.opts.Log.Info("upstream: connected", "upstream", l.opts.Name, "url", l.opts.URL, "mqtt", remote.version())
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
@@ -270,6 +280,17 @@ func Metrics(w *metric.Writer, links []*Link) {
 	})
 	directions(func(name, direction string, d Direction) {
 		w.Gauge("weir_upstream_inflight", "Messages that are not acknowledged yet.", float64(d.InFlight), "upstream", name, "direction", direction)
+	})
+	directions(func(name, direction string, d Direction) {
+		w.Gauge("weir_upstream_stalled_seconds", "For how long nothing was acknowledged though messages are in flight; 0 when none is.", d.without().Seconds(), "upstream", name, "direction", direction)
+	})
+	directions(func(name, direction string, d Direction) {
+		w.Gauge("weir_upstream_held", "Messages of those in flight that the receiver refused for now, and that are tried again.", float64(d.Held), "upstream", name, "direction", direction)
+	})
+	directions(func(name, direction string, d Direction) {
+		for _, r := range forGood {
+			w.Counter("weir_upstream_refused_total", "Messages that the receiver refused for good, and that are not on its side, by reason.", float64(d.Refused[label(r)]), "upstream", name, "direction", direction, "reason", label(r))
+		}
 	})
 	directions(func(name, direction string, d Direction) {
 		w.Counter("weir_upstream_unmapped_total", "Messages of an earlier configuration's filters, which were passed over.", float64(d.Unmapped), "upstream", name, "direction", direction)

@@ -128,7 +128,7 @@ func bridgeOptions(cfg *firmwareconfig.Config, log *slog.Logger) bridge.Options 
 	m := &cfg.MQTT
 	proxies, _ := m.ProxyNetworks() // validated
 	o := bridge.Options{Listeners: mqttListeners(cfg), ProxyFrom: proxies, Origins: m.Origins, MQTT: mqtt.Options{
-		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions,
+		MaxConnections: m.MaxConnections, MaxConnectionsPerIP: m.MaxConnectionsPerIP, MaxSessions: m.MaxSessions, MaxWaitingWills: m.MaxWaitingWills,
 		MaxRatePerIP: m.MaxRatePerIP, MaxPublishRate: m.MaxPublishRate, MaxPublishBytes: int(m.MaxPublishBytes),
 		MaxKeepAlive: time.Duration(m.MaxKeepAlive), ConnectTimeout: time.Duration(m.ConnectTimeout), WriteTimeout: time.Duration(m.WriteTimeout),
 		MaxFilters: m.MaxFilters, MaxTopicLevels: m.MaxTopicLevels, MaxTopicBytes: int(m.MaxTopicBytes), MaxOutgoingBytes: int(m.MaxOutgoing),

@@ -47,7 +47,20 @@ func partStatus(st *console.Status, name string, into any) bool {
 func printUpstream(w io.Writer, links []upstream.Status) {
 	fmt.Fprintln(w)
 	rows := make([][]any, 0, len(links))
-	direction := func(d *upstream.Direction) string { return fmt.Sprintf("%d (%d in flight)", d.Messages, d.InFlight) }
+	direction := func(d *upstream.Direction) string {
+		s := fmt.Sprintf("%d (%d in flight", d.Messages, d.InFlight)
+		if d.Held > 0 {
+			s += fmt.Sprintf(", %d held", d.Held)
+		}
+		var refused int64
+		for _, n := range d.Refused {
+			refused += n
+		}
+		if refused > 0 {
+			s += fmt.Sprintf(", %d refused", refused)
+		}
+		return s + ")"
+	}
 	for i := range links {
 		l := &links[i]
 		rows = append(rows, []any{l.Name, l.URL, l.State, l.Since.UTC().Format("2006-01-02 15:04:05Z"), direction(&l.In), direction(&l.Out), l.Error})

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -195,6 +196,15 @@ func (l deviceLog) TopicID(name string) (id [16]byte, ok bool) {
 		return id, false
 	}
 	return t.ID(), true
+}
+
+// MaxMessageBytes implements mqtt.Log. A topic that was deleted meanwhile refuses the batch itself.
+func (l deviceLog) MaxMessageBytes(name string) int {
+	t := l.Topic(name)
+	if t == nil {
+		return math.MaxInt
+	}
+	return t.MaxMessageBytes()
 }
 
 // Offsets implements mqtt.Log.

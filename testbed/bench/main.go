@@ -52,6 +52,7 @@ var rows = []struct {
 	{"mqtt-idle", mqttIdle},
 	{"mqtt-filters", mqttFilters},
 	{"mqtt-storm", mqttStorm},
+	{"mqtt-offline", mqttOffline},
 	{"allocations", allocations},
 	{"kafka-produce", kafkaProduce},
 	{"kafka-consume", kafkaConsume},

@@ -249,6 +249,19 @@ func fanOut(address string, subscribers, n int, qos byte) ([]float64, error) {
 	return []float64{float64(subscribers*n) / time.Since(start).Seconds()}, errors.Join(errs...)
 }
 
+// ping waits until the broker has read all that was sent. Messages that come meanwhile
+// are a mistake.
+func (c *mqttClient) ping() error {
+	if err := c.send(0xc0, nil); err != nil {
+		return err
+	}
+	kind, _, err := c.next()
+	if err == nil && kind != 0xd0 {
+		err = fmt.Errorf("packet %#x instead of PINGRESP", kind)
+	}
+	return err
+}
+
 // receive takes n messages and acknowledges those of QoS 1.
 func (c *mqttClient) receive(n int) error {
 	var acks []byte

@@ -24,7 +24,9 @@ type mosquitto struct {
 	cmd          *exec.Cmd
 }
 
-func newMosquitto(t *testing.T) *mosquitto {
+// newMosquitto starts one; each pair of further is a line of its configuration, and the
+// text of the file that the line names.
+func newMosquitto(t *testing.T, further ...string) *mosquitto {
 	t.Helper()
 	compat.Require(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,6 +38,13 @@ func newMosquitto(t *testing.T) *mosquitto {
 	dir := t.TempDir()
 	m := &mosquitto{t: t, config: filepath.Join(dir, "mosquitto.conf"), port: port}
 	text := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nmax_queued_messages 0\nuser root\n", port, dir)
+	for i := 0; i < len(further); i += 2 {
+		file := filepath.Join(dir, fmt.Sprintf("further.%d", i))
+		if err := os.WriteFile(file, []byte(further[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprintf(further[i], file) + "\n"
+	}
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -147,4 +156,43 @@ upstream:
 	if seen := strings.Fields(out); !slices.Equal(seen, all) {
 		t.Errorf("the broker's subscriber got %d messages, not the %d in order: %.300s", len(seen), len(all), out)
 	}
+}
+
+// A message that the receiver refuses for good does not block those behind it, in either
+// direction: it is counted with the reason.
+func TestUpstreamPoison(t *testing.T) {
+	m := newMosquitto(t, "acl_file %s", "topic readwrite line/#\ntopic readwrite cmd/open\ntopic read cmd/#\n")
+	s := startWeir(t, fmt.Sprintf(`
+mqtt: {max_packet: 32KiB}
+routes: [{filter: "line/{name}/#", topic: "{name}"}]
+upstream:
+  - name: plant
+    url: mqtt://127.0.0.1:%s
+    retry_max: 1s
+    in: [{filter: "line/#"}]
+    out: [{filter: "cmd/#"}]
+`, m.port))
+	await(t, s, `weir_upstream_connected{upstream="plant"}`, 1)
+	large := strings.Repeat("x", 64<<10)
+	for _, bad := range [][]string{{"-t", "line/1", "-m", large}, {"-t", "line/__internal", "-m", "name"}} {
+		run(t, "", "mosquitto_pub", m.at(append([]string{"-q", "1"}, bad...)...)...)
+	}
+	run(t, "", "mosquitto_pub", m.at("-q", "1", "-t", "line/1", "-m", "good")...)
+	refused := `weir_upstream_refused_total{upstream="plant",direction="in",reason="%s"}`
+	await(t, s, `weir_upstream_messages_total{upstream="plant",direction="in"}`, 1)
+	await(t, s, fmt.Sprintf(refused, "topic_name_invalid"), 1)
+	await(t, s, fmt.Sprintf(refused, "packet_too_large"), 1)
+	if got := kcat(t, s, "", "-C", "-t", "1", "-o", "beginning", "-e", "-f", `%s\n`); got != "good\n" {
+		t.Errorf("in the log: %.100q", got)
+	}
+
+	run(t, "", "mosquitto_sub", m.at("-c", "-i", "keeper", "-q", "1", "-t", "cmd/#", "-E")...)
+	host, port := hostPort(s.Addresses().MQTT)
+	for _, topic := range []string{"cmd/closed", "cmd/open"} {
+		run(t, "", "mosquitto_pub", "-h", host, "-p", port, "-q", "1", "-t", topic, "-m", topic)
+	}
+	if got := run(t, "", "mosquitto_sub", m.at("-c", "-i", "keeper", "-q", "1", "-t", "cmd/#", "-C", "1")...); got != "cmd/open\n" {
+		t.Errorf("the broker's subscriber got %q", got)
+	}
+	await(t, s, `weir_upstream_refused_total{upstream="plant",direction="out",reason="not_authorized"}`, 1)
 }
