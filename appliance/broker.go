@@ -74,6 +74,9 @@ type Options struct {
 	AuthTokens *auth.TokenOptions
 	// NoAudit writes no audit trail.
 	NoAudit bool
+	// MaxAuditQueue bounds the audit events that wait to be written; 0:
+	// auth.DefaultMaxQueued.
+	MaxAuditQueue int
 	// Wire is how the Kafka listeners behave. Topics, Groups, Auth, ClusterID,
 	// NextProducerID, Log, LogDir and DefaultPartitions are filled in.
 	Wire kafka.Options
@@ -119,8 +122,9 @@ type Options struct {
 	// CheckpointInterval and RetentionInterval are those of topic.Options; 0: the
 	// Profile's, and topic.DefaultRetentionInterval.
 	CheckpointInterval, RetentionInterval time.Duration
-	// ProducerExpiration is that of topic.Options.
-	ProducerExpiration time.Duration
+	// ProducerExpiration, MaxProducers and MaxAborted are those of topic.Options.
+	ProducerExpiration       time.Duration
+	MaxProducers, MaxAborted int
 	// Cleaner is how compacted topics are compacted.
 	Cleaner topic.CleanerOptions
 	// Log takes what an operator should know; nil discards it.
@@ -226,7 +230,7 @@ func (b *Broker) openLog(o Options) (err error) {
 		Partitions: o.Partitions, MaxPartitions: o.MaxPartitions, OpenFiles: o.OpenFiles, ReserveBytes: o.ReserveBytes,
 		TrashRetention: o.TrashRetention, Configs: b.configs.TopicDefaults(),
 		WritebackBytesPerSecond: o.WritebackBytesPerSecond,
-		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: tuning.ProducerExpiration, Clock: b.clock, Log: o.Log,
+		CheckpointInterval:      o.CheckpointInterval, RetentionInterval: o.RetentionInterval, ProducerExpiration: tuning.ProducerExpiration, MaxProducers: o.MaxProducers, MaxAborted: o.MaxAborted, Clock: b.clock, Log: o.Log,
 		// In __consumer_offsets the last record of a key need not be the one that holds: a
 		// snapshot copies older ones behind newer ones. Its writer keeps it short itself.
 		Cleaner: o.Cleaner, OwnCompaction: []string{group.TopicName},

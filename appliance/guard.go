@@ -39,7 +39,7 @@ func (b *Broker) openAuth(o Options) (err error) {
 	}
 	a.Users, a.Rules, a.Now, a.Log = UserTable(b.store), RuleTable(b.store), b.clock.Now, o.Log
 	if !o.NoAudit {
-		b.trail = auth.NewTrail(auditLog{b.topics}, o.Log)
+		b.trail = auth.NewTrail(auditLog{b.topics}, o.MaxAuditQueue, o.Log)
 		a.Trail = b.trail
 	}
 	if o.AuthTokens != nil {

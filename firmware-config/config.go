@@ -90,11 +90,15 @@ type Kafka struct {
 	TransactionCheck          Duration `yaml:"transaction.abort.timed.out.transaction.cleanup.interval" min:"10ms" max:"1h" doc:"How often there is a look for transactions that take too long (Kafka's key with .ms)."`
 	TransactionPartitions     int      `yaml:"transaction.max.partitions" min:"1" max:"100000" doc:"Partitions of one transaction."`
 	ProducerIDExpiration      Duration `yaml:"producer.id.expiration" min:"1m" max:"87600h" doc:"How long a partition knows an idle idempotent producer, so that it recognises what is sent twice (Kafka's producer.id.expiration.ms)."`
+	MaxProducers              int      `yaml:"max.producers.per.partition" min:"5" max:"1000000" doc:"Idempotent producers that one partition remembers, about 250 bytes each; the one idle longest is forgotten first, and what it sends twice after that is kept twice."`
+	MaxAborted                int      `yaml:"max.aborted.transactions.per.partition" min:"10" max:"10000000" doc:"Aborted transactions that one partition remembers, 32 bytes each, until retention or compaction has removed their records. With more it takes part in no further transaction."`
 	MessageMaxBytes           Size     `yaml:"message.max.bytes" min:"1Ki" max:"64Mi" doc:"Largest record batch."`
 	MaxRequestBytes           Size     `yaml:"socket.request.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Produce request."`
 	MaxQueuedBytes            Size     `yaml:"queued.max.request.bytes" min:"1Mi" max:"4Gi" doc:"Memory of all requests being received."`
 	MaxOtherBytes             Size     `yaml:"other.request.max.bytes" min:"64Ki" max:"64Mi" doc:"Largest request of those that clients send while they work, other than Produce: Fetch, Metadata, joins and commits."`
 	MaxAdminBytes             Size     `yaml:"admin.request.max.bytes" min:"4Ki" max:"16Mi" doc:"Largest administrative request. One can cost some hundred times its size while it is decoded."`
+	MaxRequestPartitions      int      `yaml:"max.request.partitions" min:"100" max:"1000000" doc:"Partitions that one Produce or Fetch names, and those of one fetch session."`
+	MaxRequestElements        int      `yaml:"max.request.elements" min:"1000" max:"10000000" doc:"Elements of all arrays of one request that may be larger than admin.request.max.bytes, other than Produce and Fetch; up to 80 bytes of memory each."`
 	MaxDecompressed           Size     `yaml:"max.decompressed.bytes" min:"1Mi" max:"1Gi" doc:"What one compressed batch may decompress to where Weir looks into it: for compacted topics, MQTT, plugins and mirrors. More is refused as corrupt."`
 	MaxFetchBytes             Size     `yaml:"fetch.max.bytes" min:"64Ki" max:"1Gi" doc:"Largest Fetch answer."`
 	MaxFetchSessions          int      `yaml:"max.incremental.fetch.session.cache.slots" min:"0" max:"100000" doc:"Incremental fetch sessions (KIP-227) kept for consumers; 0: none, each request then names all its partitions."`
@@ -202,6 +206,11 @@ type Auth struct {
 	MaxReauth       Duration `yaml:"max.reauth" min:"0s" max:"8760h" doc:"How long a Kafka login holds (connections.max.reauth.ms); clients log in again by themselves; the login of those too old to know (KIP-368) holds. 0s: for ever."`
 	MaxUsers        int      `yaml:"max_users" min:"1" max:"1000000" doc:"Users that can log in by a password."`
 	MaxRules        int      `yaml:"max_rules" min:"1" max:"1000000" doc:"Access rules."`
+	FailureDelay    Duration `yaml:"failure_delay" min:"1ms" max:"1m" doc:"How long the answer to a failed login is held back; twice as long with each further one from that address."`
+	MaxFailureDelay Duration `yaml:"max_failure_delay" min:"1ms" max:"1m" doc:"How long at most."`
+	MaxFailedFrom   int      `yaml:"max_failed_addresses" min:"16" max:"1000000" doc:"Addresses whose failed logins are counted; beyond them the oldest are forgotten."`
+	MaxRemembered   int      `yaml:"max_remembered_answers" min:"16" max:"1000000" doc:"What one connection remembers of the access rules' answers."`
+	MaxAuditQueue   int      `yaml:"max_audit_queue" min:"16" max:"100000" doc:"Audit events that wait to be written; more are counted as lost."`
 	Audit           string   `yaml:"audit" oneof:"auto|true|false" doc:"Whether logins, refusals and changes are written to the topic __weir_audit. auto: once a listener asks clients who they are."`
 	Groups          []Group  `yaml:"groups" doc:"Groups of users, for access rules such as weir acl add Group:pumps publish --mqtt 'dev/%u/#'."`
 	OAuth           OAuth    `yaml:"oauth" doc:"JSON Web Tokens, for OAUTHBEARER, as MQTT password and as HTTP bearer."`
@@ -386,6 +395,7 @@ func Default() Config {
 			ConsumerSessionTimeout: Duration(45 * time.Second), ConsumerHeartbeatInterval: Duration(5 * time.Second), MaxGroups: 1000, MaxOffsets: 100_000, OffsetMetadataMaxBytes: 4096,
 			OffsetsRetentionMinutes: 7 * 24 * 60, MessageMaxBytes: 1<<20 + 12, MaxRequestBytes: 32 << 20, MaxQueuedBytes: 128 << 20, MaxFetchBytes: 55 << 20,
 			MaxFetchSessions: 1000, MaxConnections: 512, MaxConnectionsPerIP: 256, QuotaSamples: 11, QuotaSampleSeconds: 1, MaxPartitions: 10_000,
+			MaxProducers: 4096, MaxAborted: 100_000, MaxRequestPartitions: 10_000, MaxRequestElements: 100_000,
 			MaxOtherBytes: 1 << 20, MaxAdminBytes: 64 << 10, MaxDecompressed: 32 << 20, MaxFetchPartitions: 100_000, FetchMaxWait: Duration(30 * time.Second),
 			MaxInFlight: 256, MaxQueuedReplies: 4, MaxAutoCreate: 64, MaxDescribed: 2000, MaxIdle: Duration(10 * time.Minute),
 			SetupTimeout: Duration(10 * time.Second), ReadTimeout: Duration(30 * time.Second), WriteTimeout: Duration(30 * time.Second),
@@ -402,7 +412,7 @@ func Default() Config {
 		},
 		HTTP: HTTP{Listen: []string{"127.0.0.1:8080"}, MaxUpload: 32 << 20},
 		TLS:  TLS{ClientAuth: "none"},
-		Auth: Auth{AllowEveryone: "auto", Iterations: 4096, MaxReauth: Duration(time.Hour), MaxUsers: 10_000, MaxRules: 10_000, Audit: "auto", OAuth: OAuth{Claim: "sub"}},
+		Auth: Auth{AllowEveryone: "auto", Iterations: 4096, MaxReauth: Duration(time.Hour), MaxUsers: 10_000, MaxRules: 10_000, FailureDelay: Duration(100 * time.Millisecond), MaxFailureDelay: Duration(5 * time.Second), MaxFailedFrom: 4096, MaxRemembered: 1024, MaxAuditQueue: 1024, Audit: "auto", OAuth: OAuth{Claim: "sub"}},
 		Plugins: Plugins{
 			Max: 64, Memory: 16 << 20, MaxMemory: 64 << 20, TotalMemory: 256 << 20,
 			CallTime: Duration(100 * time.Millisecond), MaxCallTime: Duration(10 * time.Second),

@@ -24,10 +24,14 @@ import (
 	"time"
 )
 
-// The defaults of Options.MaxUsers and MaxRules.
+// The defaults of Options' limits.
 const (
-	DefaultMaxUsers = 10_000
-	DefaultMaxRules = 10_000
+	DefaultMaxUsers             = 10_000
+	DefaultMaxRules             = 10_000
+	DefaultFailureDelay         = 100 * time.Millisecond
+	DefaultMaxFailureDelay      = 5 * time.Second
+	DefaultMaxFailedAddresses   = 4096
+	DefaultMaxRememberedAnswers = 1024
 )
 
 // Table is where users and rules are kept. A change is durable when it returns.
@@ -60,6 +64,12 @@ type Options struct {
 	// MaxUsers and MaxRules bound the users and access rules of the box; 0:
 	// DefaultMaxUsers, DefaultMaxRules.
 	MaxUsers, MaxRules int
+	// FailureDelay is how long the answer to the first failed login of an address is held
+	// back, MaxFailureDelay how long at most, after more of them; 0: the defaults.
+	FailureDelay, MaxFailureDelay time.Duration
+	// MaxFailedAddresses bounds the addresses whose failures are counted, and
+	// MaxRememberedAnswers what one session remembers of the rules; 0: the defaults.
+	MaxFailedAddresses, MaxRememberedAnswers int
 	// Names makes principals of certificates.
 	Names NameRules
 	// Tokens verifies JWTs; nil: none are taken.
@@ -102,6 +112,8 @@ func Open(o Options) (*Authority, error) {
 		o.Iterations = DefaultIterations
 	}
 	o.MaxUsers, o.MaxRules = cmp.Or(o.MaxUsers, DefaultMaxUsers), cmp.Or(o.MaxRules, DefaultMaxRules)
+	o.FailureDelay, o.MaxFailureDelay = cmp.Or(o.FailureDelay, DefaultFailureDelay), cmp.Or(o.MaxFailureDelay, DefaultMaxFailureDelay)
+	o.MaxFailedAddresses, o.MaxRememberedAnswers = cmp.Or(o.MaxFailedAddresses, DefaultMaxFailedAddresses), cmp.Or(o.MaxRememberedAnswers, DefaultMaxRememberedAnswers)
 	if err := CheckIterations(o.Iterations); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
@@ -112,6 +124,7 @@ func Open(o Options) (*Authority, error) {
 		o.Mechanisms = slices.DeleteFunc(slices.Clone(o.Mechanisms), func(m Mechanism) bool { return m == OAuthBearer })
 	}
 	a := &Authority{o: o, super: map[Principal]bool{}, users: map[string]*user{}, hashing: make(chan struct{}, maxHashing)}
+	a.failures.o = &a.o
 	rand.Read(a.secret[:])
 	for _, p := range o.SuperUsers {
 		if err := p.Check(); err != nil {

@@ -41,9 +41,6 @@ type question struct {
 	name string
 }
 
-// maxKnown bounds the answers a session remembers.
-const maxKnown = 1024
-
 func (a *Authority) session(peer Peer, p Principal) *Session {
 	s := &Session{a: a, peer: peer, asker: asker{principal: p, groups: a.o.Groups[p], host: peer.Host}, super: a.super[p]}
 	if a.o.MaxReauth > 0 && peer.Via == ViaKafka { // no other protocol can log in again in time
@@ -123,7 +120,7 @@ func (s *Session) Allowed(op Operation, typ ResourceType, name string) bool {
 		return answer
 	}
 	answer = x.decide(&s.asker, op, typ, name, s.a.o.AllowEveryone)
-	if s.known == nil || len(s.known) >= maxKnown {
+	if s.known == nil || len(s.known) >= s.a.o.MaxRememberedAnswers {
 		s.known = make(map[question]bool)
 	}
 	s.known[q] = answer

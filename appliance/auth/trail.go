@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -43,7 +44,10 @@ type Event struct {
 
 // Limits of the trail.
 const (
-	maxQueued   = 1024             // events that wait to be written
+	// DefaultMaxQueued is how many events may wait to be written, at most, unless
+	// NewTrail is told otherwise.
+	DefaultMaxQueued = 1024
+
 	maxTogether = 256              // events in one batch
 	sameWithin  = 10 * time.Second // events that differ in nothing are counted, not written
 	maxSame     = 1024             // different events that are counted at a time
@@ -72,10 +76,11 @@ type repeat struct {
 	more  int
 }
 
-// NewTrail writes to the log until Close.
-func NewTrail(log record.Appender, note *slog.Logger) *Trail {
+// NewTrail writes to the log until Close. At most maxQueued events wait to be written; 0:
+// DefaultMaxQueued.
+func NewTrail(log record.Appender, maxQueued int, note *slog.Logger) *Trail {
 	t := &Trail{log: log, tp: record.TopicPartition{Topic: AuditTopic}, note: note,
-		same: map[Event]*repeat{}, queue: make(chan Event, maxQueued), done: make(chan struct{})}
+		same: map[Event]*repeat{}, queue: make(chan Event, cmp.Or(maxQueued, DefaultMaxQueued)), done: make(chan struct{})}
 	go t.run()
 	return t
 }

@@ -86,7 +86,7 @@ func (p *paper) Append(ctx context.Context, tp record.TopicPartition, b record.B
 func TestTrailWritesWhatHappens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &paper{}
-		trail := auth.NewTrail(p, slog.New(slog.DiscardHandler))
+		trail := auth.NewTrail(p, 0, slog.New(slog.DiscardHandler))
 		a := open(t, auth.Options{Trail: trail})
 		s := session(t, a, "alice", "10.0.0.1")
 		for range 5 {
@@ -120,7 +120,7 @@ func TestTrailWritesWhatHappens(t *testing.T) {
 func TestTrailNeverBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &paper{block: make(chan struct{})}
-		trail := auth.NewTrail(p, slog.New(slog.DiscardHandler))
+		trail := auth.NewTrail(p, 0, slog.New(slog.DiscardHandler))
 		a := open(t, auth.Options{Trail: trail})
 		start := time.Now()
 		for i := range 5_000 {
@@ -135,7 +135,7 @@ func TestTrailNeverBlocks(t *testing.T) {
 		if written, lost := trail.Counts(); written+lost != 5_000 || lost == 0 || int(written) != len(p.events) {
 			t.Errorf("%d written, %d lost, %d in the log", written, lost, len(p.events))
 		}
-		broken := auth.NewTrail(&paper{err: errors.New("disk")}, slog.New(slog.DiscardHandler))
+		broken := auth.NewTrail(&paper{err: errors.New("disk")}, 0, slog.New(slog.DiscardHandler))
 		open(t, auth.Options{Trail: broken}).Report(auth.Event{Kind: auth.Denied})
 		broken.Close()
 		if written, lost := broken.Counts(); written != 0 || lost != 1 {

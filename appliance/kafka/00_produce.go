@@ -188,26 +188,26 @@ func (p *produceReply) finish() {
 // parse slices the request into topics and parts. refused is why none of it can be
 // appended although it is well formed.
 func (p *produceReply) parse(body []byte) (refused, err error) {
-	r := reader{b: body, flexible: isFlexible(produceKey, p.version)}
+	r, most := reader{b: body, flexible: isFlexible(produceKey, p.version)}, p.conn.s.o.MaxRequestPartitions
 	p.transactionalID = p.conn.intern(r.nullableString())
 	p.acks = r.int16()
 	r.int32() // timeout: a commit round is not given up, the client's own timeout stands
 	for range r.arrayLen() {
 		of := r.topic(p.conn, p.version >= idProduceMin)
 		n := r.arrayLen()
-		for i := 0; i < n && !r.bad && len(p.parts) <= maxParts; i++ {
+		for i := 0; i < n && !r.bad && len(p.parts) <= most; i++ {
 			p.parts = append(p.parts, producePart{reply: p, id: r.int32(), records: r.nullableBytes(), appendTime: -1})
 			r.tags()
 		}
 		r.tags()
-		if r.bad || len(p.parts) > maxParts {
+		if r.bad || len(p.parts) > most {
 			break
 		}
 		p.topics = append(p.topics, produceTopic{of, n})
 	}
 	r.tags()
-	if len(p.parts) > maxParts {
-		return nil, fmt.Errorf("%w: Produce to more than %d partitions", errMalformed, maxParts)
+	if len(p.parts) > most {
+		return nil, fmt.Errorf("%w: Produce to more than %d partitions (max.request.partitions)", errMalformed, most)
 	}
 	if r.bad || len(r.b) != 0 {
 		return nil, fmt.Errorf("%w: Produce v%d", errMalformed, p.version)
@@ -229,9 +229,6 @@ func (p *produceReply) release() {
 		produceReplies.Put(p)
 	}
 }
-
-// maxParts bounds the partitions that one Produce or Fetch may name.
-const maxParts = 10_000
 
 // wideParts is the number of partitions of a Produce above which it is not pipelined
 // freely: what it is remembered by until its answer is taken adds up.

@@ -147,15 +147,15 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 	if f.version >= sessionFetchMin {
 		f.sessionID, f.sessionEpoch = r.int32(), r.int32()
 	}
-	byID := f.version >= idFetchMin
+	byID, most := f.version >= idFetchMin, f.s.o.MaxRequestPartitions
 	for range r.arrayLen() {
 		of := r.topic(c, byID)
 		n := r.arrayLen()
-		for i := 0; i < n && !r.bad && len(f.parts) <= maxParts; i++ {
+		for i := 0; i < n && !r.bad && len(f.parts) <= most; i++ {
 			f.parts = append(f.parts, readFetchPart(&r, f.version))
 		}
 		r.tags()
-		if r.bad || len(f.parts) > maxParts {
+		if r.bad || len(f.parts) > most {
 			break
 		}
 		f.topics = append(f.topics, fetchTopic{of, n})
@@ -163,8 +163,8 @@ func (f *fetchReply) parse(c *conn, body []byte) error {
 	if f.version >= sessionFetchMin {
 		f.parseForgotten(&r, c, byID)
 	}
-	if len(f.parts) > maxParts || len(f.forgotten) > maxParts {
-		return fmt.Errorf("%w: Fetch of more than %d partitions", errMalformed, maxParts)
+	if len(f.parts) > most || len(f.forgotten) > most {
+		return fmt.Errorf("%w: Fetch of more than %d partitions (max.request.partitions)", errMalformed, most)
 	}
 	// What is left (rack, tags) is of no use here.
 	if r.bad {

@@ -31,6 +31,7 @@ const (
 type fetchSessions struct {
 	slots    int
 	maxParts int // that all together remember
+	most     int // partitions of one
 	evicted  atomic.Int64
 
 	mu    sync.Mutex
@@ -42,6 +43,7 @@ type fetchSessions struct {
 type fetchSession struct {
 	id   int32
 	byID bool // topics are named by id
+	most int  // partitions
 	// Guarded by fetchSessions.mu.
 	created, used time.Time
 	size          int // partitions
@@ -84,7 +86,7 @@ func (c *fetchSessions) begin(f *fetchReply) error {
 		return kerr.FetchSessionTopicIDError
 	}
 	s.update(f)
-	if len(s.parts) > maxParts || !c.resize(s, len(s.parts)) {
+	if len(s.parts) > s.most || !c.resize(s, len(s.parts)) {
 		c.remove(s.id)
 		return kerr.FetchSessionIDNotFound // evicted meanwhile, or too large to be remembered
 	}
@@ -130,7 +132,7 @@ func (s *fetchSession) update(f *fetchReply) {
 func (s *fetchSession) put(of topicName, part *fetchPart) {
 	i, ok := s.places[sessionKey{of, part.id}]
 	if !ok {
-		if len(s.parts) > maxParts || part.id < 0 {
+		if len(s.parts) > s.most || part.id < 0 {
 			return
 		}
 		i = len(s.parts)
@@ -222,7 +224,7 @@ func (part *fetchPart) news(told *sessionPart) bool {
 
 // create remembers what f asked for; 0 means that there is no room.
 func (c *fetchSessions) create(f *fetchReply) (id int32) {
-	s := &fetchSession{epoch: initialEpoch + 1, byID: f.version >= idFetchMin, places: make(map[sessionKey]int, len(f.parts))}
+	s := &fetchSession{epoch: initialEpoch + 1, most: c.most, byID: f.version >= idFetchMin, places: make(map[sessionKey]int, len(f.parts))}
 	at := 0
 	for _, t := range f.topics {
 		for i := range f.parts[at : at+t.parts] {
@@ -328,7 +330,7 @@ func (f *fetchReply) parseForgotten(r *reader, c *conn, byID bool) {
 	for range r.arrayLen() {
 		of := r.topic(c, byID)
 		for range r.arrayLen() {
-			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > maxParts {
+			if f.forgotten = append(f.forgotten, sessionKey{of, r.int32()}); r.bad || len(f.forgotten) > f.s.o.MaxRequestPartitions {
 				return
 			}
 		}

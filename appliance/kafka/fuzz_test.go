@@ -113,7 +113,7 @@ func FuzzProduce(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
 		version = produceMin + (version&0x7fff)%(produceMax-produceMin+1)
-		p := &produceReply{version: version, conn: &conn{}}
+		p := &produceReply{version: version, conn: &conn{s: &Server{o: Options{MaxRequestPartitions: 10_000}}}}
 		if _, err := p.parse(body); err != nil {
 			return
 		}

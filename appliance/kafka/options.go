@@ -70,6 +70,13 @@ type Options struct {
 	MaxProduceBytes int
 	// MaxRequestBytes bounds every other request, in bytes, 1 MiB.
 	MaxRequestBytes int
+	// MaxRequestPartitions bounds the partitions that one Produce or Fetch names, and
+	// those of one fetch session, 10,000.
+	MaxRequestPartitions int
+	// MaxRequestElements bounds the elements of all arrays of one other request that may
+	// be larger than MaxAdminBytes, 100,000. An empty one may take three bytes, and
+	// eighty once it is decoded.
+	MaxRequestElements int
 	// MaxAdminBytes bounds administrative requests, and SASL tokens, in bytes, 64 KiB. The
 	// decoder makes room for as many elements as an array claims and there are bytes
 	// left, so a request can cost some hundred times its size while it is decoded.
@@ -148,6 +155,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxAutoCreate, 64)
 	setDefault(&o.MaxDescribedPartitions, 2000)
 	setDefault(&o.MaxInFlight, 256)
+	setDefault(&o.MaxRequestPartitions, 10_000)
+	setDefault(&o.MaxRequestElements, 100_000)
 	setDefault(&o.MaxConnections, defaultMaxConnections)
 	setDefault(&o.MaxConnectionsPerIP, defaultMaxConnectionsPerIP)
 	setDefault(&o.MaxIdle, 10*time.Minute)

@@ -75,7 +75,7 @@ func New(o Options) (*Server, error) {
 		s.o.Configs, _ = OpenBrokerConfigs(nil, s.o.Topics.Defaults(), s.o.Topics.Tuning(), s.o.Log) // without a store nothing can fail
 	}
 	s.budget.limit = s.o.MaxQueuedBytes
-	s.sessions.slots, s.sessions.maxParts = s.o.MaxFetchSessions, s.o.MaxFetchSessionPartitions
+	s.sessions.slots, s.sessions.maxParts, s.sessions.most = s.o.MaxFetchSessions, s.o.MaxFetchSessionPartitions, s.o.MaxRequestPartitions
 	s.accepting = quota.NewPace(0)
 	s.o.Configs.mu.Lock()
 	defer s.o.Configs.mu.Unlock()
@@ -274,7 +274,7 @@ const largeDecode = 4 << 10
 // others, taking turns keeps what a forged one can waste to once maxAdminFrame
 // times the size of an element, however many connections send one.
 func (s *Server) decode(req kmsg.Request, body []byte) error {
-	if err := checkShape(req.Key(), req.GetVersion(), body); err != nil {
+	if err := checkShape(req.Key(), req.GetVersion(), body, s.o.MaxRequestElements); err != nil {
 		return err
 	}
 	if len(body) > largeDecode {

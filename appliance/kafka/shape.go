@@ -26,10 +26,6 @@ const (
 // decoder keeps them.
 const maxTags = 64
 
-// maxElements bounds the elements of all arrays of one request. An empty one may take
-// three bytes, and eighty once it is decoded.
-const maxElements = 100_000
-
 // field is one field of a structure and the versions that have it.
 type field struct {
 	kind     kind
@@ -85,16 +81,16 @@ var shapes = [maxKey + 1]shape{
 	offsetForLeaderEpochKey: {num32.since(3), list(str.since(0), list(num32.since(0), num32.since(2), num32.since(0)))},
 }
 
-// checkShape reports a body that is not what its shape says. One with more after it is
-// the decoder's business.
-func checkShape(key, version int16, body []byte) error {
+// checkShape reports a body that is not what its shape says, or whose arrays have more
+// elements together. One with more after it is the decoder's business.
+func checkShape(key, version int16, body []byte, maxElements int) error {
 	s := shapes[key]
 	if s == nil {
 		return nil
 	}
-	w := walker{reader: reader{b: body, flexible: isFlexible(key, version)}, version: version}
+	w := walker{reader: reader{b: body, flexible: isFlexible(key, version)}, version: version, most: maxElements}
 	if w.walk(s); w.bad {
-		return fmt.Errorf("an array or a string is longer than the request, or all arrays have more than %d elements", maxElements)
+		return fmt.Errorf("an array or a string is longer than the request, or all arrays have more than %d elements (max.request.elements)", maxElements)
 	}
 	return nil
 }
@@ -103,6 +99,7 @@ type walker struct {
 	reader
 	version  int16
 	elements int
+	most     int
 }
 
 func (w *walker) walk(s shape) {
@@ -150,7 +147,7 @@ func (w *walker) field(f *field) {
 
 func (w *walker) array(f *field) {
 	n := w.arrayLen()
-	if w.elements += n; w.elements > maxElements {
+	if w.elements += n; w.elements > w.most {
 		w.bad = true
 	}
 	for ; n > 0 && !w.bad; n-- {

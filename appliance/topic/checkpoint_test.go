@@ -98,7 +98,7 @@ func TestCheckpointBesideAnIdempotentBatch(t *testing.T) {
 func TestDamagedStateIsNoticed(t *testing.T) {
 	s := &state{logStart: 3, producers: producers{}}
 	for i := range int32(3) {
-		s.note(sequencedBatch(t, 9, 1, i, int64(10+i), 1))
+		s.note(sequencedBatch(t, 9, 1, i, int64(10+i), 1), 10)
 	}
 	b := s.encode(100)
 	for i := range b {

@@ -39,28 +39,32 @@ func TestProducerWindow(t *testing.T) {
 	ps := producers{}
 	for i := range int32(8) {
 		b := sequencedBatch(t, 1, 0, 2*i, int64(10+2*i), 2)
-		if _, dup, err := ps.check(b); dup || err != nil {
+		if _, dup, err := ps.check(b, 10); dup || err != nil {
 			t.Fatal(i, dup, err)
 		}
-		ps.note(b)
+		ps.note(b, 10)
 	}
 	for i := range int32(8) {
-		base, dup, err := ps.check(sequencedBatch(t, 1, 0, 2*i, 0, 2))
+		base, dup, err := ps.check(sequencedBatch(t, 1, 0, 2*i, 0, 2), 10)
 		if inWindow := i >= 3; inWindow != dup || dup && base != int64(10+2*i) || !dup && !errors.Is(err, record.ErrOutOfOrderSequence) {
 			t.Errorf("resend of batch %d: %d %v %v", i, base, dup, err)
 		}
 	}
-	if _, dup, err := ps.check(sequencedBatch(t, 1, 0, 14, 0, 1)); dup || err == nil {
+	if _, dup, err := ps.check(sequencedBatch(t, 1, 0, 14, 0, 1), 10); dup || err == nil {
 		t.Error("a batch that overlaps the last is neither new nor a resend:", dup, err)
 	}
 }
 
 func TestProducersAreBounded(t *testing.T) {
 	ps := producers{}
-	for i := range int64(maxProducers + 10) {
-		ps.note(sequencedBatch(t, i, 0, 0, i, 1))
+	for i := range int64(110) {
+		ps.note(sequencedBatch(t, i, 0, 0, i, 1), 100)
 	}
-	if len(ps) != maxProducers || ps[0] != nil || ps[maxProducers+9] == nil {
+	if len(ps) != 100 || ps[9] != nil || ps[10] == nil || ps[109] == nil {
+		t.Fatal(len(ps))
+	}
+	ps.note(sequencedBatch(t, 200, 0, 0, 200, 1), 50) // the limit is lower since the restart
+	if len(ps) != 50 || ps[60] != nil || ps[61] == nil || ps[200] == nil {
 		t.Fatal(len(ps))
 	}
 }
@@ -70,7 +74,7 @@ func TestStateHoldsOnlyWhatIsCommitted(t *testing.T) {
 	for i := range int32(4) {
 		b := sequencedBatch(t, 9, 1, i, int64(10+i), 1)
 		b.SetLeaderEpoch(i / 2)
-		s.note(b)
+		s.note(b, 10)
 	}
 	got, err := decodeState(s.encode(12))
 	if err != nil {
@@ -88,15 +92,15 @@ func TestStateHoldsOnlyWhatIsCommitted(t *testing.T) {
 // more than it paid for; an intact one reads back the same.
 func FuzzState(f *testing.F) {
 	s := newState(identity{})
-	s.note(sequencedBatch(f, 9, 1, 0, 10, 1))
+	s.note(sequencedBatch(f, 9, 1, 0, 10, 1), 10)
 	for i := range int64(3) {
 		b := sequencedBatch(f, 20+i, 0, 0, 20+i, 1)
 		b.SetTransactional(20+i, 0, 0)
-		s.recall(b)
+		s.recall(b, 10)
 	}
 	marker := record.NewMarker(record.Marker{ProducerID: 21}, 0)
 	marker.SetBaseOffset(30)
-	s.recall(marker)
+	s.recall(marker, 10)
 	s.know(commitlog.SegmentID{Base: 1, End: 9, Bytes: 100, First: 1, CRC: 7, Cleaned: true})
 	s.lose(lost{Damage: commitlog.Damage{First: 3, Next: 5, Segment: 1, From: 10, To: 20, Cause: "a reason"}})
 	s.unknown = []byte{77, 0, 0, 0, 2, 1, 2}

@@ -116,7 +116,7 @@ func (p *Partition) rebuildState() error {
 	p.set.opts.Log.Warn("partition state was damaged and is rebuilt from the log", "partition", p.tp.String())
 	st := newState(p.identity())
 	st.logStart, st.generation, st.dirty, st.guessed = p.state.logStart, p.state.generation, true, true
-	if err := p.log.Headers(func(h record.Batch) error { st.recall(h); return nil }); err != nil {
+	if err := p.log.Headers(func(h record.Batch) error { st.recall(h, p.set.opts.MaxProducers); return nil }); err != nil {
 		return err
 	}
 	p.stateMu.Lock()

@@ -165,7 +165,7 @@ func (p *Partition) stage(b record.Batch, done record.Completion) error {
 	}
 	if b.ProducerID() != record.NoProducerID && !p.topic.internal { // the coordinators keep no sequence
 		p.stateMu.Lock()
-		base, dup, err := p.state.check(b)
+		base, dup, err := p.state.check(b, &p.set.opts)
 		p.stateMu.Unlock()
 		if err != nil {
 			return err
@@ -209,7 +209,7 @@ func (p *Partition) put(b record.Batch, tag any) {
 		}
 	}
 	p.stateMu.Lock()
-	p.state.note(staged)
+	p.state.note(staged, p.set.opts.MaxProducers)
 	if id := staged.ProducerID(); id != record.NoProducerID {
 		p.state.producers[id].seen = elapsed
 	}

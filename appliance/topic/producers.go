@@ -12,10 +12,6 @@ import (
 // most five in flight (max.in.flight.requests.per.connection).
 const producerWindow = 5
 
-// maxProducers bounds the idempotent producers a partition remembers; the one
-// idle longest is forgotten first, as if it had expired.
-const maxProducers = 4096
-
 // producer is what a partition knows of one idempotent producer.
 type producer struct {
 	epoch int16
@@ -41,12 +37,14 @@ type sequenced struct {
 	base, end   int64 // offsets; end is exclusive
 }
 
-// producers maps producer ids to their state. The caller holds Partition.stateMu.
+// producers maps producer ids to their state: Options.MaxProducers at most; the one
+// idle longest is forgotten first, as if it had expired. The caller holds
+// Partition.stateMu.
 type producers map[int64]*producer
 
 // check is producers.check, and refuses what cannot be remembered if it is aborted.
-func (s *state) check(b record.Batch) (base int64, dup bool, err error) {
-	if base, dup, err = s.producers.check(b); err == nil && !dup && b.Transactional() && len(s.aborted) >= maxAborted {
+func (s *state) check(b record.Batch, o *Options) (base int64, dup bool, err error) {
+	if base, dup, err = s.producers.check(b, o.MaxProducers); err == nil && !dup && b.Transactional() && len(s.aborted) >= o.MaxAborted {
 		err = fmt.Errorf("%w: the partition remembers %d aborted transactions, no more until retention or compaction has removed them", record.ErrDiskFull, len(s.aborted))
 	}
 	return base, dup, err
@@ -54,10 +52,10 @@ func (s *state) check(b record.Batch) (base int64, dup bool, err error) {
 
 // check decides about a batch by Kafka's rules: dup is true, with the offset it
 // has, when it is in the log already.
-func (ps producers) check(b record.Batch) (base int64, dup bool, err error) {
+func (ps producers) check(b record.Batch, most int) (base int64, dup bool, err error) {
 	p := ps[b.ProducerID()]
 	if p == nil {
-		if len(ps) >= maxProducers && ps.idle() < 0 {
+		if len(ps) >= most && ps.idle() < 0 {
 			return 0, false, fmt.Errorf("%w: %d producers have transactions open", record.ErrDiskFull, len(ps))
 		}
 		// Unknown, or forgotten: Kafka accepts any sequence too (KIP-360).
@@ -88,12 +86,11 @@ func (ps producers) check(b record.Batch) (base int64, dup bool, err error) {
 }
 
 // note remembers a batch that has its offset.
-func (ps producers) note(b record.Batch) {
+func (ps producers) note(b record.Batch, most int) {
 	id := b.ProducerID()
 	p := ps[id]
 	if p == nil {
-		if len(ps) >= maxProducers {
-			ps.evict()
+		for len(ps) >= most && ps.evict() {
 		}
 		p = newProducer(b.ProducerEpoch())
 		ps[id] = p
@@ -142,8 +139,16 @@ func (p *producer) at(committed int64) *producer {
 	return p
 }
 
-// evict forgets the idle producer whose last batch lies furthest back in the log.
-func (ps producers) evict() { delete(ps, ps.idle()) }
+// evict forgets the idle producer whose last batch lies furthest back in the log, if
+// any is idle.
+func (ps producers) evict() bool {
+	id := ps.idle()
+	if id < 0 {
+		return false
+	}
+	delete(ps, id)
+	return true
+}
 
 // expire forgets the producers that have been idle for longer than age.
 func (ps producers) expire(elapsed, opened, age time.Duration) (expired bool) {

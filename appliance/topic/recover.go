@@ -76,7 +76,7 @@ func (r *recovery) replay(b []byte) error {
 	}
 	switch e.kind {
 	case entryAppend:
-		p.state.recall(e.batch)
+		p.state.recall(e.batch, p.set.opts.MaxProducers)
 		p.reserved = max(p.reserved, e.batch.NextOffset())
 		if e.batch.NextOffset() <= p.mark.end {
 			return nil // durable in its segment, which may have been cleaned since
@@ -121,7 +121,7 @@ func (r *recovery) salvage(b []byte) error {
 		}
 		return nil
 	}
-	p.state.recall(e.batch)
+	p.state.recall(e.batch, p.set.opts.MaxProducers)
 	return redo.Write(e.at, e.batch)
 }
 
@@ -146,7 +146,7 @@ func (r *recovery) finish() error {
 	return inParallel(len(ps), func(i int) error {
 		p, redo := ps[i], r.redos[ps[i]]
 		p.holes = redo.Holes()
-		if err := redo.Finish(p.state.logStart, func(h record.Batch) { p.state.recall(h) }); err != nil {
+		if err := redo.Finish(p.state.logStart, func(h record.Batch) { p.state.recall(h, p.set.opts.MaxProducers) }); err != nil {
 			return fmt.Errorf("recover %s: %w", p.tp, err)
 		}
 		p.redo = redo

@@ -23,6 +23,8 @@ const (
 	DefaultCheckpointInterval = 30 * time.Second
 	DefaultRetentionInterval  = 5 * time.Minute
 	DefaultProducerExpiration = 24 * time.Hour
+	DefaultMaxProducers       = 4096
+	DefaultMaxAborted         = 100_000
 	// MaxDefaultOpenFiles bounds the default of Options.OpenFiles: each open file
 	// costs the kernel about a KiB.
 	MaxDefaultOpenFiles = 16384
@@ -74,6 +76,13 @@ type Options struct {
 	// ProducerExpiration is how long an idle producer is remembered (producer.id.expiration.ms);
 	// 0: DefaultProducerExpiration.
 	ProducerExpiration time.Duration
+	// MaxProducers bounds the idempotent producers that one partition remembers, about
+	// 250 bytes each; 0: DefaultMaxProducers. The one idle longest is forgotten first.
+	MaxProducers int
+	// MaxAborted bounds the aborted transactions that one partition remembers, 32 bytes
+	// each, until retention or compaction has removed their records; 0:
+	// DefaultMaxAborted. With more it takes part in no further transaction.
+	MaxAborted int
 	// Cleaner is how compacted topics are compacted, OwnCompaction the names of topics
 	// that are not, although cleanup.policy says so: who writes them does it.
 	Cleaner       CleanerOptions
@@ -168,6 +177,7 @@ func Open(o Options) (*Set, error) {
 	if o.Partitions == 0 {
 		o.Partitions = 1
 	}
+	o.MaxProducers, o.MaxAborted = cmp.Or(o.MaxProducers, DefaultMaxProducers), cmp.Or(o.MaxAborted, DefaultMaxAborted)
 	if o.MaxPartitions == 0 {
 		o.MaxPartitions = DefaultMaxPartitions
 	}

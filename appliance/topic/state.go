@@ -47,13 +47,13 @@ type epochStart struct {
 }
 
 // note takes in a batch that has its offset and epoch, whether it is committed or not.
-func (s *state) note(b record.Batch) {
+func (s *state) note(b record.Batch, maxProducers int) {
 	if n := len(s.epochs); n == 0 || s.epochs[n-1].epoch < b.LeaderEpoch() {
 		s.epochs = append(s.epochs, epochStart{b.LeaderEpoch(), b.BaseOffset()})
 		s.dirty = true
 	}
 	if b.ProducerID() != record.NoProducerID {
-		s.producers.note(b)
+		s.producers.note(b, maxProducers)
 		s.dirty = true
 	}
 }

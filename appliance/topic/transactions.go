@@ -9,11 +9,6 @@ import (
 	"github.com/weirmq/weir/appliance/record"
 )
 
-// maxAborted bounds the aborted transactions that a partition remembers, 32 bytes
-// each: until retention or compaction has removed their records. With more it takes
-// part in no further transaction.
-const maxAborted = 100_000
-
 // transactions is which transactions have records in a partition: those that are open
 // and those that were aborted. Unlike producers it is as of what is committed, for
 // readers go by it. Partition.stateMu guards it.
@@ -153,8 +148,8 @@ func (s *state) settle(b record.Batch) {
 }
 
 // recall takes in a batch that recovery has found: it has its offset, and is committed.
-func (s *state) recall(b record.Batch) {
-	s.note(b)
+func (s *state) recall(b record.Batch, maxProducers int) {
+	s.note(b, maxProducers)
 	s.settle(b)
 }
 

@@ -178,18 +178,19 @@ func TestCheckpointBesideAMarker(t *testing.T) {
 
 // Of producers those that are idle are forgotten, never one with an open transaction.
 func TestProducersAreForgotten(t *testing.T) {
+	const maxProducers = 64
 	ps := producers{}
 	open := record.Batch(sequencedBatch(t, 1, 0, 0, 0, 1))
 	open.SetTransactional(1, 0, 0)
-	ps.note(open)
+	ps.note(open, maxProducers)
 	for id := int64(2); id < maxProducers+100; id++ {
-		ps.note(sequencedBatch(t, id, 0, 0, id, 1))
+		ps.note(sequencedBatch(t, id, 0, 0, id, 1), maxProducers)
 	}
 	if len(ps) != maxProducers || ps[1] == nil || ps[2] != nil || ps[maxProducers+99] == nil {
 		t.Errorf("%d producers; the one with a transaction is there: %v, the oldest idle one: %v", len(ps), ps[1] != nil, ps[2] != nil)
 	}
-	ps[maxProducers].seen = 2 * time.Hour
-	if !ps.expire(2*time.Hour+time.Minute, 0, time.Hour) || len(ps) != 2 || ps[maxProducers] == nil || ps[1] == nil {
+	ps[maxProducers+50].seen = 2 * time.Hour
+	if !ps.expire(2*time.Hour+time.Minute, 0, time.Hour) || len(ps) != 2 || ps[maxProducers+50] == nil || ps[1] == nil {
 		t.Errorf("%d producers are left; want the one with a transaction and the one that was seen", len(ps))
 	}
 }

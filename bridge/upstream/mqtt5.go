@@ -43,13 +43,28 @@ type session struct{ *state.State }
 
 func (session) Ack(*packets.Publish) error { return nil }
 
+// pinger is paho's; the connection keeps what it ended by, for paho may hear first that
+// it is closed.
+type pinger struct {
+	*paho.DefaultPinger
+	wire *wire
+}
+
+func (p pinger) Run(ctx context.Context, nc net.Conn, keepAlive uint16) error {
+	err := p.DefaultPinger.Run(ctx, nc, keepAlive)
+	if err != nil {
+		p.wire.fail(fmt.Errorf("no answer to PINGREQ within %d s (keep_alive): %w", keepAlive, err))
+	}
+	return err
+}
+
 // dial5 connects over nc, which is closed when that fails. The session is kept: the
 // server's has what was not delivered.
 func (l *Link) dial5(nc net.Conn, id, user, password string, t traffic) (*client5, error) {
 	c := &client5{traffic: t, session: session{state.NewInMemory()}, wire: newWire(nc), sent: map[uint16]*message{},
 		acks: make(chan packets.ControlPacket, l.opts.MaxInFlight), done: make(chan struct{})}
 	c.paho = paho.NewClient(paho.ClientConfig{
-		Conn: c.wire, Session: c.session, PacketTimeout: wait,
+		Conn: c.wire, Session: c.session, PacketTimeout: wait, PingHandler: pinger{paho.NewDefaultPinger(), c.wire},
 		OnPublishReceived:  []func(paho.PublishReceived) (bool, error){c.received},
 		OnClientError:      func(err error) { t.lost(c.wire.why(err)) },
 		OnServerDisconnect: func(d *paho.Disconnect) { t.lost(disconnected(d)) },

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 	"github.com/weirmq/weir/bridge/upstream"
 )
@@ -58,11 +57,7 @@ func TestRefusedForGood(t *testing.T) {
 					t.Errorf("%+v", d)
 				}
 				p.logged(t, "level=ERROR", name+"/bad", reason.String(), "never", "mend=")
-				w := new(metric.Writer)
-				upstream.Metrics(w, []*upstream.Link{p.link})
-				if want := `weir_upstream_refused_total{upstream="plant",direction="` + name + `",reason="` + label + `"} 1`; !strings.Contains(string(w.Bytes()), want) {
-					t.Errorf("no %s in\n%s", want, w.Bytes())
-				}
+				p.measures(t, `weir_upstream_refused_total{upstream="plant",direction="`+name+`",reason="`+label+`"} 1`)
 				if from.all != 1 || to.all != 1 {
 					t.Error("the link connected again")
 				}
@@ -110,6 +105,7 @@ func TestHeld(t *testing.T) {
 				}
 				to.silent()
 				from.silent()
+				p.measures(t, `weir_upstream_held{upstream="plant",direction="`+name+`"} 3`)
 				st := p.link.Status()
 				if d := counts(); d.Held != 3 || d.InFlight != 3 || st.State != upstream.Stalled || !strings.Contains(st.Error, name+"/1") || !strings.Contains(st.Error, "no room") {
 					t.Errorf("%+v, %+v", st, d)

@@ -8,9 +8,11 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/appliance/metric"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 	"github.com/weirmq/weir/bridge/upstream"
 )
@@ -23,6 +25,7 @@ type side struct {
 	old       bool                  // it knows only MQTT 3.1.1
 	publishes chan packet.Publish   // what it was sent
 	acks      chan packet.Ack
+	hung      atomic.Bool // it answers no PINGREQ
 	filters   chan packet.Subscription
 
 	mu  sync.Mutex
@@ -103,6 +106,9 @@ func (s *side) handle(f packet.Frame) bool {
 		}
 		s.write(a.Append(nil, s.version()))
 	case packet.TypePingreq:
+		if s.hung.Load() {
+			return true
+		}
 		s.write(packet.AppendPing(nil, packet.TypePingresp))
 	case packet.TypePublish:
 		var p packet.Publish
@@ -217,6 +223,17 @@ func joined(t *testing.T, prepare func(*pair), test func(t *testing.T, p *pair))
 		synctest.Wait()
 		test(t, p)
 	})
+}
+
+// measures checks a line of the metrics.
+func (p *pair) measures(t *testing.T, want string) {
+	t.Helper()
+	synctest.Wait()
+	w := new(metric.Writer)
+	upstream.Metrics(w, []*upstream.Link{p.link})
+	if !strings.Contains(string(w.Bytes()), want+"\n") {
+		t.Errorf("no %s in\n%s", want, w.Bytes())
+	}
 }
 
 // logged checks that a line of the log has all of that.

@@ -70,7 +70,15 @@ func (c *counts) snapshot() Direction {
 	return d
 }
 
-func (d Direction) stalled() bool { return d.InFlight > 0 && time.Since(d.LastProgress) > stallAfter }
+func (d Direction) stalled() bool { return d.without() > stallAfter }
+
+// without is for how long there was no progress though messages are in flight.
+func (d Direction) without() time.Duration {
+	if d.InFlight == 0 {
+		return 0
+	}
+	return time.Since(d.LastProgress)
+}
 
 func (l *Link) set(s State, reason string) {
 	l.mu.Lock()

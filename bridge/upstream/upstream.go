@@ -282,6 +282,9 @@ func Metrics(w *metric.Writer, links []*Link) {
 		w.Gauge("weir_upstream_inflight", "Messages that are not acknowledged yet.", float64(d.InFlight), "upstream", name, "direction", direction)
 	})
 	directions(func(name, direction string, d Direction) {
+		w.Gauge("weir_upstream_stalled_seconds", "For how long nothing was acknowledged though messages are in flight; 0 when none is.", d.without().Seconds(), "upstream", name, "direction", direction)
+	})
+	directions(func(name, direction string, d Direction) {
 		w.Gauge("weir_upstream_held", "Messages of those in flight that the receiver refused for now, and that are tried again.", float64(d.Held), "upstream", name, "direction", direction)
 	})
 	directions(func(name, direction string, d Direction) {

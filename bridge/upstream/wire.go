@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +17,7 @@ type wire struct {
 	mu sync.Mutex
 	w  *bufio.Writer // guarded by mu
 
-	failed error // of a write; guarded by mu
+	failed atomic.Pointer[error] // what the connection ended by, when it ended on this side
 }
 
 func newWire(nc net.Conn) *wire {
@@ -35,19 +36,20 @@ func (w *wire) Write(p []byte) (int, error) { return w.w.Write(p) }
 
 // Unlock ends a packet. One that did not get out is the connection's end.
 func (w *wire) Unlock() {
-	if err := w.w.Flush(); err != nil && w.failed == nil {
-		w.failed = fmt.Errorf("write: %w", err)
+	if err := w.w.Flush(); err != nil {
+		w.fail(fmt.Errorf("write: %w", err))
 		w.Conn.Close()
 	}
 	w.mu.Unlock()
 }
 
-// why is what the connection ended by: err, or the write before it that failed.
+// fail notes what the connection ends by; the first counts.
+func (w *wire) fail(err error) { w.failed.CompareAndSwap(nil, &err) }
+
+// why is what the connection ended by: err, or what came before it.
 func (w *wire) why(err error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failed != nil {
-		return w.failed
+	if first := w.failed.Load(); first != nil {
+		return *first
 	}
 	return err
 }

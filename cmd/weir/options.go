@@ -64,7 +64,7 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 		trash = -1 // a part's 0 is its default
 	}
 	return appliance.Options{
-		Data: cfg.Data.Dir, Listeners: kafkaListeners(cfg), Auth: authOptions(cfg), AuthTokens: tokenOptions(cfg), NoAudit: !cfg.Audits(), OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
+		Data: cfg.Data.Dir, Listeners: kafkaListeners(cfg), Auth: authOptions(cfg), AuthTokens: tokenOptions(cfg), NoAudit: !cfg.Audits(), MaxAuditQueue: cfg.Auth.MaxAuditQueue, OpenFiles: cfg.Data.OpenFiles, ReserveBytes: int64(cfg.Data.Reserve),
 		TrashRetention: trash,
 		BudgetBytes:    int64(budget), BudgetPercent: percent,
 		Wire: kafka.Options{
@@ -73,15 +73,15 @@ func brokerOptions(cfg *firmwareconfig.Config, log *slog.Logger) appliance.Optio
 			MaxConnections: k.MaxConnections, MaxConnectionsPerIP: k.MaxConnectionsPerIP,
 			MaxFetchSessions: orNone(k.MaxFetchSessions), MaxFetchSessionPartitions: k.MaxFetchPartitions, MaxConnectionRate: k.MaxConnectionRate,
 			MaxRequestBytes: int(k.MaxOtherBytes), MaxAdminBytes: int(k.MaxAdminBytes), MaxFetchWait: time.Duration(k.FetchMaxWait),
-			MaxInFlight: k.MaxInFlight, MaxQueuedReplies: k.MaxQueuedReplies, MaxAutoCreate: k.MaxAutoCreate, MaxDescribedPartitions: k.MaxDescribed,
+			MaxInFlight: k.MaxInFlight, MaxQueuedReplies: k.MaxQueuedReplies, MaxAutoCreate: k.MaxAutoCreate, MaxDescribedPartitions: k.MaxDescribed, MaxRequestPartitions: k.MaxRequestPartitions, MaxRequestElements: k.MaxRequestElements,
 			MaxIdle: time.Duration(k.MaxIdle), HandshakeTimeout: time.Duration(k.SetupTimeout), ReadTimeout: time.Duration(k.ReadTimeout), WriteTimeout: time.Duration(k.WriteTimeout),
 		},
 		Transactions: txn.Options{CheckInterval: time.Duration(k.TransactionCheck), Expiration: time.Duration(k.TransactionalIDExpiration),
 			Limits: txn.Limits{MaxTimeout: time.Duration(k.TransactionMaxTimeout), MaxTransactionalIDs: k.MaxTransactionalIDs, MaxPartitions: k.TransactionPartitions, MaxIDBytes: int(k.MaxIDBytes)}},
-		ProducerExpiration: time.Duration(k.ProducerIDExpiration),
-		Groups:             groupOptions(k),
-		Quotas:             quota.Options{Window: time.Duration(k.QuotaSamples*k.QuotaSampleSeconds) * time.Second, MaxEntities: k.QuotaEntities, MaxClients: k.QuotaClients},
-		Partitions:         int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
+		ProducerExpiration: time.Duration(k.ProducerIDExpiration), MaxProducers: k.MaxProducers, MaxAborted: k.MaxAborted,
+		Groups:     groupOptions(k),
+		Quotas:     quota.Options{Window: time.Duration(k.QuotaSamples*k.QuotaSampleSeconds) * time.Second, MaxEntities: k.QuotaEntities, MaxClients: k.QuotaClients},
+		Partitions: int32(k.NumPartitions), MaxPartitions: k.MaxPartitions,
 		TopicConfigs: map[string]string{
 			"retention.ms":      strconv.FormatInt(retention, 10),
 			"retention.bytes":   strconv.FormatInt(k.RetentionBytes, 10),

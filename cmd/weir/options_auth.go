@@ -61,7 +61,8 @@ func authOptions(cfg *firmwareconfig.Config) *auth.Options {
 	a := &cfg.Auth
 	o := auth.Options{
 		AllowEveryone: cfg.AllowsEveryone(), PlainWithoutTLS: a.PlainWithoutTLS, Iterations: a.Iterations, MaxReauth: time.Duration(a.MaxReauth),
-		MaxUsers: a.MaxUsers, MaxRules: a.MaxRules,
+		MaxUsers: a.MaxUsers, MaxRules: a.MaxRules, FailureDelay: time.Duration(a.FailureDelay), MaxFailureDelay: time.Duration(a.MaxFailureDelay),
+		MaxFailedAddresses: a.MaxFailedFrom, MaxRememberedAnswers: a.MaxRemembered,
 	}
 	o.Names, _ = nameRules(cfg)
 	for _, p := range a.SuperUsers {

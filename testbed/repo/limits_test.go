@@ -11,7 +11,7 @@ import (
 )
 
 // limited are the packages whose limits are keys of the file.
-var limited = []string{"kafka", "group", "txn", "quota", "auth"}
+var limited = []string{"kafka", "group", "txn", "quota", "auth", "topic"}
 
 // limitName tells a limit among the fields of Options and Limits.
 var limitName = regexp.MustCompile(`^(Max|Min)[A-Z]|(Timeout|Interval|Delay)$`)
@@ -50,7 +50,11 @@ func addKeys(set map[string]bool, lit *ast.CompositeLit) {
 	}
 	for _, e := range lit.Elts {
 		if kv, ok := e.(*ast.KeyValueExpr); ok {
-			set[of.X.(*ast.Ident).Name+"."+kv.Key.(*ast.Ident).Name] = true
+			pkg := of.X.(*ast.Ident).Name
+			if pkg == "appliance" {
+				pkg = "topic" // its limits are the appliance's, by the same names
+			}
+			set[pkg+"."+kv.Key.(*ast.Ident).Name] = true
 		}
 	}
 }

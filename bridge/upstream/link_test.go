@@ -1,9 +1,13 @@
 package upstream_test
 
 import (
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/bridge/mqtt/packet"
+	"github.com/weirmq/weir/bridge/upstream"
 )
 
 // A broker that knows only MQTT 3.1.1 is spoken to in it.
@@ -19,6 +23,49 @@ func TestBrokerOf311(t *testing.T) {
 		if v := p.remote.version(); v != packet.V311 {
 			t.Errorf("version %d", v)
 		}
+	})
+}
+
+// A link's health is its progress: how long there was none of what is in flight.
+func TestStalled(t *testing.T) {
+	joined(t, nil, func(t *testing.T, p *pair) {
+		const out = `weir_upstream_stalled_seconds{upstream="plant",direction="out"} `
+		time.Sleep(time.Hour)
+		p.measures(t, out+"0")
+		p.local.messages("out/a")
+		id := p.remote.got("out/a")
+		time.Sleep(15 * time.Second)
+		p.measures(t, out+"15")
+		if st := p.link.Status(); st.State != upstream.Connected {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(time.Second)
+		if st := p.link.Status(); st.State != upstream.Stalled {
+			t.Errorf("%+v", st)
+		}
+		p.remote.puback(id, packet.Success, "")
+		p.local.acked(1)
+		p.measures(t, out+"0")
+		if st := p.link.Status(); st.State != upstream.Connected {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// The status says that a broker does not answer, not that the link has closed the connection.
+func TestHungBrokerIsNamed(t *testing.T) {
+	joined(t, nil, func(t *testing.T, p *pair) {
+		p.remote.hung.Store(true)
+		for p.link.Status().State == upstream.Connected {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if st := p.link.Status(); !strings.Contains(st.Error, "mqtt://127.0.0.1") || !strings.Contains(st.Error, "PINGREQ") {
+			t.Errorf("%+v", st)
+		}
+		p.remote.hung.Store(false)
+		<-p.remote.filters
+		<-p.local.filters
+		synctest.Wait()
 	})
 }
 
