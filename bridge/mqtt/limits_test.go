@@ -261,3 +261,14 @@ func TestReceiveMaximum(t *testing.T) {
 		five.expect("closed")
 	})
 }
+
+// Any limit of packets can be set alone: the one of CONNECT, which no key sets, follows it.
+func TestSmallPackets(t *testing.T) {
+	b := newBox(t)
+	b.opts.MaxPacketBytes = 1 << 10
+	b.start()
+	defer b.stop()
+	c := b.client(v5, "c")
+	c.send(publish(v5, 1, "t", "x"))
+	c.expect("PUBACK #1")
+}

@@ -44,7 +44,7 @@ type Options struct {
 	MaxSessions         int           // connected or not; 100,000
 	MaxWaitingWills     int           // that cannot be published yet, as on a full disk; 10,000
 	ConnectTimeout      time.Duration // for TLS and CONNECT; 10 s
-	MaxConnectBytes     int           // length of CONNECT; 16 KiB
+	MaxConnectBytes     int           // length of CONNECT; 16 KiB, or MaxPacketBytes
 	MaxPacketBytes      int           // length of other packets; 1,000,000
 	WriteTimeout        time.Duration // for one write to a client; 30 s
 	MaxOutgoingBytes    int           // output that waits for one client; 256 KiB
@@ -94,8 +94,8 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxConnectionsPerIP, 1_000)
 	set(&o.MaxSessions, 100_000)
 	set(&o.MaxWaitingWills, 10_000)
-	set(&o.MaxConnectBytes, 16<<10)
 	set(&o.MaxPacketBytes, 1_000_000)
+	set(&o.MaxConnectBytes, min(16<<10, o.MaxPacketBytes))
 	set(&o.MaxOutgoingBytes, 256<<10)
 	set(&o.ReceiveMaximum, 1_024)
 	set(&o.MaxInflight, 1_024)
