@@ -144,6 +144,7 @@ type Broker struct {
 	txns    *txn.Coordinator
 	trail   *auth.Trail
 	auth    *auth.Authority
+	quotas  *quota.Quotas
 	server  *kafka.Server
 	bound   []net.Listener
 	epoch   int32
@@ -301,9 +302,10 @@ func (b *Broker) listen(o Options) (err error) {
 	w.Topics, w.Groups, w.ClusterID, w.NextProducerID, w.Log = b.topics, b.groups, b.store.ClusterID(), b.store.NextProducerID, o.Log
 	w.DefaultPartitions = o.Partitions
 	o.Quotas.Store = b.store.Bucket(quotasBucket)
-	if w.Quotas, err = quota.Open(o.Quotas); err != nil {
+	if b.quotas, err = quota.Open(o.Quotas); err != nil {
 		return err
 	}
+	w.Quotas = b.quotas
 	if w.LogDir, err = filepath.Abs(o.Data); err != nil {
 		return fmt.Errorf("appliance: data directory %s: %w", o.Data, err)
 	}
@@ -316,6 +318,9 @@ func (b *Broker) listen(o Options) (err error) {
 
 // Topics is the log, for the parts that read and write it in this process.
 func (b *Broker) Topics() *topic.Set { return b.topics }
+
+// Quotas is what clients may take, for the other protocols that they come by.
+func (b *Broker) Quotas() *quota.Quotas { return b.quotas }
 
 // Groups coordinates the consumer groups.
 func (b *Broker) Groups() *group.Coordinator { return b.groups }

@@ -46,6 +46,15 @@ type Identity interface {
 	Close()
 }
 
+// Charger is an Identity whose client has a quota (Kafka's producer_byte_rate), which may
+// be set, changed and removed at any time.
+type Charger interface {
+	// ChargePublish takes so many bytes, of topic name and payload, of the quota, and
+	// returns how long it is until nothing is owed. 0 bytes only ask. It is called for
+	// each message.
+	ChargePublish(bytes int, now time.Time) time.Duration
+}
+
 // Refusal is an error of Options.Identify by which the client is refused after a
 // while, so that it cannot try passwords fast.
 type Refusal struct {

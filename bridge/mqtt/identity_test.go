@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
@@ -18,6 +19,19 @@ func (everything) OnNarrowed(func())        {}
 func (everything) Expired() bool            { return false }
 func (everything) OnEnd(func())             {}
 func (everything) Close()                   {}
+
+// charged is a client that has a quota of so many bytes, after which it owes for ever.
+type charged struct {
+	everything
+	left int
+}
+
+func (c *charged) ChargePublish(bytes int, _ time.Time) time.Duration {
+	if c.left -= bytes; c.left < 0 || bytes == 0 && c.left == 0 {
+		return time.Second
+	}
+	return 0
+}
 
 // within is a client that may use only what begins with a prefix.
 type within struct {

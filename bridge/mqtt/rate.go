@@ -86,18 +86,25 @@ func (srv *Server) allowances(c *conn) (out []allowance) {
 	return out
 }
 
+var errQuota = &packet.Error{Reason: packet.QuotaExceeded, Text: "more bytes/s than the client's quota (producer_byte_rate)"}
+
 // maxPause bounds how long nothing is read from a client at a time; what it owes beyond
 // that it owes on.
 const maxPause = 10 * time.Second
 
-// permit holds a message against the access rules and the rates. Beyond its rates MQTT 5
-// is told so in the acknowledgement; from 3.1.1, which cannot be told, nothing is read
-// for as long as it owes; QoS 0 is dropped.
+// permit holds a message against the access rules, the rates and the client's quota.
+// Beyond them MQTT 5 is told so in the acknowledgement; from 3.1.1, which cannot be told,
+// nothing is read for as long as it owes; QoS 0 is dropped.
 func (c *conn) permit(p *packet.Publish, topic []byte) error {
-	if err := c.mayPublish(topic); err != nil || len(c.rates) == 0 {
+	quota, _ := c.who.(Charger)
+	if err := c.mayPublish(topic); err != nil || len(c.rates) == 0 && quota == nil {
 		return err
 	}
 	now, patient := time.Now(), c.version != packet.V5 && p.QoS > 0
+	if quota != nil && !patient && quota.ChargePublish(0, now) > 0 {
+		c.srv.throttled.refused.Add(1)
+		return &refusal{byQuota, errQuota}
+	}
 	for _, a := range c.rates {
 		if !patient && !a.has(now) {
 			c.srv.throttled.refused.Add(1)
@@ -111,6 +118,9 @@ func (c *conn) permit(p *packet.Publish, topic []byte) error {
 			n = len(topic) + len(p.Payload)
 		}
 		wait = max(wait, a.take(n, now))
+	}
+	if quota != nil {
+		wait = max(wait, quota.ChargePublish(len(topic)+len(p.Payload), now))
 	}
 	if patient && wait > 0 {
 		c.srv.throttled.slowed.Add(1)

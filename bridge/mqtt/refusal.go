@@ -18,6 +18,7 @@ const (
 	byTopic                 // its name is too long, too deep or the server's own
 	byACL
 	byRate     // max_publish_rate, max_publish_bytes, of the client or its listener
+	byQuota    // the client's, of Kafka's kind
 	byRoute    // the routes lead it nowhere
 	byOversize // for a packet, or for its Kafka topic
 	byRetained // max_retained, max_retained_bytes
@@ -26,7 +27,7 @@ const (
 	causes
 )
 
-var causeNames = [causes]string{"protocol", "topic", "acl", "rate", "route", "oversize", "retained", "disk_full", "storage"}
+var causeNames = [causes]string{"protocol", "topic", "acl", "rate", "quota", "route", "oversize", "retained", "disk_full", "storage"}
 
 // refusal is an error for which a message is not taken, of a cause that it does not tell.
 type refusal struct {

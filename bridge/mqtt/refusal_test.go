@@ -195,6 +195,12 @@ func refusalCases() map[string]refusalCase {
 				}
 			},
 		},
+		"is beyond the client quota `producer_byte_rate` of its user or client identifier": {
+			set: func(b *box) {
+				b.opts.Identify = func(mqtt.Login) (mqtt.Identity, error) { return &charged{left: len("t" + "first")}, nil }
+			},
+			before: one("t", false), mend: someTime,
+		},
 		"is beyond the rates of its listener": {before: one("t", false), mend: someTime},
 	}
 }

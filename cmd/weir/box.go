@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/appliance/clock"
 	"github.com/weirmq/weir/appliance/console"
 	"github.com/weirmq/weir/appliance/metric"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/bridge"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
 	"github.com/weirmq/weir/mirror"
@@ -36,6 +37,7 @@ type box struct {
 
 	certs     *auth.Certificates             // nil: no listener encrypts
 	authority atomic.Pointer[auth.Authority] // set by startBroker
+	quotas    atomic.Pointer[quota.Quotas]   // likewise
 	broker    *appliance.Broker              // set by startBroker, before the parts that use it
 	flows     atomic.Pointer[mirror.Mirror]  // set by startMirror; nil: none
 

@@ -18,9 +18,9 @@ import (
 
 // site is an appliance that runs in this process, with the CLI pointed at it.
 type site struct {
-	t           *testing.T
-	kafka, http string
-	stop        func() int // ends it and returns the exit code
+	t                 *testing.T
+	kafka, mqtt, http string
+	stop              func() int // ends it and returns the exit code
 }
 
 // startSite runs weir serve on free ports and waits for the start log.
@@ -38,11 +38,11 @@ func startSite(t *testing.T, args ...string) *site {
 	t.Cleanup(func() { s.stop() })
 	for {
 		if line := log.line("weir is ready"); line != "" {
-			var ready struct{ Kafka, HTTP string }
+			var ready struct{ Kafka, MQTT, HTTP string }
 			if err := json.Unmarshal([]byte(line), &ready); err != nil {
 				t.Fatal(err)
 			}
-			s.kafka, s.http = ready.Kafka, ready.HTTP
+			s.kafka, s.mqtt, s.http = ready.Kafka, ready.MQTT, ready.HTTP
 			return s
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/appliance/auth"
 	"github.com/weirmq/weir/appliance/console"
+	"github.com/weirmq/weir/appliance/quota"
 	"github.com/weirmq/weir/bridge/mqtt"
 	"github.com/weirmq/weir/bridge/mqtt/packet"
 	firmwareconfig "github.com/weirmq/weir/firmware-config"
@@ -59,11 +60,21 @@ func (b *box) fillCertificate(s *console.Snapshot) {
 type device struct {
 	session *auth.Session
 	names   map[string]string // with the prefix, by MQTT topic
+	quotas  *quota.Quotas
+	client  quota.Client // whose quota counts
 }
 
 const maxDeviceNames = 256 // kept by a connection
 
-var _ mqtt.Identity = (*device)(nil)
+var (
+	_ mqtt.Identity = (*device)(nil)
+	_ mqtt.Charger  = (*device)(nil)
+)
+
+// ChargePublish is Kafka's producer_byte_rate, of the user and the client identifier.
+func (d *device) ChargePublish(bytes int, now time.Time) time.Duration {
+	return d.quotas.Charge(d.client, quota.ProduceBytes, float64(bytes), now)
+}
 
 func (d *device) MayPublish(topic []byte) bool {
 	name, ok := d.names[string(topic)]
@@ -130,7 +141,7 @@ func (b *box) admit(session *auth.Session, clientID string) (mqtt.Identity, erro
 		return nil, &packet.Error{Reason: packet.ClientIDNotValid, Text: fmt.Sprintf("client identifier %.64q is not the user's: it must be %q (mqtt.client_id)", clientID, want)}
 	}
 	session.Call(clientID)
-	return &device{session: session}, nil
+	return &device{session: session, quotas: b.quotas.Load(), client: quota.Client{User: principal.Name(), ID: clientID}}, nil
 }
 
 // exchange begins an MQTT 5 enhanced authentication by one of the SCRAM mechanisms.

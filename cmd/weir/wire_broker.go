@@ -29,6 +29,7 @@ func (b *box) startBroker() error {
 		return err
 	}
 	b.broker = broker
+	b.quotas.Store(broker.Quotas())
 	b.authority.Store(broker.Auth())
 	b.bound("kafka", broker.Status().KafkaAddr)
 	view := &logView{broker: broker}
