@@ -275,7 +275,12 @@ func (r *run) readBack(ctx context.Context) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic, deletedTopic, limitedTopic, compactedTopic); err != nil {
+	err = readAll(ctx, r.site.Addresses().Kafka, r.history, r.DrainTimeout, kafkaTopic, mqttTopic, deletedTopic, limitedTopic, compactedTopic)
+	if errors.Is(err, errUnread) { // what waits for what is in the stacks
+		r.site.Stacks()
+		return fmt.Errorf("%w; weir's log:\n%s", err, r.site.Output())
+	}
+	if err != nil {
 		return err
 	}
 	if r.result.Trimmed, err = logStarts(ctx, r.site.Addresses().Kafka); err != nil {
