@@ -59,6 +59,7 @@ func TestCheckpointBesideAnIdempotentBatch(t *testing.T) {
 	if _, err := send(s, 0); err != nil {
 		t.Fatal(err)
 	}
+	s.wal.Settle() // else the checkpoint may have nothing to do
 	syncing, goOn := make(chan struct{}), make(chan struct{})
 	disk.OnOp(func(op crashfs.Op) error {
 		if op.Kind == crashfs.Sync && strings.Contains(op.Name, ".wal") {
