@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // Pool is a file system that keeps a bounded number of another's files open. Files
@@ -105,7 +106,7 @@ func (p *Pool) Create(name string) (File, error) { return p.take(name, p.FS.Crea
 func (p *Pool) Open(name string) (File, error)   { return p.take(name, p.FS.Open) }
 
 func (p *Pool) take(name string, open func(string) (File, error)) (File, error) {
-	f, err := open(name)
+	f, err := p.open(name, open)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +117,32 @@ func (p *Pool) take(name string, open func(string) (File, error)) (File, error) 
 	p.enter(h)
 	return h, nil
 }
+
+// open opens a file. Where the process or the machine has no descriptor left, for
+// connections and other programs have them, the pool does with fewer.
+func (p *Pool) open(name string, open func(string) (File, error)) (File, error) {
+	f, err := open(name)
+	for range scarceTries {
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) || !p.giveUp() {
+			break
+		}
+		f, err = open(name)
+	}
+	return f, err
+}
+
+// giveUp closes an eighth of the files that are open, and reports whether it closed any.
+func (p *Pool) giveUp() bool {
+	s := p.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.open)
+	for len(s.open) > before-max(1, before/8) && s.evict() {
+	}
+	return len(s.open) < before
+}
+
+const scarceTries = 8
 
 // enter counts a file that was opened, and closes others if there are too many. The
 // caller holds h.mu.
@@ -132,6 +159,9 @@ func (p *Pool) enter(h *pooled) {
 // evict closes one file: one that was not used since the hand last passed, and
 // only if there is none such whose writes are synced, one that must be synced.
 func (s *poolState) evict() bool {
+	if len(s.open) == 0 {
+		return false
+	}
 	for _, syncing := range []bool{false, true} {
 		for range 2 * len(s.open) {
 			s.hand = (s.hand + 1) % len(s.open)
@@ -183,7 +213,7 @@ func (h *pooled) Pin() (File, error) {
 		return nil, errFileClosed
 	}
 	if h.f == nil {
-		f, err := h.pool.FS.Open(h.name)
+		f, err := h.pool.open(h.name, h.pool.FS.Open)
 		if err != nil {
 			return nil, err
 		}
