@@ -2,6 +2,7 @@ package compat_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -12,7 +13,7 @@ import (
 func TestKafkaTransactionsAbortsOne(t *testing.T) {
 	t.Parallel()
 	s := startWeir(t, "")
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.AllowAutoTopicCreation(), kgo.TransactionalID("gone"), kgo.DefaultProduceTopic("hung"))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addresses().Kafka), kgo.AllowAutoTopicCreation(), kgo.TransactionalID("gone"), kgo.TransactionTimeout(10*time.Minute), kgo.DefaultProduceTopic("hung"))
 	if err != nil {
 		t.Fatal(err)
 	}
