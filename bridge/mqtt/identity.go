@@ -49,9 +49,10 @@ type Identity interface {
 // Charger is an Identity whose client has a quota (Kafka's producer_byte_rate), which may
 // be set, changed and removed at any time.
 type Charger interface {
+	// Charged reports whether there may be such a quota; it is asked for each message.
+	Charged() bool
 	// ChargePublish takes so many bytes, of topic name and payload, of the quota, and
-	// returns how long it is until nothing is owed. 0 bytes only ask. It is called for
-	// each message.
+	// returns how long it is until nothing is owed. 0 bytes only ask.
 	ChargePublish(bytes int, now time.Time) time.Duration
 }
 

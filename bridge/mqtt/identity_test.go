@@ -26,6 +26,8 @@ type charged struct {
 	left int
 }
 
+func (c *charged) Charged() bool { return true }
+
 func (c *charged) ChargePublish(bytes int, _ time.Time) time.Duration {
 	if c.left -= bytes; c.left < 0 || bytes == 0 && c.left == 0 {
 		return time.Second

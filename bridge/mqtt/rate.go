@@ -97,6 +97,9 @@ const maxPause = 10 * time.Second
 // nothing is read for as long as it owes; QoS 0 is dropped.
 func (c *conn) permit(p *packet.Publish, topic []byte) error {
 	quota, _ := c.who.(Charger)
+	if quota != nil && !quota.Charged() {
+		quota = nil
+	}
 	if err := c.mayPublish(topic); err != nil || len(c.rates) == 0 && quota == nil {
 		return err
 	}

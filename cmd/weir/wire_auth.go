@@ -71,6 +71,8 @@ var (
 	_ mqtt.Charger  = (*device)(nil)
 )
 
+func (d *device) Charged() bool { return d.quotas.Has(quota.ProduceBytes) }
+
 // ChargePublish is Kafka's producer_byte_rate, of the user and the client identifier.
 func (d *device) ChargePublish(bytes int, now time.Time) time.Duration {
 	return d.quotas.Charge(d.client, quota.ProduceBytes, float64(bytes), now)

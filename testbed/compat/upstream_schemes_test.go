@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/weirmq/weir/testbed/compat"
 	"github.com/weirmq/weir/testbed/site"
 )
 
@@ -50,9 +51,10 @@ type pki string
 
 func newPKI(t *testing.T) pki {
 	t.Helper()
+	compat.Require(t)
 	binary, err := site.Binary()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "box")
 	if out, err := exec.Command(binary, "init", dir).CombinedOutput(); err != nil {
